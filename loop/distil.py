@@ -1,0 +1,105 @@
+"""Distillation: the teacher writes a rationale for a question whose answer is known.
+
+Used by the cold start and by the fallback, and by nothing else.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from judges import JUDGES, give_verdict
+from loop.context import Context
+from policies.teacher import TeacherReply, TeacherRequest
+from store.database import now
+from store.questions import Question, image_bytes
+from store.samples import NewSample, NewVerdict, add_samples, add_verdicts
+
+PROMPT = (Path(__file__).parent / "prompts" / "rationale.txt").read_text(encoding="utf-8")
+
+
+def distil(ctx: Context, number: int, purpose: str, questions: Sequence[Question]) -> None:
+    """Ask for every question that this request was never made for; commit each reply as it comes.
+
+    A reply is one transaction: the call with its cost, the sample, and its verdict. So a call that
+    was answered is never made again, and a kept rationale is never without its call.
+    """
+    if ctx.teacher is None:
+        return
+    settings = ctx.teacher.settings
+    requests = []
+    for question in questions:
+        request = _request(ctx, question)
+        if not ctx.store.row("SELECT 1 FROM teacher_call WHERE hash = ?", request.hash(settings)):
+            requests.append(request)
+    if not requests:
+        return
+    by_id = {question.id: question for question in questions}
+    with ctx.console.bar(f"asking the teacher ({purpose})", len(requests), "question") as bar:
+        for request, reply in ctx.teacher.ask_all(requests):
+            _keep(ctx, number, purpose, by_id[request.question], request, reply)
+            bar.update()
+            ctx.check_stop()
+
+
+def _request(ctx: Context, question: Question) -> TeacherRequest:
+    prompt = PROMPT.replace("{answer}", question.answers[0]).replace("{question}", question.text)
+    images = tuple(image_bytes(ctx.store, digest) for digest in question.images)
+    return TeacherRequest(question.id, prompt, images)
+
+
+def _keep(
+    ctx: Context,
+    number: int,
+    purpose: str,
+    question: Question,
+    request: TeacherRequest,
+    reply: TeacherReply,
+) -> None:
+    assert ctx.teacher is not None
+    settings = ctx.teacher.settings
+    judge = JUDGES[question.judge]
+    verdict = give_verdict(
+        judge, reply.text, question.answers, finish_reason=reply.finish_reason, needs_marker=True
+    )
+    call = request.hash(settings)
+    status = "kept" if verdict.outcome == "correct" else f"dropped: {verdict.outcome}"
+    sample = NewSample(
+        round=number,
+        question=question.id,
+        author="teacher",
+        policy=None,
+        style="cot",
+        index=0,
+        text=reply.text,
+        token_ids=ctx.encoder.completion_ids(reply.text),
+        finish_reason=reply.finish_reason,
+        temperature=settings.temperature,
+        teacher_call=call,
+    )
+    with ctx.store.transaction():
+        ctx.store.db.conn.execute(
+            "INSERT INTO teacher_call (hash, purpose, round, question, model, status, text, finish_reason,"
+            " prompt_tokens, completion_tokens, created) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                call,
+                purpose,
+                number,
+                question.id,
+                settings.model,
+                status,
+                reply.text,
+                reply.finish_reason,
+                reply.prompt_tokens,
+                reply.completion_tokens,
+                now(),
+            ),
+        )
+        add_samples(ctx.store, [sample])
+        written = ctx.store.value("SELECT id FROM sample WHERE teacher_call = ?", call)
+        add_verdicts(
+            ctx.store,
+            [
+                NewVerdict(
+                    written, judge.name, judge.version, verdict.extracted, verdict.score, verdict.outcome
+                )
+            ],
+        )

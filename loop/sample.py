@@ -1,0 +1,108 @@
+"""Phase `sample`: N chains a question from the serving policy."""
+
+import hashlib
+import time
+from collections.abc import Iterator
+
+from loop.context import Context
+from loop.swap import serve
+from policies.sampler import Chain, Request
+from store.questions import Question, find_questions
+from store.rounds import Round
+from store.samples import NewSample, add_samples
+
+COMMIT_CHAINS = 512
+COMMIT_SECONDS = 5.0
+
+Key = tuple[int, int]
+"""(question id, sample index)"""
+
+
+def sample_seed(run_seed: int, number: int, question: int, index: int) -> int:
+    """The seed of one request: a hash of run seed, round, question and index, in [0, 2**31)."""
+    text = f"{run_seed}:{number}:{question}:{index}"
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4]) >> 1
+
+
+def sample(ctx: Context, state: Round) -> None:
+    """Sample what the round still lacks, committing every few hundred chains."""
+    settings = ctx.config.sampling
+    questions = find_questions(
+        ctx.store,
+        "id IN (SELECT question FROM round_question WHERE round = ?) ORDER BY id",
+        state.number,
+    )
+    present: set[Key] = {
+        (row[0], row[1])
+        for row in ctx.store.rows(
+            'SELECT question, "index" FROM sample WHERE round = ? AND author = \'policy\' AND policy = ?'
+            " AND style = ?",
+            state.number,
+            state.serving,
+            settings.style,
+        )
+    }
+    total = len(questions) * settings.samples
+    if len(present) == total:
+        return
+    sampler = serve(ctx, state.serving, state.number)
+    started, tokens, batch, committed = time.monotonic(), 0, list[NewSample](), time.monotonic()
+
+    def commit() -> None:
+        nonlocal committed
+        with ctx.store.transaction():
+            add_samples(ctx.store, batch)
+        batch.clear()
+        committed = time.monotonic()
+        ctx.check_stop()
+
+    with ctx.console.bar(f"round {state.number}: sampling", total, "chain", len(present)) as bar:
+        for chain in sampler.sample(_requests(ctx, state, questions, present)):
+            batch.append(_new_sample(ctx, state, chain))
+            tokens += len(chain.token_ids)
+            bar.update()
+            if len(batch) >= COMMIT_CHAINS or time.monotonic() - committed > COMMIT_SECONDS:
+                commit()
+        commit()
+    rate = tokens / (time.monotonic() - started)
+    ctx.console.say(
+        f"  sampled {total - len(present)} chains of {len(questions)} questions, {rate:.0f} tokens/s"
+    )
+
+
+def _requests(
+    ctx: Context, state: Round, questions: list[Question], present: set[Key]
+) -> Iterator[Request]:
+    settings = ctx.config.sampling
+    for question in questions:
+        prompt = ctx.prompt(question, settings.style)
+        for index in range(settings.samples):
+            if (question.id, index) not in present:
+                yield Request(
+                    key=(question.id, index),
+                    prompt=prompt,
+                    temperature=settings.temperature,
+                    top_p=settings.top_p,
+                    max_tokens=settings.max_tokens,
+                    seed=sample_seed(ctx.config.run.seed, state.number, question.id, index),
+                )
+
+
+def _new_sample(ctx: Context, state: Round, chain: Chain) -> NewSample:
+    assert isinstance(chain.key, tuple)
+    question, index = chain.key
+    settings = ctx.config.sampling
+    return NewSample(
+        round=state.number,
+        question=question,
+        author="policy",
+        policy=state.serving,
+        style=settings.style,
+        index=index,
+        text=chain.text,
+        token_ids=chain.token_ids,
+        finish_reason=chain.finish_reason,
+        logprob=chain.logprob,
+        seed=sample_seed(ctx.config.run.seed, state.number, question, index),
+        temperature=settings.temperature,
+    )

@@ -1,0 +1,12 @@
+"""Where questions come from: one file a source, registered in `SOURCES`."""
+
+from collections.abc import Callable, Iterator
+
+from loop.config import QuestionsConfig
+from loop.sources import easy_vqa, jsonl
+from store.questions import NewQuestion
+
+SOURCES: dict[str, Callable[[QuestionsConfig], Iterator[NewQuestion]]] = {
+    "easy_vqa": easy_vqa.read_questions,
+    "jsonl": jsonl.read_questions,
+}

@@ -1,0 +1,109 @@
+"""easy-VQA: real images of 64x64 with one shape each; colour, shape and yes/no questions.
+
+The package's own test questions are the held-out split. It also annotates, through its colour and
+shape questions, what every image shows; from that the embedded teacher writes its rationales.
+"""
+
+import hashlib
+import random
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+
+from loop.config import QuestionsConfig
+from store.questions import NewQuestion
+
+SOURCE = "easy_vqa"
+SHAPES = ("circle", "rectangle", "triangle")
+COLORS = ("black", "blue", "brown", "gray", "green", "red", "teal", "yellow")
+SHUFFLE_SEED = 20161
+
+
+def read_questions(config: QuestionsConfig) -> Iterator[NewQuestion]:
+    """The held-out test questions, then `train_limit` train questions; both in a fixed random order."""
+    for split in ("test", "train"):
+        texts, answers, image_ids = _questions(split)
+        paths = _image_paths(split)
+        order = list(range(len(texts)))
+        random.Random(SHUFFLE_SEED).shuffle(order)
+        if split == "train":
+            order = order[: config.train_limit]
+        for n in order:
+            path = paths[image_ids[n]]
+            yield NewQuestion(
+                text=texts[n],
+                answers=[answers[n]],
+                images=[Path(path).read_bytes()],
+                split=split,
+                source=SOURCE,
+                judge=config.judge,
+                external_id=f"{split}-{n}",
+                where=f"easy_vqa {split} question {n}",
+            )
+
+
+def write_rationale(question: str, answer: str, images: list[str]) -> str | None:
+    """A rationale in words of what the annotations say, ending in the accepted answer.
+
+    What is seen, what is asked, what follows: the order in which a chain should think.
+    """
+    seen = annotations().get(images[0]) if len(images) == 1 else None
+    if seen is None:
+        return None
+    shape, color = seen
+    asked = question.casefold()
+    if asked.startswith("what"):
+        about, fact = ("color", color) if "color" in asked else ("shape", shape)
+        middle = f"The question asks for the {about}. It is {fact}."
+    else:
+        match = re.search(rf"\b({'|'.join(SHAPES)})\b|\b({'|'.join(COLORS)})\b", asked)
+        if match is None:
+            return None
+        named = match[1] or f"{match[2]} shape"
+        exists = match[0] in (shape, color)
+        negated = re.search(r"\b(?:not|no)\b", asked) is not None
+        middle = (
+            f"The question asks if there is {'no' if negated else 'a'} {named}."
+            f" There is {'a' if exists else 'no'} {named}."
+        )
+    return f"The image shows a {color} {shape}. {middle}\n### Answer: {answer}"
+
+
+@lru_cache(maxsize=1)
+def annotations() -> dict[str, tuple[str, str]]:
+    """sha256 of an image file -> (shape, colour), read off the package's own answers."""
+    found: dict[str, tuple[str, str]] = {}
+    for split in ("train", "test"):
+        facts: dict[int, dict[str, str]] = defaultdict(dict)
+        for text, answer, image in zip(*_questions(split), strict=True):
+            if answer in SHAPES:
+                facts[image]["shape"] = answer
+            elif answer in COLORS:
+                facts[image]["color"] = answer
+            elif (match := re.search(rf"\b({'|'.join(SHAPES + COLORS)})\b", text)) and (
+                (answer == "yes") != (re.search(r"\b(?:not|no)\b", text) is not None)
+            ):
+                facts[image]["shape" if match[1] in SHAPES else "color"] = match[1]
+        for image, path in _image_paths(split).items():
+            if facts[image].keys() == {"shape", "color"}:
+                digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+                found[digest] = (facts[image]["shape"], facts[image]["color"])
+    return found
+
+
+def _questions(split: str) -> tuple[list[str], list[str], list[int]]:
+    import easy_vqa
+
+    read = easy_vqa.get_test_questions if split == "test" else easy_vqa.get_train_questions
+    texts, answers, images = read()
+    return texts, answers, images
+
+
+def _image_paths(split: str) -> dict[int, str]:
+    import easy_vqa
+
+    read = easy_vqa.get_test_image_paths if split == "test" else easy_vqa.get_train_image_paths
+    paths: dict[int, str] = read()
+    return paths

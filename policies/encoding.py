@@ -1,0 +1,172 @@
+"""From a question to what the model reads: chat template, token ids, image features, batches.
+
+The sampler and the learner both go through the same `Encoder`, so they agree on every token.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL.Image import Image
+from transformers import AutoProcessor, AutoTokenizer
+
+from policies import PolicyError
+
+IGNORED = -100
+"""Label of positions outside the loss (PyTorch's cross-entropy convention)."""
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What is asked: the text after the style's template, and the hashes of its images."""
+
+    text: str
+    images: tuple[str, ...] = ()
+
+
+class Encoder:
+    """Chat template, tokenizer and image processor of one model directory."""
+
+    def __init__(
+        self, model: str, load_image: Callable[[str], Image], *, trust_remote_code: bool = False
+    ) -> None:
+        self.is_vision = is_vision_model(model)
+        loader: Any = AutoProcessor if self.is_vision else AutoTokenizer
+        try:
+            self.processor = loader.from_pretrained(model, trust_remote_code=trust_remote_code)
+        except (OSError, ValueError, KeyError) as error:
+            kind = "processor" if self.is_vision else "tokenizer"
+            raise PolicyError(f"{model}: its {kind} cannot be loaded ({_first_line(error)})") from error
+        self.tokenizer = self.processor.tokenizer if self.is_vision else self.processor
+        if self.is_vision and not hasattr(self.processor, "image_processor"):
+            raise PolicyError(f"{model}: a vision-language model without an image processor; add its files")
+        if not getattr(self.processor, "chat_template", None):
+            raise PolicyError(f"{model}: has no chat template; add chat_template.jinja to the directory")
+        if self.tokenizer.eos_token_id is None:
+            raise PolicyError(f"{model}: its tokenizer has no eos_token; set one in tokenizer_config.json")
+        self.load_image = lru_cache(maxsize=4096)(load_image)
+
+    def chat(self, prompt: Prompt) -> str:
+        """The prompt in the model's chat template, up to where its answer starts."""
+        content: Any = prompt.text
+        if self.is_vision:
+            content = [*({"type": "image"} for _ in prompt.images), {"type": "text", "text": prompt.text}]
+        text: str = self.processor.apply_chat_template(
+            [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
+        )
+        return text
+
+    def prompt_ids(self, prompt: Prompt) -> list[int]:
+        """Token ids with one placeholder an image, as the sampler takes them."""
+        ids: list[int] = self.tokenizer(self.chat(prompt), add_special_tokens=False)["input_ids"]
+        return ids
+
+    def completion_ids(self, text: str) -> list[int]:
+        """Token ids of an answer written by somebody else, with the end token."""
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return [*ids, self.tokenizer.eos_token_id]
+
+    def expanded_prompt_ids(self, prompt: Prompt) -> list[int]:
+        """Token ids with every image placeholder expanded, as the model reads them."""
+        ids: list[int] = self._encode([prompt])["input_ids"][0].tolist()
+        return ids
+
+    def batch(
+        self, prompts: Sequence[Prompt], *completions: Sequence[Sequence[int]]
+    ) -> dict[str, torch.Tensor]:
+        """Right-padded tensors for one or more completions of each prompt.
+
+        Rows: every prompt with its first completion, then every prompt with its second, and so on
+        (TRL's chosen-then-rejected order). Returns `input_ids`, `attention_mask`,
+        `completion_mask` of shape (len(completions) * len(prompts), longest), and the model's image
+        features. Nothing is ever truncated, so image tokens cannot be cut.
+        """
+        encoded = self._encode(prompts)
+        shape, kept = encoded["input_ids"].shape, encoded["attention_mask"].bool()
+        per_token = {k: v for k, v in encoded.items() if v.shape == shape and k != "attention_mask"}
+        features = {k: v for k, v in encoded.items() if v.shape != shape}
+        rows: dict[str, list[torch.Tensor]] = {k: [] for k in (*per_token, "completion_mask")}
+        for side in completions:
+            for row, completion in enumerate(side):
+                answer = torch.tensor(completion, dtype=torch.long)
+                for key, value in per_token.items():
+                    prompt_part = value[row][kept[row]]
+                    tail = answer if key == "input_ids" else torch.zeros_like(answer)
+                    rows[key].append(torch.cat((prompt_part, tail.to(prompt_part.dtype))))
+                mask = torch.zeros(int(kept[row].sum()) + len(answer), dtype=torch.long)
+                mask[-len(answer) :] = 1
+                rows["completion_mask"].append(mask)
+        batch = {
+            key: torch.nn.utils.rnn.pad_sequence(
+                value, batch_first=True, padding_value=self._padding_id if key == "input_ids" else 0
+            )
+            for key, value in rows.items()
+        }
+        lengths = torch.tensor([len(mask) for mask in rows["completion_mask"]])
+        batch["attention_mask"] = (
+            torch.arange(batch["input_ids"].shape[1])[None, :] < lengths[:, None]
+        ).long()
+        for key, value in features.items():
+            batch[key] = torch.cat([value] * len(completions))
+        return batch
+
+    def labels(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Labels of a batch: the completion's ids, IGNORED elsewhere."""
+        return batch["input_ids"].masked_fill(batch["completion_mask"] == 0, IGNORED)
+
+    @property
+    def _padding_id(self) -> int:
+        pad = self.tokenizer.pad_token_id
+        return int(self.tokenizer.eos_token_id if pad is None else pad)
+
+    def _encode(self, prompts: Sequence[Prompt]) -> dict[str, torch.Tensor]:
+        texts = [self.chat(prompt) for prompt in prompts]
+        options: dict[str, Any] = {"padding": True, "return_tensors": "pt", "add_special_tokens": False}
+        if self.tokenizer.pad_token is None:
+            self.tokenizer.pad_token = self.tokenizer.eos_token
+        if not self.is_vision:
+            return dict(self.tokenizer(texts, **options))
+        images = [[self.load_image(digest) for digest in prompt.images] for prompt in prompts]
+        return dict(self.processor(text=texts, images=images if any(images) else None, **options))
+
+
+def is_vision_model(model: str) -> bool:
+    """Whether the model's configuration has a vision part; raises PolicyError if it cannot be read."""
+    from transformers import AutoConfig
+
+    directory = Path(model)
+    if directory.exists():
+        check_model_directory(directory)
+    try:
+        config = AutoConfig.from_pretrained(model)
+    except (OSError, ValueError, KeyError) as error:
+        raise PolicyError(
+            f"policy.model = {model!r} is neither a model directory nor a hub id that can be reached"
+            f" ({_first_line(error)})"
+        ) from error
+    return hasattr(config, "vision_config")
+
+
+def check_model_directory(directory: Path) -> None:
+    """Raise PolicyError, naming the file, if a local model directory is incomplete."""
+    if not (directory / "config.json").is_file():
+        raise PolicyError(f"{directory}: config.json is missing; give a directory written by save_pretrained")
+    try:
+        config = json.loads((directory / "config.json").read_text())
+    except ValueError as error:
+        raise PolicyError(f"{directory}/config.json is not JSON: {error}") from error
+    if not any((directory / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")):
+        raise PolicyError(f"{directory}: tokenizer.json is missing; save the tokenizer into the directory")
+    processors = ("processor_config.json", "preprocessor_config.json")
+    if "vision_config" in config and not any((directory / name).is_file() for name in processors):
+        raise PolicyError(
+            f"{directory}: processor_config.json is missing; save the processor into the directory"
+        )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]

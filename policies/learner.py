@@ -1,0 +1,225 @@
+"""Training through TRL and accelerate, on token ids that somebody else has already made."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, TrainerCallback
+from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
+
+from policies import PolicyError
+from policies.encoding import Encoder, Prompt
+
+Progress = Callable[[int, int, float | None], None]
+"""(steps done, steps in all, latest loss) -> None."""
+
+
+@dataclass(frozen=True)
+class SftItem:
+    """A prompt and the completion to imitate."""
+
+    prompt: Prompt
+    completion: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class PairItem:
+    """A prompt with a chosen and a rejected completion, as the sampler wrote them."""
+
+    prompt: Prompt
+    chosen: tuple[int, ...]
+    rejected: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """What every update needs to know."""
+
+    learning_rate: float
+    epochs: float
+    batch_size: int
+    seed: int
+    accumulation: int = 1
+    scheduler: str = "cosine"
+    warmup_ratio: float = 0.03
+    max_grad_norm: float = 1.0
+    weight_decay: float = 0.0
+    mixed_precision: str = "no"
+    gradient_checkpointing: bool = False
+    frozen: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class DpoSettings:
+    """TRL's losses by name with their weights (`sigmoid`, `sft`, `ipo`, ...), and beta."""
+
+    losses: dict[str, float] = field(default_factory=lambda: {"sigmoid": 1.0})
+    beta: float = 0.1
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """The trained model (in memory), optimizer steps, mean loss, seconds, TRL's last metrics."""
+
+    model: Any
+    steps: int
+    loss: float
+    seconds: float
+    metrics: dict[str, float]
+
+
+def load_model(model: str, dtype: str, encoder: Encoder, *, trust_remote_code: bool = False) -> Any:
+    """Load a policy for training or scoring, on the accelerator if there is one."""
+    loader: Any = AutoModelForImageTextToText if encoder.is_vision else AutoModelForCausalLM
+    try:
+        loaded = loader.from_pretrained(
+            model,
+            dtype=getattr(torch, dtype),
+            use_safetensors=True,
+            trust_remote_code=trust_remote_code,
+        )
+    except (OSError, ValueError) as error:
+        raise PolicyError(f"{model}: its weights cannot be loaded ({str(error).splitlines()[0]})") from error
+    return loaded.to("cuda") if torch.cuda.is_available() else loaded
+
+
+def train_sft(
+    model: Any,
+    encoder: Encoder,
+    items: Sequence[SftItem],
+    settings: TrainingSettings,
+    work_dir: Path,
+    progress: Progress,
+) -> TrainingResult:
+    """Supervised fine-tuning with TRL's SFTTrainer; the loss covers completions only."""
+
+    def collate(rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        chosen = [items[row["item"]] for row in rows]
+        batch = encoder.batch([i.prompt for i in chosen], [i.completion for i in chosen])
+        batch["labels"] = encoder.labels(batch)
+        del batch["completion_mask"]
+        return batch
+
+    rows = [{"item": n, "length": len(i.completion)} for n, i in enumerate(items)]
+    arguments = SFTConfig(
+        **_arguments(settings, work_dir),
+        max_length=None,
+        dataset_kwargs={"skip_prepare_dataset": True},
+    )
+    trainer = SFTTrainer(
+        model=_frozen(model, settings.frozen),
+        args=arguments,
+        data_collator=collate,
+        train_dataset=Dataset.from_list(rows),
+        processing_class=encoder.processor,
+        callbacks=[_Progress(progress)],
+    )
+    return _train(trainer)
+
+
+class _PairTrainer(DPOTrainer):  # type: ignore[misc]
+    """DPOTrainer whose rows are already token ids: there is nothing to prepare."""
+
+    def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:
+        return dataset
+
+
+def train_dpo(
+    model: Any,
+    encoder: Encoder,
+    items: Sequence[PairItem],
+    settings: TrainingSettings,
+    dpo: DpoSettings,
+    work_dir: Path,
+    progress: Progress,
+) -> TrainingResult:
+    """DPO (Rafailov et al., arXiv 2305.18290) with TRL's DPOTrainer on the sampler's own token ids.
+
+    The reference is the policy as it was loaded: TRL reads it again from the model's directory.
+    """
+
+    def collate(rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        pairs = [items[row["item"]] for row in rows]
+        return encoder.batch(
+            [p.prompt for p in pairs], [p.chosen for p in pairs], [p.rejected for p in pairs]
+        )
+
+    rows = [{"item": n, "length": max(len(i.chosen), len(i.rejected))} for n, i in enumerate(items)]
+    arguments = DPOConfig(
+        **_arguments(settings, work_dir),
+        beta=dpo.beta,
+        loss_type=list(dpo.losses),
+        loss_weights=list(dpo.losses.values()),
+        max_length=None,
+    )
+    trainer = _PairTrainer(
+        model=_frozen(model, settings.frozen),
+        args=arguments,
+        data_collator=collate,
+        train_dataset=Dataset.from_list(rows),
+        processing_class=encoder.processor,
+        callbacks=[_Progress(progress)],
+    )
+    return _train(trainer)
+
+
+def _arguments(settings: TrainingSettings, work_dir: Path) -> dict[str, Any]:
+    return {
+        "output_dir": str(work_dir),
+        "per_device_train_batch_size": settings.batch_size,
+        "gradient_accumulation_steps": settings.accumulation,
+        "num_train_epochs": settings.epochs,
+        "learning_rate": settings.learning_rate,
+        "lr_scheduler_type": settings.scheduler,
+        "warmup_steps": settings.warmup_ratio,
+        "max_grad_norm": settings.max_grad_norm,
+        "weight_decay": settings.weight_decay,
+        "bf16": settings.mixed_precision == "bf16",
+        "gradient_checkpointing": settings.gradient_checkpointing,
+        "train_sampling_strategy": "group_by_length",
+        "length_column_name": "length",
+        "remove_unused_columns": False,
+        "save_strategy": "no",
+        "report_to": "none",
+        "logging_steps": 5,
+        "disable_tqdm": True,
+        "seed": settings.seed,
+        "data_seed": settings.seed,
+        "use_cpu": not torch.cuda.is_available(),
+        "dataloader_pin_memory": torch.cuda.is_available(),
+    }
+
+
+def _frozen(model: Any, patterns: Sequence[str]) -> Any:
+    """Freeze every parameter whose name contains one of the patterns."""
+    names = [name for name, _ in model.named_parameters()]
+    for pattern in patterns:
+        if not any(pattern in name for name in names):
+            raise PolicyError(f"update.frozen: no parameter of this model has {pattern!r} in its name")
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(not any(pattern in name for pattern in patterns))
+    return model
+
+
+def _train(trainer: Any) -> TrainingResult:
+    started = time.monotonic()
+    output = trainer.train()
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    history = [entry for entry in trainer.state.log_history if "loss" in entry]
+    kept = {k: float(v) for k, v in (history[-1] if history else {}).items() if k != "epoch"}
+    return TrainingResult(
+        model, output.global_step, float(output.training_loss), time.monotonic() - started, kept
+    )
+
+
+class _Progress(TrainerCallback):  # type: ignore[misc]
+    def __init__(self, report: Progress) -> None:
+        self._report = report
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        latest = state.log_history[-1].get("loss") if state.log_history else None
+        self._report(state.global_step, state.max_steps, latest)

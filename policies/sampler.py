@@ -1,0 +1,50 @@
+"""What every way of sampling offers: requests in, chains out, weights swapped in place."""
+
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from policies.encoding import Prompt
+
+
+@dataclass(frozen=True)
+class Request:
+    """One chain to sample. `key` comes back with the chain; `seed` makes it repeatable."""
+
+    key: Hashable
+    prompt: Prompt
+    temperature: float
+    max_tokens: int
+    seed: int | None = None
+    top_p: float = 1.0
+
+
+@dataclass(frozen=True)
+class Chain:
+    """A sampled output. `logprob` sums the raw (temperature 1) log-probabilities in nats.
+
+    `finish_reason` is "stop" (end token) or "length" (ran into max_tokens).
+    """
+
+    key: Hashable
+    text: str
+    token_ids: tuple[int, ...]
+    logprob: float
+    finish_reason: str
+
+
+class Sampler(Protocol):
+    """A running engine that serves one policy at a time."""
+
+    def sample(self, requests: Iterable[Request]) -> Iterator[Chain]:
+        """Chains in the order they finish, one a request."""
+
+    def load_weights(self, directory: Path) -> str:
+        """Swap weights in place and clear every cache; returns the sha256 of what was loaded."""
+
+    def score(self, prompts: Sequence[Prompt], completions: Sequence[Sequence[int]]) -> list[float]:
+        """Summed log-probability in nats of each completion after its prompt."""
+
+    def close(self) -> None:
+        """Free the engine."""

@@ -1,0 +1,98 @@
+"""A small OpenAI-compatible endpoint on loopback that stands in for GPT-4o in the embedded default.
+
+It speaks `/v1/chat/completions` over real HTTP, takes images as data URLs and gives usage
+figures. It is no model: what it writes comes from a function that knows the data set's annotations.
+"""
+
+import base64
+import binascii
+import hashlib
+import re
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+Writer = Callable[[str, str, list[str]], str | None]
+"""(question, accepted answer, sha256 of each image) -> rationale, or None if it knows none."""
+
+QUESTION = re.compile(r"^Question: (.*)$", re.MULTILINE)
+ANSWER = re.compile(r"^Accepted answer: (.*)$", re.MULTILINE)
+DATA_URL = re.compile(r"data:image/[a-z+.-]+;base64,(.*)", re.DOTALL)
+TOKENS_PER_IMAGE = 85
+
+
+def make_app(write: Writer) -> Starlette:
+    """The endpoint as an ASGI application."""
+
+    async def complete(request: Request) -> JSONResponse:
+        try:
+            body = await request.json()
+            prompt, images = _read_message(body["messages"][-1]["content"])
+        except (ValueError, KeyError, IndexError, TypeError, binascii.Error) as error:
+            return JSONResponse({"error": {"message": f"bad request: {error}"}}, status_code=400)
+        question, answer = QUESTION.search(prompt), ANSWER.search(prompt)
+        text = write(question[1], answer[1], images) if question and answer else None
+        text = text or "I cannot help with that."
+        usage = {
+            "prompt_tokens": len(prompt.split()) + TOKENS_PER_IMAGE * len(images),
+            "completion_tokens": len(text.split()),
+        }
+        usage["total_tokens"] = sum(usage.values())
+        message = {"role": "assistant", "content": text}
+        return JSONResponse(
+            {
+                "id": f"chatcmpl-{time.time_ns()}",
+                "object": "chat.completion",
+                "created": int(time.time()),
+                "model": body.get("model", ""),
+                "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
+                "usage": usage,
+            }
+        )
+
+    return Starlette(routes=[Route("/v1/chat/completions", complete, methods=["POST"])])
+
+
+def _read_message(content: Any) -> tuple[str, list[str]]:
+    if isinstance(content, str):
+        return content, []
+    texts = [part["text"] for part in content if part["type"] == "text"]
+    urls = [part["image_url"]["url"] for part in content if part["type"] == "image_url"]
+    digests = []
+    for url in urls:
+        match = DATA_URL.fullmatch(url)
+        if match is None:
+            raise ValueError("images must be data URLs")
+        digests.append(hashlib.sha256(base64.b64decode(match[1], validate=True)).hexdigest())
+    return "\n".join(texts), digests
+
+
+@contextmanager
+def serve_teacher(write: Writer) -> Iterator[str]:
+    """Serve on a free loopback port while the context lasts; yields the base URL."""
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    server = uvicorn.Server(
+        uvicorn.Config(make_app(write), log_level="warning", access_log=False, lifespan="off")
+    )
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+    thread.start()
+    try:
+        while not server.started:
+            if not thread.is_alive():
+                raise RuntimeError("the embedded teacher endpoint did not start")
+            time.sleep(0.01)
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
+    finally:
+        server.should_exit = True
+        thread.join(timeout=5)
+        listener.close()

@@ -1,0 +1,161 @@
+"""Sampling with vLLM in this process: continuous batching, in-place weight swap."""
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from policies import PolicyError
+from policies.encoding import Encoder, Prompt
+from policies.sampler import Chain, Request
+from policies.weights import HashedWeights, weights_sha256
+
+# The engine lives in this process: swaps hand tensors over without another process in between.
+os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+os.environ.setdefault("VLLM_CONFIGURE_LOGGING", "0")
+os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+os.environ.setdefault("VLLM_CPU_NUM_OF_RESERVED_CPU", "0")
+
+
+@dataclass(frozen=True)
+class EngineSettings:
+    """vLLM's own options that a recipe may set."""
+
+    dtype: str = "auto"
+    max_model_len: int | None = None
+    max_num_seqs: int = 128
+    kv_cache_gib: float | None = None
+    gpu_memory_utilization: float = 0.9
+    tensor_parallel_size: int = 1
+    enforce_eager: bool = False
+    max_images: int = 1
+    trust_remote_code: bool = False
+
+
+class VllmEngine:
+    """One vLLM engine for the whole run; see `policies.sampler.Sampler`."""
+
+    def __init__(self, model: str, encoder: Encoder, settings: EngineSettings, seed: int) -> None:
+        from vllm import LLM
+
+        self._encoder = encoder
+        self._settings = settings
+        options: dict[str, Any] = {}
+        if settings.kv_cache_gib is not None:
+            options["kv_cache_memory_bytes"] = int(settings.kv_cache_gib * 2**30)
+        if encoder.is_vision:
+            options["limit_mm_per_prompt"] = {"image": settings.max_images}
+        self._llm = LLM(
+            model,
+            dtype=settings.dtype,
+            seed=seed,
+            max_model_len=settings.max_model_len,
+            max_num_seqs=settings.max_num_seqs,
+            gpu_memory_utilization=settings.gpu_memory_utilization,
+            tensor_parallel_size=settings.tensor_parallel_size,
+            enforce_eager=settings.enforce_eager,
+            trust_remote_code=settings.trust_remote_code,
+            **options,
+        )
+        self._engine = self._llm.llm_engine
+        self._started = 0
+
+    def sample(self, requests: Iterable[Request]) -> Iterator[Chain]:
+        """Keep the engine full and hand out each chain as it finishes.
+
+        Requests are drawn lazily, twice `max_num_seqs` in flight, so memory stays flat however
+        many there are and no batch boundary ever leaves the engine idle. A consumer that stops
+        early aborts what is in flight.
+        """
+        source = iter(requests)
+        in_flight: dict[str, Request] = {}
+        try:
+            while True:
+                while len(in_flight) < 2 * self._settings.max_num_seqs and (
+                    request := next(source, None)
+                ):
+                    in_flight[self._submit(request)] = request
+                if not in_flight:
+                    return
+                for output in self._engine.step():
+                    if output.finished:
+                        yield _chain(in_flight.pop(output.request_id), output)
+        finally:
+            if in_flight:
+                self._engine.abort_request(list(in_flight))
+
+    def load_weights(self, directory: Path) -> str:
+        """Reload in place, then clear the caches that depend on weights.
+
+        The worker forgets its image encodings at reload but the scheduler does not: without
+        `reset_encoder_cache` the next repeated image ends in "Encoder cache miss".
+        """
+        if self._settings.tensor_parallel_size == 1:
+            weights = HashedWeights(directory)
+            self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": iter(weights)})
+            digest = weights.sha256
+        else:
+            digest = weights_sha256(directory)
+            self._llm.collective_rpc("reload_weights", kwargs={"weights_path": str(directory)})
+        self._llm.reset_prefix_cache()
+        self._llm.reset_mm_cache()
+        self._engine.reset_encoder_cache()
+        return digest
+
+    def score(self, prompts: Sequence[Prompt], completions: Sequence[Sequence[int]]) -> list[float]:
+        """Log-probabilities through vLLM's prompt logprobs; raises PolicyError if token ids differ."""
+        from vllm import SamplingParams
+
+        inputs = [self._input(p, c) for p, c in zip(prompts, completions, strict=True)]
+        parameters = SamplingParams(max_tokens=1, temperature=0, prompt_logprobs=0)
+        outputs = self._llm.generate(inputs, parameters, use_tqdm=False)
+        scores = []
+        for prompt, completion, output in zip(prompts, completions, outputs, strict=True):
+            expected = [*self._encoder.expanded_prompt_ids(prompt), *completion]
+            if list(output.prompt_token_ids) != expected:
+                raise PolicyError("sampler and learner read the same prompt as different token ids")
+            tail = output.prompt_logprobs[-len(completion) :]
+            scores.append(
+                sum(entry[token].logprob for entry, token in zip(tail, completion, strict=True))
+            )
+        return scores
+
+    def close(self) -> None:
+        """Shut the engine down."""
+        self._engine.engine_core.shutdown()
+
+    def _submit(self, request: Request) -> str:
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        self._started += 1
+        parameters = SamplingParams(
+            temperature=request.temperature,
+            top_p=request.top_p,
+            max_tokens=request.max_tokens,
+            seed=request.seed,
+            logprobs=0,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+        identity = str(self._started)
+        self._engine.add_request(identity, self._input(request.prompt), parameters)
+        return identity
+
+    def _input(self, prompt: Prompt, completion: Sequence[int] = ()) -> Any:
+        tokens: dict[str, Any] = {"prompt_token_ids": [*self._encoder.prompt_ids(prompt), *completion]}
+        if prompt.images:
+            tokens["multi_modal_data"] = {"image": [self._encoder.load_image(d) for d in prompt.images]}
+            tokens["multi_modal_uuids"] = {"image": list(prompt.images)}
+        return tokens
+
+
+def _chain(request: Request, output: Any) -> Chain:
+    result = output.outputs[0]
+    return Chain(
+        key=request.key,
+        text=result.text,
+        token_ids=tuple(result.token_ids),
+        logprob=float(result.cumulative_logprob),
+        finish_reason=result.finish_reason,
+    )

@@ -1,0 +1,82 @@
+"""Weights on disk: published whole or not at all, and known by their sha256."""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load as parse_safetensors
+
+from policies import PolicyError
+
+
+def safetensors_files(directory: Path) -> list[Path]:
+    """The directory's safetensors files in name order; raises PolicyError if there is none."""
+    files = sorted(directory.glob("*.safetensors"))
+    if not files:
+        raise PolicyError(f"{directory} holds no *.safetensors; save the model with save_pretrained first")
+    return files
+
+
+def weights_sha256(directory: Path) -> str:
+    """sha256 over the bytes of every safetensors file, in name order."""
+    digest = hashlib.sha256()
+    for file in safetensors_files(directory):
+        with file.open("rb") as stream:
+            while block := stream.read(1 << 22):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+class HashedWeights:
+    """Named tensors of a directory, hashed as they are handed out.
+
+    What is hashed is the very bytes that the tensors are made of, so after the last tensor
+    `sha256` proves what was loaded, not what lies on disk a moment later.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._files = safetensors_files(directory)
+        self._digest = hashlib.sha256()
+
+    def __iter__(self) -> Iterator[tuple[str, torch.Tensor]]:
+        for file in self._files:
+            content = file.read_bytes()
+            self._digest.update(content)
+            yield from parse_safetensors(content).items()
+
+    @property
+    def sha256(self) -> str:
+        """Digest of everything handed out so far."""
+        return self._digest.hexdigest()
+
+
+def publish(model: Any, processor: Any, directory: Path) -> str:
+    """Write model and processor to `directory` so that it appears complete or not at all.
+
+    Written beside, flushed to disk, renamed. A leftover of a crash before the store recorded it is
+    replaced. Returns the weights' sha256.
+    """
+    temporary = directory.with_name(directory.name + ".tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    model.save_pretrained(temporary)
+    processor.save_pretrained(temporary)
+    for file in temporary.iterdir():
+        _flush(file)
+    _flush(temporary)
+    shutil.rmtree(directory, ignore_errors=True)
+    temporary.rename(directory)
+    _flush(directory.parent)
+    return weights_sha256(directory)
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

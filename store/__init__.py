@@ -1,0 +1,6 @@
+"""What happened: questions, samples, verdicts, pairs, policies, evaluations, in one SQLite file."""
+
+from store.database import Store, StoreError, open_store
+from store.lock import RunLocked, run_lock
+
+__all__ = ["RunLocked", "Store", "StoreError", "open_store", "run_lock"]

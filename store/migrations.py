@@ -1,0 +1,110 @@
+"""The schema, as numbered migrations: a new one is added at the end, an old one never changes."""
+
+from sqlite_utils import Database
+from sqlite_utils.migrations import Migrations
+
+MIGRATIONS = Migrations("ratchet")
+
+PHASES = (
+    "distil",
+    "sample",
+    "judge",
+    "fallback",
+    "pair",
+    "update",
+    "swap",
+    "evaluate",
+    "gate",
+    "done",
+)
+"""Every phase a round can be in; which of them a round has is the controller's matter."""
+
+DECISIONS = ("accepted", "rejected", "no_update")
+OUTCOMES = ("correct", "wrong", "unparsable", "truncated", "judge_error")
+
+
+def _one_of(column: str, values: tuple[str, ...]) -> str:
+    return f"CHECK ({column} IN ({', '.join(repr(value) for value in values)}))"
+
+
+@MIGRATIONS()
+def m001_first_schema(db: Database) -> None:
+    """The tables of docs/architecture.md."""
+    for statement in (
+        """CREATE TABLE run (
+            id INTEGER PRIMARY KEY CHECK (id = 1), seed INTEGER NOT NULL,
+            configuration TEXT NOT NULL, packages TEXT NOT NULL, created TEXT NOT NULL)""",
+        """CREATE TABLE session (
+            id INTEGER PRIMARY KEY, pid INTEGER NOT NULL, started TEXT NOT NULL, ended TEXT,
+            end_reason TEXT, engine_starts INTEGER NOT NULL DEFAULT 0, peak_memory_bytes INTEGER)""",
+        """CREATE TABLE image (
+            sha256 TEXT PRIMARY KEY, bytes BLOB NOT NULL, format TEXT NOT NULL,
+            width INTEGER NOT NULL, height INTEGER NOT NULL)""",
+        """CREATE TABLE question (
+            id INTEGER PRIMARY KEY, hash TEXT NOT NULL UNIQUE, external_id TEXT, text TEXT NOT NULL,
+            answers TEXT NOT NULL, judge TEXT NOT NULL, split TEXT NOT NULL, source TEXT NOT NULL)""",
+        "CREATE INDEX question_split ON question (split, id)",
+        """CREATE TABLE question_image (
+            question INTEGER NOT NULL REFERENCES question (id), position INTEGER NOT NULL,
+            image TEXT NOT NULL REFERENCES image (sha256), PRIMARY KEY (question, position)) WITHOUT ROWID""",
+        """CREATE TABLE policy (
+            number INTEGER PRIMARY KEY, parent INTEGER REFERENCES policy (number), made_by TEXT NOT NULL,
+            sha256 TEXT NOT NULL, path TEXT NOT NULL, probe TEXT NOT NULL, created TEXT NOT NULL)""",
+        f"""CREATE TABLE round (
+            number INTEGER PRIMARY KEY, phase TEXT NOT NULL {_one_of("phase", PHASES)},
+            serving_policy INTEGER NOT NULL REFERENCES policy (number),
+            candidate_policy INTEGER REFERENCES policy (number),
+            decision TEXT {_one_of("decision", DECISIONS)}, reason TEXT,
+            started TEXT NOT NULL, finished TEXT)""",
+        """CREATE TABLE phase_time (
+            round INTEGER NOT NULL REFERENCES round (number), phase TEXT NOT NULL,
+            seconds REAL NOT NULL, PRIMARY KEY (round, phase)) WITHOUT ROWID""",
+        """CREATE TABLE round_question (
+            round INTEGER NOT NULL REFERENCES round (number), position INTEGER NOT NULL,
+            question INTEGER NOT NULL REFERENCES question (id),
+            PRIMARY KEY (round, position), UNIQUE (round, question))""",
+        """CREATE TABLE teacher_call (
+            hash TEXT PRIMARY KEY, purpose TEXT NOT NULL, round INTEGER NOT NULL,
+            question INTEGER NOT NULL REFERENCES question (id), model TEXT NOT NULL, status TEXT NOT NULL,
+            text TEXT, finish_reason TEXT, prompt_tokens INTEGER NOT NULL DEFAULT 0,
+            completion_tokens INTEGER NOT NULL DEFAULT 0, created TEXT NOT NULL)""",
+        "CREATE INDEX teacher_call_round ON teacher_call (round, purpose)",
+        """CREATE TABLE sample (
+            id INTEGER PRIMARY KEY, round INTEGER NOT NULL REFERENCES round (number),
+            question INTEGER NOT NULL REFERENCES question (id),
+            author TEXT NOT NULL CHECK (author IN ('policy', 'teacher')),
+            policy INTEGER REFERENCES policy (number), style TEXT NOT NULL, "index" INTEGER NOT NULL,
+            seed INTEGER, temperature REAL, text TEXT NOT NULL, token_ids BLOB NOT NULL,
+            tokens INTEGER NOT NULL, logprob REAL, finish_reason TEXT NOT NULL,
+            teacher_call TEXT REFERENCES teacher_call (hash),
+            UNIQUE (round, question, author, policy, style, "index"))""",
+        # NULLs never collide in a UNIQUE constraint; a teacher's sample has no policy.
+        "CREATE UNIQUE INDEX sample_of_call ON sample (teacher_call) WHERE teacher_call IS NOT NULL",
+        f"""CREATE TABLE verdict (
+            id INTEGER PRIMARY KEY, sample INTEGER NOT NULL REFERENCES sample (id),
+            judge TEXT NOT NULL, judge_version TEXT NOT NULL, extracted TEXT, score REAL NOT NULL,
+            outcome TEXT NOT NULL {_one_of("outcome", OUTCOMES)},
+            UNIQUE (sample, judge, judge_version))""",
+        """CREATE TABLE pair (
+            id INTEGER PRIMARY KEY, round INTEGER NOT NULL REFERENCES round (number),
+            chosen INTEGER NOT NULL REFERENCES sample (id),
+            rejected INTEGER NOT NULL REFERENCES sample (id), rule TEXT NOT NULL,
+            weight REAL NOT NULL, UNIQUE (round, chosen, rejected))""",
+        """CREATE TABLE training (
+            id INTEGER PRIMARY KEY, round INTEGER NOT NULL REFERENCES round (number),
+            candidate INTEGER NOT NULL REFERENCES policy (number), method TEXT NOT NULL,
+            recipe TEXT NOT NULL, items INTEGER NOT NULL, steps INTEGER NOT NULL, loss REAL NOT NULL,
+            seconds REAL NOT NULL, metrics TEXT NOT NULL, UNIQUE (round, candidate))""",
+        """CREATE TABLE swap (
+            id INTEGER PRIMARY KEY, session INTEGER NOT NULL REFERENCES session (id),
+            round INTEGER, policy INTEGER NOT NULL REFERENCES policy (number), sha256 TEXT NOT NULL,
+            probe_difference REAL NOT NULL, seconds REAL NOT NULL, created TEXT NOT NULL)""",
+        f"""CREATE TABLE evaluation (
+            id INTEGER PRIMARY KEY, policy INTEGER NOT NULL REFERENCES policy (number),
+            split TEXT NOT NULL, style TEXT NOT NULL, question INTEGER NOT NULL REFERENCES question (id),
+            text TEXT NOT NULL, tokens INTEGER NOT NULL, finish_reason TEXT NOT NULL,
+            judge TEXT NOT NULL, judge_version TEXT NOT NULL, extracted TEXT, score REAL NOT NULL,
+            outcome TEXT NOT NULL {_one_of("outcome", OUTCOMES)},
+            UNIQUE (policy, split, style, question))""",
+    ):
+        db.execute(statement)

@@ -1,0 +1,126 @@
+"""Rounds, their phases, and the policies they serve and make."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from store.database import Store, StoreError, as_json, now
+
+
+@dataclass(frozen=True)
+class Round:
+    """A round's state; `serving` samples, `candidate` is what its update made."""
+
+    number: int
+    phase: str
+    serving: int
+    candidate: int | None
+    decision: str | None
+
+
+@dataclass(frozen=True)
+class Policy:
+    """One set of weights. `probe` holds the learner's log-probabilities of the probe chains."""
+
+    number: int
+    parent: int | None
+    made_by: str
+    sha256: str
+    path: str
+    probe: dict[str, Any]
+
+
+def latest_round(store: Store) -> Round | None:
+    """The round with the largest number."""
+    row = store.row("SELECT * FROM round ORDER BY number DESC LIMIT 1")
+    return None if row is None else _round(row)
+
+
+def get_round(store: Store, number: int) -> Round:
+    """Round by number; raises StoreError if there is none."""
+    row = store.row("SELECT * FROM round WHERE number = ?", number)
+    if row is None:
+        raise StoreError(f"{store.path.parent} has no round {number}")
+    return _round(row)
+
+
+def _round(row: Any) -> Round:
+    return Round(
+        row["number"], row["phase"], row["serving_policy"], row["candidate_policy"], row["decision"]
+    )
+
+
+def start_round(store: Store, number: int, phase: str, serving: int, questions: Sequence[int]) -> None:
+    """Create a round with the questions it works on, in one transaction."""
+    with store.transaction():
+        store.db.conn.execute(
+            "INSERT INTO round (number, phase, serving_policy, started) VALUES (?, ?, ?, ?)",
+            (number, phase, serving, now()),
+        )
+        store.db.conn.executemany(
+            "INSERT INTO round_question VALUES (?, ?, ?)",
+            [(number, position, question) for position, question in enumerate(questions)],
+        )
+
+
+def end_phase(store: Store, number: int, phase: str, following: str, seconds: float) -> None:
+    """Move a round from `phase` to `following`, booking the seconds spent in this session."""
+    with store.transaction():
+        add_phase_time(store, number, phase, seconds)
+        store.db.conn.execute("UPDATE round SET phase = ? WHERE number = ?", (following, number))
+        if following == "done":
+            store.db.conn.execute("UPDATE round SET finished = ? WHERE number = ?", (now(), number))
+
+
+def add_phase_time(store: Store, number: int, phase: str, seconds: float) -> None:
+    """Add seconds to a phase; an interrupted phase adds up over its sessions."""
+    store.db.conn.execute(
+        "INSERT INTO phase_time VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET seconds = seconds + excluded.seconds",
+        (number, phase, seconds),
+    )
+
+
+def decide(store: Store, number: int, decision: str, reason: str) -> None:
+    """Record the gate's decision and why."""
+    with store.transaction():
+        store.db.conn.execute(
+            "UPDATE round SET decision = ?, reason = ? WHERE number = ?", (decision, reason, number)
+        )
+
+
+def get_policy(store: Store, number: int) -> Policy:
+    """Policy by number; raises StoreError if there is none."""
+    row = store.row("SELECT * FROM policy WHERE number = ?", number)
+    if row is None:
+        raise StoreError(f"{store.path.parent} has no policy {number}")
+    return Policy(
+        row["number"],
+        row["parent"],
+        row["made_by"],
+        row["sha256"],
+        row["path"],
+        json.loads(row["probe"]),
+    )
+
+
+def next_policy_number(store: Store) -> int:
+    """The number that the next published policy gets."""
+    last = store.value("SELECT max(number) FROM policy")
+    return 0 if last is None else last + 1
+
+
+def add_policy(store: Store, policy: Policy) -> None:
+    """Record a published policy; the caller's transaction decides when it is committed."""
+    store.db.conn.execute(
+        "INSERT INTO policy VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (
+            policy.number,
+            policy.parent,
+            policy.made_by,
+            policy.sha256,
+            policy.path,
+            as_json(policy.probe),
+            now(),
+        ),
+    )
