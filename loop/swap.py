@@ -98,9 +98,17 @@ def _start_engine(ctx: Context) -> Sampler:
     )
     ctx.console.say("starting vLLM")
     ctx.sampler = VllmEngine(config.policy.model, ctx.encoder, settings, config.run.seed)
+    _warm_up(ctx, ctx.sampler)
     with ctx.store.transaction():
         ctx.store.db.conn.execute(
             "UPDATE session SET engine_starts = engine_starts + 1 WHERE id = ?", (ctx.session,)
         )
     ctx.console.say(f"  vLLM started in {time.monotonic() - started:.1f} s")
     return ctx.sampler
+
+
+def _warm_up(ctx: Context, sampler: Sampler) -> None:
+    """Let what is slow only the first time (kernels, caches) count as the start, not as a swap."""
+    sampler.load_weights(ctx.policy_directory(get_policy(ctx.store, 0).path))
+    items = probe_items(ctx)
+    sampler.score([i.prompt for i in items], [i.completion for i in items])

@@ -52,9 +52,10 @@ class Encoder:
 
     def chat(self, prompt: Prompt) -> str:
         """The prompt in the model's chat template, up to where its answer starts."""
-        content: Any = prompt.text
+        words = self._without_special_tokens(prompt.text)
+        content: Any = words
         if self.is_vision:
-            content = [*({"type": "image"} for _ in prompt.images), {"type": "text", "text": prompt.text}]
+            content = [*({"type": "image"} for _ in prompt.images), {"type": "text", "text": words}]
         text: str = self.processor.apply_chat_template(
             [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
         )
@@ -117,6 +118,12 @@ class Encoder:
     def labels(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         """Labels of a batch: the completion's ids, IGNORED elsewhere."""
         return batch["input_ids"].masked_fill(batch["completion_mask"] == 0, IGNORED)
+
+    def _without_special_tokens(self, text: str) -> str:
+        """A question is data: a special token spelled out in it must not act as one."""
+        for token in self.tokenizer.all_special_tokens:
+            text = text.replace(token, f"{token[:1]} {token[1:]}")
+        return text
 
     @property
     def _padding_id(self) -> int:

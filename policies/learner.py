@@ -8,7 +8,12 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, TrainerCallback
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    PrinterCallback,
+    TrainerCallback,
+)
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
 from policies import PolicyError
@@ -206,6 +211,7 @@ def _frozen(model: Any, patterns: Sequence[str]) -> Any:
 
 
 def _train(trainer: Any) -> TrainingResult:
+    trainer.remove_callback(PrinterCallback)
     started = time.monotonic()
     output = trainer.train()
     model = trainer.accelerator.unwrap_model(trainer.model)

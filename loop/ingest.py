@@ -1,0 +1,41 @@
+"""Bringing questions into a run: all of a source, or of a file, or nothing."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from loop.config import Config
+from loop.console import Console
+from loop.errors import InputError
+from loop.sources import SOURCES
+from loop.sources.jsonl import read_file
+from store import Store
+from store.questions import NewQuestion, add_questions
+
+
+def ingest(store: Store, config: Config, console: Console) -> None:
+    """Ingest the configured source once; a run that has questions is left as it is."""
+    if store.value("SELECT 1 FROM question LIMIT 1"):
+        return
+
+    def counted() -> Iterator[NewQuestion]:
+        with console.bar("reading questions", 0, "question") as bar:
+            for question in SOURCES[config.questions.source](config.questions):
+                yield question
+                bar.update()
+
+    added = add_questions(store, counted())
+    counts = dict(store.rows("SELECT split, count(*) FROM question GROUP BY split"))
+    for split in ("train", config.evaluation.split):
+        if not counts.get(split):
+            store.db.conn.execute("DELETE FROM question_image")
+            store.db.conn.execute("DELETE FROM question")
+            raise InputError(
+                f"no question of split {split!r} among {added}; give rows a 'split', or see questions.held_out_share"
+            )
+    images = store.value("SELECT count(*) FROM image")
+    console.say(f"{added} questions ({counts}), {images} images")
+
+
+def add_file(store: Store, config: Config, path: Path) -> int:
+    """Add the new questions of a JSONL file; returns how many were new."""
+    return add_questions(store, read_file(path, config.questions))

@@ -1,0 +1,43 @@
+"""`DIR/run.log`: everything that is said, libraries included; the terminal shows only what matters."""
+
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+QUIET_LIBRARIES = ("vllm", "transformers", "trl", "accelerate", "httpx", "httpcore", "openai", "datasets")
+
+
+@contextmanager
+def run_log(run_dir: Path) -> Iterator[None]:
+    """Send every log record and Python warning to the file while the context lasts."""
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    handler = logging.FileHandler(run_dir / "run.log", encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    root = logging.getLogger()
+    root.addHandler(handler)
+    logging.getLogger("ratchet").setLevel(logging.INFO)
+    logging.captureWarnings(True)
+    _silence_terminal()
+    try:
+        yield
+    finally:
+        logging.captureWarnings(False)
+        root.removeHandler(handler)
+        handler.close()
+
+
+def _silence_terminal() -> None:
+    """Library records reach the file through the root logger; their own terminal handlers go."""
+    import datasets
+    import transformers
+
+    transformers.utils.logging.disable_default_handler()
+    transformers.utils.logging.enable_propagation()
+    transformers.utils.logging.disable_progress_bar()
+    datasets.disable_progress_bars()
+    warnings.simplefilter("default")
+    for name in QUIET_LIBRARIES:
+        logging.getLogger(name).setLevel(logging.INFO if name == "vllm" else logging.WARNING)

@@ -1,0 +1,133 @@
+"""The command line of Ratchet: `python run_loop.py COMMAND`, or `ratchet COMMAND` once installed."""
+
+import errno
+import json
+import sqlite3
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from loop.config import Config, load_config, parse_config
+from loop.console import Console
+from loop.errors import InputError, LoopError
+from policies import PolicyError
+from store import RunLocked, StoreError, open_store
+
+SUCCESS, FAILURE, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+
+run_dir_argument = click.argument("run_dir", metavar="DIR", type=click.Path(path_type=Path))
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+def cli() -> None:
+    """Ratchet: iterative self-improvement for vision-language and language models.
+
+    Rounds of sampling, judging, DPO, hot swap and evaluation; a candidate that is worse is rolled back.
+    """
+
+
+@cli.command()
+@click.option("--config", required=True, metavar="NAME_OR_FILE", help="A recipe in configs/, or a TOML file.")
+@click.option("--run-dir", type=click.Path(path_type=Path), help="Where the run is kept.")
+@click.option("--rounds", type=click.IntRange(min=0), help="Rounds in all; 0 goes on until stopped.")
+@click.option("--set", "overrides", multiple=True, metavar="A.B=VALUE", help="Override a configuration key.")
+@click.option("--dry-run", is_flag=True, help="Print the resolved configuration and the plan, and stop.")
+@click.option("--quiet", is_flag=True, help="Print nothing but errors.")
+@click.option("--json", "as_json", is_flag=True, help="Print the accuracy log as JSON when done.")
+def run(
+    config: str,
+    run_dir: Path | None,
+    rounds: int | None,
+    overrides: tuple[str, ...],
+    dry_run: bool,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Start a run, or continue it from wherever it is."""
+    extra = [] if rounds is None else [f"run.rounds={rounds}"]
+    resolved = load_config(config, [*overrides, *extra])
+    if dry_run:
+        from loop.plan import format_plan
+
+        click.echo(json.dumps(resolved.model_dump(mode="json")) if as_json else format_plan(resolved))
+        return
+    if run_dir is None:
+        raise InputError("--run-dir is missing: name a directory to keep the run in")
+    from loop.controller import run as run_rounds
+
+    finished = run_rounds(resolved, run_dir, Console(quiet=quiet or as_json))
+    if as_json:
+        _print_log(run_dir, as_json=True)
+    if not finished:
+        sys.exit(INTERRUPTED)
+
+
+@cli.command()
+@run_dir_argument
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def add(run_dir: Path, file: Path, as_json: bool) -> None:
+    """Add questions of a JSONL FILE to a run, also while it runs; the next round sees them."""
+    from loop.ingest import add_file
+
+    store = open_store(run_dir)
+    added = add_file(store, _stored_config(store, run_dir), file)
+    store.close()
+    click.echo(json.dumps({"added": added}) if as_json else f"{added} new questions in {run_dir}")
+
+
+@cli.command()
+@run_dir_argument
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a round, one a line.")
+def log(run_dir: Path, as_json: bool) -> None:
+    """The accuracy log: a row a round."""
+    _print_log(run_dir, as_json=as_json)
+
+
+def _print_log(run_dir: Path, *, as_json: bool) -> None:
+    from loop.accuracy_log import format_log, log_rows
+
+    store = open_store(run_dir)
+    if as_json:
+        for row in log_rows(store):
+            click.echo(json.dumps(row))
+    else:
+        click.echo(format_log(store))
+    store.close()
+
+
+def _stored_config(store: Any, run_dir: Path) -> Config:
+    text = store.value("SELECT configuration FROM run")
+    if text is None:
+        raise InputError(f"{run_dir} has not been started; start it with 'run'")
+    return parse_config(json.loads(text), str(run_dir))
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is one line and an exit code, never a traceback."""
+    try:
+        cli.main(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(BAD_INPUT)
+    except InputError as error:
+        _fail(error, BAD_INPUT)
+    except (LoopError, PolicyError, StoreError, RunLocked) as error:
+        _fail(error, FAILURE)
+    except (click.Abort, KeyboardInterrupt):
+        _fail("interrupted; what was committed is kept", INTERRUPTED)
+    except (OSError, sqlite3.OperationalError) as error:
+        if getattr(error, "errno", None) != errno.ENOSPC and "disk is full" not in str(error):
+            raise
+        _fail("the disk is full; free some space and run again, nothing committed is lost", FAILURE)
+
+
+def _fail(message: object, code: int) -> None:
+    click.echo(f"error: {message}", err=True)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()
