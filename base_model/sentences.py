@@ -30,7 +30,23 @@ FRAMES = (
     "Give a short answer.\n### Answer: no",
     "Yes, I see it. No, it is not what we want. Both are true, because they match.",
 )
-NUMBERS = "zero one two three four five six seven eight nine ten plus minus times equals".split()
+NUMBERS = [
+    "zero",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "plus",
+    "minus",
+    "times",
+    "equals",
+]
 
 
 def tokenizer_sentences() -> list[str]:

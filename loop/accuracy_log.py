@@ -52,9 +52,7 @@ def _round_row(store: Store, state: Any) -> dict[str, Any]:
         "pairs": store.value("SELECT count(*) FROM pair WHERE round = ?", number),
         "training_items": training["items"] if training else None,
         "training_loss": training["loss"] if training else None,
-        "accuracy": {
-            style: accuracy(store, state["candidate_policy"], style) for style in ("cot", "direct")
-        },
+        "accuracy": {style: accuracy(store, state["candidate_policy"], style) for style in ("cot", "direct")},
         "base_accuracy": {style: accuracy(store, 0, style) for style in ("cot", "direct")}
         if number == 0
         else None,

@@ -45,9 +45,7 @@ def evaluate_policy(ctx: Context, policy: int, number: int) -> None:
         for style in STYLES:
             for question in questions.values():
                 if (question.id, style) not in answered:
-                    yield Request(
-                        (question.id, style), ctx.prompt(question, style), 0.0, settings.max_tokens
-                    )
+                    yield Request((question.id, style), ctx.prompt(question, style), 0.0, settings.max_tokens)
 
     batch: list[tuple[object, ...]] = []
 

@@ -35,7 +35,7 @@ def sample(ctx: Context, state: Round) -> None:
     present: set[Key] = {
         (row[0], row[1])
         for row in ctx.store.rows(
-            'SELECT question, "index" FROM sample WHERE round = ? AND author = \'policy\' AND policy = ?'
+            "SELECT question, \"index\" FROM sample WHERE round = ? AND author = 'policy' AND policy = ?"
             " AND style = ?",
             state.number,
             state.serving,
@@ -70,9 +70,7 @@ def sample(ctx: Context, state: Round) -> None:
     )
 
 
-def _requests(
-    ctx: Context, state: Round, questions: list[Question], present: set[Key]
-) -> Iterator[Request]:
+def _requests(ctx: Context, state: Round, questions: list[Question], present: set[Key]) -> Iterator[Request]:
     settings = ctx.config.sampling
     for question in questions:
         prompt = ctx.prompt(question, settings.style)

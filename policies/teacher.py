@@ -66,9 +66,7 @@ class Teacher:
     def __init__(self, settings: TeacherSettings, *, needs_key: bool) -> None:
         key = os.environ.get(KEY_VARIABLE) if needs_key else LOOPBACK_KEY
         if not key:
-            raise PolicyError(
-                f"{KEY_VARIABLE} is not set; export your key, or set teacher.enabled = false"
-            )
+            raise PolicyError(f"{KEY_VARIABLE} is not set; export your key, or set teacher.enabled = false")
         self.settings = settings
         self._client = openai.OpenAI(
             base_url=settings.base_url, api_key=key, timeout=settings.timeout_s, max_retries=0

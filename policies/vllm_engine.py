@@ -80,9 +80,7 @@ class VllmEngine:
         in_flight: dict[str, Request] = {}
         try:
             while True:
-                while len(in_flight) < 2 * self._settings.max_num_seqs and (
-                    request := next(source, None)
-                ):
+                while len(in_flight) < 2 * self._settings.max_num_seqs and (request := next(source, None)):
                     in_flight[self._submit(request)] = request
                 if not in_flight:
                     return
@@ -128,9 +126,7 @@ class VllmEngine:
             if list(output.prompt_token_ids) != expected:
                 raise PolicyError("sampler and learner read the same prompt as different token ids")
             tail = output.prompt_logprobs[-len(completion) :]
-            scores.append(
-                sum(entry[token].logprob for entry, token in zip(tail, completion, strict=True))
-            )
+            scores.append(sum(entry[token].logprob for entry, token in zip(tail, completion, strict=True)))
         return scores
 
     def close(self) -> None:

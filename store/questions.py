@@ -86,7 +86,9 @@ def _inspect_image(content: bytes, where: str) -> tuple[str, int, int]:
             image.load()
             return str(image.format).lower(), image.width, image.height
     except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise StoreError(f"{where}: the image cannot be read ({error}); replace it or leave it out") from error
+        raise StoreError(
+            f"{where}: the image cannot be read ({error}); replace it or leave it out"
+        ) from error
 
 
 SELECT = """SELECT question.*, (SELECT json_group_array(image) FROM (

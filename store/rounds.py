@@ -46,9 +46,7 @@ def get_round(store: Store, number: int) -> Round:
 
 
 def _round(row: Any) -> Round:
-    return Round(
-        row["number"], row["phase"], row["serving_policy"], row["candidate_policy"], row["decision"]
-    )
+    return Round(row["number"], row["phase"], row["serving_policy"], row["candidate_policy"], row["decision"])
 
 
 def start_round(store: Store, number: int, phase: str, serving: int, questions: Sequence[int]) -> None:

@@ -89,9 +89,7 @@ def annotations() -> dict[str, tuple[str, str]]:
 def _facts(question: str, answer: str) -> dict[str, str]:
     """What a question and its answer together say of the image's shape and colour."""
     words = [answer]
-    if question.startswith("what"):
-        words += question.rstrip("?").split()
-    elif (answer == "yes") != bool(re.search(r"\b(?:not|no)\b", question)):
+    if question.startswith("what") or (answer == "yes") != bool(re.search(r"\b(?:not|no)\b", question)):
         words += question.rstrip("?").split()
     kinds = {**dict.fromkeys(SHAPES, "shape"), **dict.fromkeys(COLORS, "color")}
     return {kinds[word]: word for word in words if word in kinds}

@@ -1,0 +1,44 @@
+# Ratchet: `make demo` and `make test` need Python 3.11+, pip and make, and nothing else.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+LOCKS := requirements/torch-cpu.txt requirements/cpu.txt
+SOURCES := loop policies judges store base_model benchmarks tests run_loop.py
+
+.PHONY: demo test check setup base-model lock clean
+
+setup: $(INSTALLED)
+
+$(INSTALLED): $(LOCKS)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Ratchet needs Python 3.11 or newer; set PYTHON=")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements/torch-cpu.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/cpu.txt
+	@touch $@
+
+demo: $(INSTALLED)
+	$(BIN)/python run_loop.py run --config easy_vqa --run-dir runs/demo
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest
+
+check: $(INSTALLED)
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+base-model: $(INSTALLED)
+	$(BIN)/python -m base_model.pretrain
+
+lock:
+	uv pip compile pyproject.toml --quiet --extra cpu --extra dev --python-version 3.11 --generate-hashes \
+	  --find-links $(FIND_LINKS) --no-emit-find-links --no-annotate --no-header \
+	  --no-emit-package torch --no-emit-package torchvision --no-emit-package torchaudio \
+	  --no-emit-package torchcodec --no-emit-package triton \
+	  --output-file requirements/cpu.txt
+
+clean:
+	rm -rf $(VENV) runs .pytest_cache .mypy_cache .ruff_cache .import_linter_cache build *.egg-info
