@@ -14,8 +14,8 @@ setup: $(INSTALLED)
 $(INSTALLED): $(LOCKS)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Ratchet needs Python 3.11 or newer; set PYTHON=")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements/torch-cpu.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/cpu.txt
+	$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps -r requirements/torch-cpu.txt
+	$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --require-hashes -r requirements/cpu.txt
 	@touch $@
 
 demo: $(INSTALLED)

@@ -47,9 +47,7 @@ def draw_scene(rng: random.Random) -> Scene:
     return Scene(canvas.resize((SIDE, SIDE), Image.Resampling.BOX), shape, color)
 
 
-def _draw_shape(
-    draw: ImageDraw.ImageDraw, rng: random.Random, shape: str, shade: tuple[int, ...], side: int
-) -> None:
+def _draw_shape(draw: ImageDraw.ImageDraw, rng: random.Random, shape: str, shade: tuple[int, ...], side: int) -> None:
     width, height = (rng.uniform(0.13, 0.52) * side for _ in range(2))
     if shape == "circle":
         height = width

@@ -32,9 +32,7 @@ class Verdict:
     outcome: Outcome
 
 
-def give_verdict(
-    judge: Judge, text: str, answers: Sequence[str], *, finish_reason: str, needs_marker: bool
-) -> Verdict:
+def give_verdict(judge: Judge, text: str, answers: Sequence[str], *, finish_reason: str, needs_marker: bool) -> Verdict:
     """Extract the final answer from `text` and match it against the accepted answers.
 
     What cannot be judged is not guessed: an output that ran into its length limit before it gave

@@ -29,9 +29,11 @@ def _round_row(store: Store, state: Any) -> dict[str, Any]:
         number,
     )
     training = store.row("SELECT * FROM training WHERE round = ?", number)
-    seconds = dict(store.rows("SELECT phase, seconds FROM phase_time WHERE round = ?", number))
+    times = store.rows("SELECT phase, seconds FROM phase_time WHERE round = ?", number)
+    seconds = {row["phase"]: row["seconds"] for row in times}
     swaps = store.rows("SELECT seconds, probe_difference FROM swap WHERE round = ? ORDER BY id", number)
-    assert sampled is not None and calls is not None
+    assert sampled is not None
+    assert calls is not None
     samples = sampled["samples"]
 
     def share(part: int | None) -> float | None:
@@ -53,9 +55,7 @@ def _round_row(store: Store, state: Any) -> dict[str, Any]:
         "training_items": training["items"] if training else None,
         "training_loss": training["loss"] if training else None,
         "accuracy": {style: accuracy(store, state["candidate_policy"], style) for style in ("cot", "direct")},
-        "base_accuracy": {style: accuracy(store, 0, style) for style in ("cot", "direct")}
-        if number == 0
-        else None,
+        "base_accuracy": {style: accuracy(store, 0, style) for style in ("cot", "direct")} if number == 0 else None,
         "decision": state["decision"],
         "reason": state["reason"],
         "seconds": {phase: round(value, 3) for phase, value in seconds.items()},

@@ -57,9 +57,7 @@ def _keep(
     assert ctx.teacher is not None
     settings = ctx.teacher.settings
     judge = JUDGES[question.judge]
-    verdict = give_verdict(
-        judge, reply.text, question.answers, finish_reason=reply.finish_reason, needs_marker=True
-    )
+    verdict = give_verdict(judge, reply.text, question.answers, finish_reason=reply.finish_reason, needs_marker=True)
     call = request.hash(settings)
     status = "kept" if verdict.outcome == "correct" else f"dropped: {verdict.outcome}"
     sample = NewSample(
@@ -97,9 +95,5 @@ def _keep(
         written = ctx.store.value("SELECT id FROM sample WHERE teacher_call = ?", call)
         add_verdicts(
             ctx.store,
-            [
-                NewVerdict(
-                    written, judge.name, judge.version, verdict.extracted, verdict.score, verdict.outcome
-                )
-            ],
+            [NewVerdict(written, judge.name, judge.version, verdict.extracted, verdict.score, verdict.outcome)],
         )

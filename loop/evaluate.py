@@ -26,9 +26,7 @@ def evaluate_policy(ctx: Context, policy: int, number: int) -> None:
     settings = ctx.config.evaluation
     questions = {
         question.id: question
-        for question in find_questions(
-            ctx.store, "split = ? ORDER BY id LIMIT ?", settings.split, settings.limit or -1
-        )
+        for question in find_questions(ctx.store, "split = ? ORDER BY id LIMIT ?", settings.split, settings.limit or -1)
     }
     answered = {
         (row[0], row[1])

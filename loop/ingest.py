@@ -23,17 +23,18 @@ def ingest(store: Store, config: Config, console: Console) -> None:
                 yield question
                 bar.update()
 
-    added = add_questions(store, counted())
-    counts = dict(store.rows("SELECT split, count(*) FROM question GROUP BY split"))
-    for split in ("train", config.evaluation.split):
-        if not counts.get(split):
-            store.db.conn.execute("DELETE FROM question_image")
-            store.db.conn.execute("DELETE FROM question")
-            raise InputError(
-                f"no question of split {split!r} among {added}; give rows a 'split', or see questions.held_out_share"
-            )
+    with store.transaction():
+        added = add_questions(store, counted())
+        rows = store.rows("SELECT split, count(*) AS questions FROM question GROUP BY split")
+        counts = {row["split"]: row["questions"] for row in rows}
+        for split in ("train", config.evaluation.split):
+            if not counts.get(split):
+                raise InputError(
+                    f"no question of split {split!r} among {added}; give rows a 'split', or see"
+                    " questions.held_out_share"
+                )
     images = store.value("SELECT count(*) FROM image")
-    console.say(f"{added} questions ({counts}), {images} images")
+    console.say(f"{added} questions ({', '.join(f'{n} {split}' for split, n in counts.items())}), {images} images")
 
 
 def add_file(store: Store, config: Config, path: Path) -> int:

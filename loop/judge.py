@@ -32,9 +32,7 @@ def judge(ctx: Context, state: Round) -> None:
                 needs_marker=row["style"] == "cot",
             )
             verdicts.append(
-                NewVerdict(
-                    row["id"], rule.name, rule.version, verdict.extracted, verdict.score, verdict.outcome
-                )
+                NewVerdict(row["id"], rule.name, rule.version, verdict.extracted, verdict.score, verdict.outcome)
             )
         with ctx.store.transaction():
             add_verdicts(ctx.store, verdicts)

@@ -14,9 +14,7 @@ Rule = Callable[[list[Sampled], list[Sampled], int, random.Random], list[tuple[i
 """(right, wrong, most, generator) -> [(chosen id, rejected id)]."""
 
 
-def random_pairs(
-    right: list[Sampled], wrong: list[Sampled], most: int, rng: random.Random
-) -> list[tuple[int, int]]:
+def random_pairs(right: list[Sampled], wrong: list[Sampled], most: int, rng: random.Random) -> list[tuple[int, int]]:
     """Random right against random wrong, each sample at most once (LLaVA-Reasoner, arXiv 2410.16198)."""
     return [
         (chosen[0], rejected[0])
@@ -48,8 +46,7 @@ def pair(ctx: Context, state: Round) -> None:
     for question, samples in questions.items():
         rng = random.Random(f"{ctx.config.run.seed}:{state.number}:{question}:pairs")
         rows += [
-            (state.number, chosen, rejected, rule, 1.0)
-            for chosen, rejected, rule in choose(samples, settings, rng)
+            (state.number, chosen, rejected, rule, 1.0) for chosen, rejected, rule in choose(samples, settings, rng)
         ]
     with ctx.store.transaction():
         ctx.store.db.conn.execute("DELETE FROM pair WHERE round = ?", (state.number,))
@@ -73,9 +70,7 @@ def choose(
             return []
         chosen = RULES[settings.rule](right, wrong, settings.per_question, rng)
         return [(c, r, settings.rule) for c, r in chosen]
-    taught = [
-        (id_, text) for id_, text, author, outcome in samples if author == "teacher" and outcome == "correct"
-    ]
+    taught = [(id_, text) for id_, text, author, outcome in samples if author == "teacher" and outcome == "correct"]
     return [(c, r, "fallback") for c, r in random_pairs(taught, wrong, 1, rng)]
 
 

@@ -20,7 +20,5 @@ def format_plan(config: Config) -> str:
         f" ({sampling.style}), DPO with {' + '.join(config.update.losses)}, gate '{config.gate.rule}'",
     ]
     if config.fallback.questions:
-        lines.append(
-            f"  fallback: at most {config.fallback.questions} unsolved questions a round to the teacher"
-        )
+        lines.append(f"  fallback: at most {config.fallback.questions} unsolved questions a round to the teacher")
     return "\n".join(lines)

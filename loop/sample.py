@@ -35,8 +35,7 @@ def sample(ctx: Context, state: Round) -> None:
     present: set[Key] = {
         (row[0], row[1])
         for row in ctx.store.rows(
-            "SELECT question, \"index\" FROM sample WHERE round = ? AND author = 'policy' AND policy = ?"
-            " AND style = ?",
+            "SELECT question, \"index\" FROM sample WHERE round = ? AND author = 'policy' AND policy = ? AND style = ?",
             state.number,
             state.serving,
             settings.style,
@@ -65,9 +64,7 @@ def sample(ctx: Context, state: Round) -> None:
                 commit()
         commit()
     rate = tokens / (time.monotonic() - started)
-    ctx.console.say(
-        f"  sampled {total - len(present)} chains of {len(questions)} questions, {rate:.0f} tokens/s"
-    )
+    ctx.console.say(f"  sampled {total - len(present)} chains of {len(questions)} questions, {rate:.0f} tokens/s")
 
 
 def _requests(ctx: Context, state: Round, questions: list[Question], present: set[Key]) -> Iterator[Request]:

@@ -68,9 +68,7 @@ def serve(ctx: Context, policy: int, number: int) -> Sampler:
 
 def probe_items(ctx: Context) -> list[ProbeItem]:
     """The first held-out questions in both styles, each with its accepted answer as completion."""
-    questions = find_questions(
-        ctx.store, "split = ? ORDER BY id LIMIT ?", ctx.config.evaluation.split, PROBE_QUESTIONS
-    )
+    questions = find_questions(ctx.store, "split = ? ORDER BY id LIMIT ?", ctx.config.evaluation.split, PROBE_QUESTIONS)
     return [
         ProbeItem(
             ctx.prompt(question, style),
@@ -100,9 +98,7 @@ def _start_engine(ctx: Context) -> Sampler:
     ctx.sampler = VllmEngine(config.policy.model, ctx.encoder, settings, config.run.seed)
     _warm_up(ctx, ctx.sampler)
     with ctx.store.transaction():
-        ctx.store.db.conn.execute(
-            "UPDATE session SET engine_starts = engine_starts + 1 WHERE id = ?", (ctx.session,)
-        )
+        ctx.store.db.conn.execute("UPDATE session SET engine_starts = engine_starts + 1 WHERE id = ?", (ctx.session,))
     ctx.console.say(f"  vLLM started in {time.monotonic() - started:.1f} s")
     return ctx.sampler
 

@@ -183,6 +183,4 @@ def _publish(
                 as_json({**result.metrics, "settings": asdict(training_settings(recipe, 0))}),
             ),
         )
-        ctx.store.db.conn.execute(
-            "UPDATE round SET candidate_policy = ? WHERE number = ?", (number, state.number)
-        )
+        ctx.store.db.conn.execute("UPDATE round SET candidate_policy = ? WHERE number = ?", (number, state.number))

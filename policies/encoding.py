@@ -31,9 +31,7 @@ class Prompt:
 class Encoder:
     """Chat template, tokenizer and image processor of one model directory."""
 
-    def __init__(
-        self, model: str, load_image: Callable[[str], Image], *, trust_remote_code: bool = False
-    ) -> None:
+    def __init__(self, model: str, load_image: Callable[[str], Image], *, trust_remote_code: bool = False) -> None:
         self.is_vision = is_vision_model(model)
         loader: Any = AutoProcessor if self.is_vision else AutoTokenizer
         try:
@@ -76,9 +74,7 @@ class Encoder:
         ids: list[int] = self._encode([prompt])["input_ids"][0].tolist()
         return ids
 
-    def batch(
-        self, prompts: Sequence[Prompt], *completions: Sequence[Sequence[int]]
-    ) -> dict[str, torch.Tensor]:
+    def batch(self, prompts: Sequence[Prompt], *completions: Sequence[Sequence[int]]) -> dict[str, torch.Tensor]:
         """Right-padded tensors for one or more completions of each prompt.
 
         Rows: every prompt with its first completion, then every prompt with its second, and so on
@@ -108,9 +104,7 @@ class Encoder:
             for key, value in rows.items()
         }
         lengths = torch.tensor([len(mask) for mask in rows["completion_mask"]])
-        batch["attention_mask"] = (
-            torch.arange(batch["input_ids"].shape[1])[None, :] < lengths[:, None]
-        ).long()
+        batch["attention_mask"] = (torch.arange(batch["input_ids"].shape[1])[None, :] < lengths[:, None]).long()
         for key, value in features.items():
             batch[key] = torch.cat([value] * len(completions))
         return batch
@@ -170,9 +164,7 @@ def check_model_directory(directory: Path) -> None:
         raise PolicyError(f"{directory}: tokenizer.json is missing; save the tokenizer into the directory")
     processors = ("processor_config.json", "preprocessor_config.json")
     if "vision_config" in config and not any((directory / name).is_file() for name in processors):
-        raise PolicyError(
-            f"{directory}: processor_config.json is missing; save the processor into the directory"
-        )
+        raise PolicyError(f"{directory}: processor_config.json is missing; save the processor into the directory")
 
 
 def _first_line(error: Exception) -> str:

@@ -149,9 +149,7 @@ def train_dpo(
 
     def collate(rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         pairs = [items[row["item"]] for row in rows]
-        return encoder.batch(
-            [p.prompt for p in pairs], [p.chosen for p in pairs], [p.rejected for p in pairs]
-        )
+        return encoder.batch([p.prompt for p in pairs], [p.chosen for p in pairs], [p.rejected for p in pairs])
 
     rows = [{"item": n, "length": max(len(i.chosen), len(i.rejected))} for n, i in enumerate(items)]
     arguments = DPOConfig(
@@ -217,9 +215,7 @@ def _train(trainer: Any) -> TrainingResult:
     model = trainer.accelerator.unwrap_model(trainer.model)
     history = [entry for entry in trainer.state.log_history if "loss" in entry]
     kept = {k: float(v) for k, v in (history[-1] if history else {}).items() if k != "epoch"}
-    return TrainingResult(
-        model, output.global_step, float(output.training_loss), time.monotonic() - started, kept
-    )
+    return TrainingResult(model, output.global_step, float(output.training_loss), time.monotonic() - started, kept)
 
 
 class _Progress(TrainerCallback):  # type: ignore[misc]

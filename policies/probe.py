@@ -18,7 +18,7 @@ class ProbeItem:
     completion: tuple[int, ...]
 
 
-@torch.no_grad()
+@torch.no_grad()  # type: ignore[untyped-decorator]
 def learner_logprobs(model: Any, encoder: Encoder, items: Sequence[ProbeItem]) -> list[float]:
     """Summed log-probability in nats of each completion, by the learner's own forward pass."""
     was_training = model.training
@@ -33,9 +33,7 @@ def learner_logprobs(model: Any, encoder: Encoder, items: Sequence[ProbeItem]) -
     return [float(value) for value in (picked * kept).sum(dim=1)]
 
 
-def largest_difference(
-    learner: Sequence[float], sampler: Sequence[float], items: Sequence[ProbeItem]
-) -> float:
+def largest_difference(learner: Sequence[float], sampler: Sequence[float], items: Sequence[ProbeItem]) -> float:
     """Largest difference in log-probability per token, in nats."""
     if not len(learner) == len(sampler) == len(items):
         raise PolicyError(f"the probe has {len(items)} items, the store {len(learner)}: the probe changed")

@@ -68,9 +68,7 @@ class Teacher:
         if not key:
             raise PolicyError(f"{KEY_VARIABLE} is not set; export your key, or set teacher.enabled = false")
         self.settings = settings
-        self._client = openai.OpenAI(
-            base_url=settings.base_url, api_key=key, timeout=settings.timeout_s, max_retries=0
-        )
+        self._client = openai.OpenAI(base_url=settings.base_url, api_key=key, timeout=settings.timeout_s, max_retries=0)
 
     def ask_all(self, requests: Sequence[TeacherRequest]) -> Iterator[tuple[TeacherRequest, TeacherReply]]:
         """Replies in the order they come. Raises PolicyError when the endpoint stays out of reach.

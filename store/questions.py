@@ -58,9 +58,7 @@ def _add(store: Store, question: NewQuestion) -> bool:
     for digest, content in zip(digests, question.images, strict=True):
         if not store.row("SELECT 1 FROM image WHERE sha256 = ?", digest):
             kind, width, height = _inspect_image(content, question.where)
-            store.db.conn.execute(
-                "INSERT INTO image VALUES (?, ?, ?, ?, ?)", (digest, content, kind, width, height)
-            )
+            store.db.conn.execute("INSERT INTO image VALUES (?, ?, ?, ?, ?)", (digest, content, kind, width, height))
     cursor = store.db.conn.execute(
         "INSERT INTO question (hash, external_id, text, answers, judge, split, source) VALUES (?, ?, ?, ?, ?, ?, ?)",
         (
@@ -86,9 +84,7 @@ def _inspect_image(content: bytes, where: str) -> tuple[str, int, int]:
             image.load()
             return str(image.format).lower(), image.width, image.height
     except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise StoreError(
-            f"{where}: the image cannot be read ({error}); replace it or leave it out"
-        ) from error
+        raise StoreError(f"{where}: the image cannot be read ({error}); replace it or leave it out") from error
 
 
 SELECT = """SELECT question.*, (SELECT json_group_array(image) FROM (

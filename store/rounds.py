@@ -82,9 +82,7 @@ def add_phase_time(store: Store, number: int, phase: str, seconds: float) -> Non
 def decide(store: Store, number: int, decision: str, reason: str) -> None:
     """Record the gate's decision and why."""
     with store.transaction():
-        store.db.conn.execute(
-            "UPDATE round SET decision = ?, reason = ? WHERE number = ?", (decision, reason, number)
-        )
+        store.db.conn.execute("UPDATE round SET decision = ?, reason = ? WHERE number = ?", (decision, reason, number))
 
 
 def get_policy(store: Store, number: int) -> Policy:

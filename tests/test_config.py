@@ -1,0 +1,73 @@
+"""Configuration is loud: every mistake names its key and file before anything is loaded."""
+
+from pathlib import Path
+
+import pytest
+
+from conftest import run_command
+from loop.config import CONFIGS, differing_keys, load_config
+from loop.errors import InputError
+
+MINIMAL = '[policy]\nmodel = "m"\n[questions]\nsource = "easy_vqa"\n'
+
+
+def write(folder: Path, text: str) -> str:
+    path = folder / "recipe.toml"
+    path.write_text(text)
+    return str(path)
+
+
+@pytest.mark.parametrize("recipe", sorted(path.stem for path in CONFIGS.glob("*.toml")))
+def test_every_shipped_recipe_loads(recipe: str) -> None:
+    assert load_config(recipe, []).run.rounds >= 1
+
+
+@pytest.mark.parametrize(
+    ("text", "culprit"),
+    [
+        (MINIMAL + "[sampling]\nsamplez = 3\n", "sampling.samplez"),
+        (MINIMAL + '[sampling]\nsamples = "3"\n', "sampling.samples"),
+        (MINIMAL + "[sampling]\nsamples = 0\n", "sampling.samples"),
+        (MINIMAL + "[pairs]\nband = [0.9, 0.1]\n", "band must be"),
+        (MINIMAL + '[prompts]\ncot = "hm"\n', "must contain {question}"),
+        ('[policy]\nmodel = "m"\n[questions]\nsource = "jsonl"\n', "needs path"),
+        (MINIMAL + "[fallback]\nquestions = 3\n[teacher]\nenabled = false\n", "fallback.questions"),
+        (MINIMAL + '[questions2]\nsource = "jsonl"\n', "questions2"),
+        ('[questions]\nsource = "easy_vqa"\n', "policy: is required"),
+        ("[policy\n", "not valid TOML"),
+    ],
+)
+def test_a_mistake_names_key_and_file(tmp_path: Path, text: str, culprit: str) -> None:
+    path = write(tmp_path, text)
+    with pytest.raises(InputError) as caught:
+        load_config(path, [])
+    assert culprit in str(caught.value)
+    assert path in str(caught.value)
+
+
+def test_unknown_recipe_lists_the_known_ones() -> None:
+    with pytest.raises(InputError, match=r"no such recipe.*easy_vqa"):
+        load_config("nosuch", [])
+
+
+def test_overrides_are_typed_and_checked(tmp_path: Path) -> None:
+    path = write(tmp_path, MINIMAL)
+    config = load_config(path, ["run.rounds=7", "teacher.model=gpt-4o", "pairs.band=[0.25, 0.85]"])
+    assert (config.run.rounds, config.teacher.model, config.pairs.band) == (7, "gpt-4o", [0.25, 0.85])
+    for wrong in ("rounds=7", "run.rounds", "run.rounds=x", "run.roundz=7"):
+        with pytest.raises(InputError):
+            load_config(path, [wrong])
+
+
+def test_only_schedule_and_machine_keys_may_differ_when_a_run_continues() -> None:
+    one, other = load_config("easy_vqa", []), load_config("easy_vqa", ["run.rounds=9", "engine.max_num_seqs=7"])
+    assert differing_keys(one.model_dump(), other.model_dump()) == []
+    third = load_config("easy_vqa", ["update.beta=0.5"])
+    assert [key.split()[0] for key in differing_keys(one.model_dump(), third.model_dump())] == ["update.beta"]
+
+
+@pytest.mark.parametrize("recipe", ["easy_vqa", "llava_reasoner"])
+def test_dry_run_prints_the_plan(recipe: str) -> None:
+    done = run_command("run", "--config", recipe, "--dry-run")
+    assert "[policy]" in done.stdout
+    assert "plan" in done.stdout

@@ -1,0 +1,109 @@
+"""Question sources: easy-VQA with its annotations, and your own JSONL files."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from judges import JUDGES, give_verdict
+from loop.config import QuestionsConfig
+from loop.errors import InputError
+from loop.sources import easy_vqa, jsonl
+
+CONFIG = QuestionsConfig(source="jsonl", path="questions.jsonl")
+
+
+def test_easy_vqa_keeps_its_own_test_split_and_a_fixed_part_of_train() -> None:
+    config = QuestionsConfig(source="easy_vqa", train_limit=50)
+    rows = list(easy_vqa.read_questions(config))
+    assert [row.split for row in rows].count("test") == 9673
+    assert [row.split for row in rows].count("train") == 50
+    assert rows == list(easy_vqa.read_questions(config))
+    test_images = {row.images[0] for row in rows if row.split == "test"}
+    assert not test_images & {row.images[0] for row in rows if row.split == "train"}
+
+
+def test_rationales_end_in_the_accepted_answer_and_say_what_the_image_shows() -> None:
+    import hashlib
+
+    written = 0
+    for row in easy_vqa.read_questions(QuestionsConfig(source="easy_vqa", train_limit=300)):
+        digest = hashlib.sha256(row.images[0]).hexdigest()
+        text = easy_vqa.write_rationale(row.text, row.answers[0], [digest])
+        if text is None:
+            continue
+        written += 1
+        shape, color = easy_vqa.annotations()[digest]
+        assert f"{color} {shape}" in text
+        verdict = give_verdict(JUDGES["exact"], text, row.answers, finish_reason="stop", needs_marker=True)
+        assert verdict.outcome == "correct", (row.text, text)
+        if row.answers[0] in ("yes", "no"):
+            negated = " not " in row.text or " no " in row.text
+            assert ("There is a " in text) == ((row.answers[0] == "yes") != negated), (row.text, text)
+    assert written > 8000
+
+
+def write(folder: Path, *rows: object) -> Path:
+    path = folder / "questions.jsonl"
+    path.write_text("".join((r if isinstance(r, str) else json.dumps(r)) + "\n" for r in rows))
+    return path
+
+
+def test_jsonl_rows_become_questions(tmp_path: Path) -> None:
+    (tmp_path / "cat.png").write_bytes(b"bytes")
+    path = write(
+        tmp_path,
+        {"question": "what?", "answer": "cat", "images": ["cat.png"], "id": 7, "split": "test"},
+        "",
+        {"question": "how many?", "answers": [3, "three"]},
+    )
+    first, second = jsonl.read_file(path, CONFIG)
+    assert (first.answers, first.images, first.external_id, first.split) == (["cat"], [b"bytes"], "7", "test")
+    assert (second.answers, second.judge) == (["3", "three"], "exact")
+    assert second.split in ("train", "test")
+
+
+@pytest.mark.parametrize(
+    ("row", "complaint"),
+    [
+        ("{", "not JSON"),
+        ("[1]", "must be a JSON object"),
+        ({"question": "q", "answer": "a", "anwser": 1}, "unknown key 'anwser'"),
+        ({"answer": "a"}, "'question' must be"),
+        ({"question": "  ", "answer": "a"}, "'question' must be"),
+        ({"question": "q"}, "needs 'answer'"),
+        ({"question": "q", "answer": "a", "answers": ["b"]}, "not both"),
+        ({"question": "q", "answers": []}, "at least one"),
+        ({"question": "q", "answer": ""}, "every answer"),
+        ({"question": "q", "answer": None}, "every answer"),
+        ({"question": "q", "answer": "a", "images": "x.png"}, "list of paths"),
+        ({"question": "q", "answer": "a", "images": ["no.png"]}, "cannot be read"),
+        ({"question": "q", "answer": "a", "images": ["../secret.png"]}, "outside"),
+        ({"question": "q", "answer": "a", "images": ["/etc/hostname"]}, "outside"),
+        ({"question": "q", "answer": "a", "split": "dev"}, "'split' must be"),
+        ({"question": "q", "answer": "a", "judge": "vibes"}, "judge 'vibes' is unknown"),
+    ],
+)
+def test_a_bad_row_is_named_by_line(tmp_path: Path, row: object, complaint: str) -> None:
+    path = write(tmp_path, {"question": "fine", "answer": "a"}, row)
+    with pytest.raises(InputError, match="line 2") as caught:
+        list(jsonl.read_file(path, CONFIG))
+    assert complaint in str(caught.value)
+
+
+def test_an_image_link_may_not_leave_the_folder(tmp_path: Path) -> None:
+    outside = tmp_path / "outside.png"
+    outside.write_bytes(b"x")
+    folder = tmp_path / "data"
+    folder.mkdir()
+    (folder / "link.png").symlink_to(outside)
+    path = write(folder, {"question": "q", "answer": "a", "images": ["link.png"]})
+    with pytest.raises(InputError, match="outside"):
+        list(jsonl.read_file(path, CONFIG))
+
+
+def test_empty_or_missing_files_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="holds no questions"):
+        list(jsonl.read_file(write(tmp_path, ""), CONFIG))
+    with pytest.raises(InputError, match="cannot be read"):
+        list(jsonl.read_file(tmp_path / "nosuch.jsonl", CONFIG))
