@@ -2,6 +2,7 @@
 
 import logging
 import os
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +28,24 @@ def run_log(run_dir: Path) -> Iterator[None]:
         logging.captureWarnings(False)
         root.removeHandler(handler)
         handler.close()
+
+
+@contextmanager
+def library_noise_to(run_dir: Path) -> Iterator[None]:
+    """Send what libraries write straight to file descriptor 2 to the log file while the context lasts.
+
+    For an engine's start: compiled code warns past Python's logging. Errors still propagate.
+    """
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    with (run_dir / "run.log").open("ab") as file:
+        os.dup2(file.fileno(), 2)
+    try:
+        yield
+    finally:
+        sys.stderr.flush()
+        os.dup2(terminal, 2)
+        os.close(terminal)
 
 
 def _silence_terminal() -> None:

@@ -4,6 +4,7 @@ import time
 
 from loop.context import Context
 from loop.errors import LoopError
+from loop.run_log import library_noise_to
 from policies.probe import ProbeItem, largest_difference
 from policies.sampler import Sampler
 from policies.vllm_engine import EngineSettings, VllmEngine
@@ -95,8 +96,9 @@ def _start_engine(ctx: Context) -> Sampler:
         trust_remote_code=config.policy.trust_remote_code,
     )
     ctx.console.say("starting vLLM")
-    ctx.sampler = VllmEngine(config.policy.model, ctx.encoder, settings, config.run.seed)
-    _warm_up(ctx, ctx.sampler)
+    with library_noise_to(ctx.run_dir):
+        ctx.sampler = VllmEngine(config.policy.model, ctx.encoder, settings, config.run.seed)
+        _warm_up(ctx, ctx.sampler)
     with ctx.store.transaction():
         ctx.store.db.conn.execute("UPDATE session SET engine_starts = engine_starts + 1 WHERE id = ?", (ctx.session,))
     ctx.console.say(f"  vLLM started in {time.monotonic() - started:.1f} s")

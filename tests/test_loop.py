@@ -1,0 +1,386 @@
+"""The whole loop through the real command line: real vLLM, real TRL, real kills."""
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from conftest import BASE_MODEL, PROJECT, SMALL_ENGINE, command, log_of, run_command
+from loop.sources.easy_vqa import write_rationale
+from policies.teacher_endpoint import serve_teacher
+
+SAME_EACH_TIME = {
+    "question": "SELECT hash, split FROM question ORDER BY id",
+    "round": "SELECT number, phase FROM round ORDER BY number",
+    "round_question": "SELECT round, position, question FROM round_question ORDER BY 1, 2",
+    "sample": 'SELECT round, question, author, policy, style, "index", seed FROM sample ORDER BY 1, 2, 3, 4, 5, 6',
+    "verdict": "SELECT count(*), count(DISTINCT sample) FROM verdict",
+    "teacher_call": "SELECT hash, purpose FROM teacher_call WHERE purpose = 'cold_start' ORDER BY hash",
+    "policy": "SELECT number, parent, made_by FROM policy ORDER BY number",
+    "evaluation": "SELECT policy, split, style, question FROM evaluation ORDER BY 1, 2, 3, 4",
+}
+
+
+def query(run_dir: Path, sql: str) -> list[tuple]:
+    """Rows of the store, read as any other program would: plain sqlite3, while the run writes."""
+    try:
+        connection = sqlite3.connect(f"file:{run_dir / 'store.db'}?mode=ro", uri=True, timeout=10)
+    except sqlite3.OperationalError:
+        return []
+    try:
+        return connection.execute(sql).fetchall()
+    except sqlite3.OperationalError:
+        return []
+    finally:
+        connection.close()
+
+
+def recipe(folder: Path, text: str) -> Path:
+    path = folder / "recipe.toml"
+    path.write_text(text + SMALL_ENGINE)
+    return path
+
+
+@pytest.fixture(scope="module")
+def easy_vqa_recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """easy-VQA with the shipped model and endpoint, small; direct style, so that some answers are right."""
+    return recipe(
+        tmp_path_factory.mktemp("easy_vqa"),
+        f"""
+[run]
+rounds = 1
+[policy]
+model = "{BASE_MODEL}"
+dtype = "float32"
+[questions]
+source = "easy_vqa"
+train_limit = 600
+[teacher]
+base_url = "embedded"
+model = "embedded-teacher"
+[cold_start]
+rationales = 48
+direct_items = 64
+format_items = 16
+learning_rate = 1e-3
+epochs = 2
+[sampling]
+questions = 250
+samples = 8
+style = "direct"
+max_tokens = 12
+[fallback]
+questions = 8
+[pairs]
+per_question = 2
+[update]
+learning_rate = 1e-5
+batch_size = 16
+losses = {{ sigmoid = 0.2, sft = 1.0 }}
+[evaluation]
+limit = 600
+max_tokens = 12
+""",
+    )
+
+
+@pytest.fixture(scope="module")
+def unbroken(easy_vqa_recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nothing interrupted."""
+    run_dir = tmp_path_factory.mktemp("unbroken") / "run"
+    run_command("run", "--config", easy_vqa_recipe, "--run-dir", run_dir)
+    return run_dir
+
+
+def test_a_run_fills_the_store_and_prints_the_accuracy_log(unbroken: Path) -> None:
+    start, first = log_of(unbroken)
+    assert start["teacher_asked"] == 48
+    assert start["decision"] == "accepted"
+    assert first["samples"] == 250 * 8
+    assert first["questions"] == 250
+    assert first["pairs"] > 0
+    assert first["training_loss"] > 0
+    assert first["decision"] in ("accepted", "rejected")
+    for style in ("cot", "direct"):
+        figure = first["accuracy"][style]
+        assert figure["questions"] == 600
+        assert figure["low"] <= figure["accuracy"] <= figure["high"]
+    assert set(first["seconds"]) == {"sample", "judge", "fallback", "pair", "update", "swap", "evaluate", "gate"}
+    table = run_command("log", unbroken).stdout
+    assert "held-out CoT" in table
+    assert len(table.splitlines()) == 4
+    lines = (unbroken / "rounds.jsonl").read_text().splitlines()
+    assert [json.loads(line)["round"] for line in lines] == [0, 1]
+
+
+def test_the_engine_starts_once_and_every_swap_is_proved_and_quick(unbroken: Path) -> None:
+    assert query(unbroken, "SELECT engine_starts FROM session") == [(1,)]
+    swaps = query(
+        unbroken,
+        "SELECT swap.policy, swap.sha256 = policy.sha256, probe_difference FROM swap"
+        " JOIN policy ON policy.number = swap.policy ORDER BY swap.id",
+    )
+    assert [policy for policy, _, _ in swaps][:4] == [1, 0, 1, 2]
+    assert all(same and difference < 1e-3 for _, same, difference in swaps)
+
+
+def test_provenance_leads_from_every_pair_to_question_image_policy_and_seed(unbroken: Path) -> None:
+    rows = query(
+        unbroken,
+        """SELECT chosen.text, rejected.text, question.text, question_image.image, policy.sha256, chosen.seed,
+                  verdict.judge, verdict.judge_version
+           FROM pair JOIN sample AS chosen ON chosen.id = pair.chosen
+           JOIN sample AS rejected ON rejected.id = pair.rejected AND rejected.question = chosen.question
+           JOIN question ON question.id = chosen.question JOIN question_image ON question_image.question = question.id
+           JOIN policy ON policy.number = chosen.policy JOIN verdict ON verdict.sample = chosen.id
+           WHERE pair.rule = 'random' AND verdict.outcome = 'correct'""",
+    )
+    assert len(rows) == query(unbroken, "SELECT count(*) FROM pair WHERE rule = 'random'")[0][0] > 0
+    assert all(all(value is not None for value in row) for row in rows)
+
+
+def test_a_finished_run_goes_on_with_more_rounds_and_sees_added_questions(unbroken: Path, easy_vqa_recipe, tmp_path):
+    file = tmp_path / "more.jsonl"
+    file.write_text(json.dumps({"question": "what is brand new?", "answer": "this", "split": "train"}) + "\n")
+    assert "1 new" in run_command("add", unbroken, file).stdout
+    assert "0 new" in run_command("add", unbroken, file).stdout
+    before = query(unbroken, "SELECT count(*) FROM sample")[0][0]
+    run_command("run", "--config", easy_vqa_recipe, "--run-dir", unbroken, "--rounds", "2")
+    assert [row["round"] for row in log_of(unbroken)] == [0, 1, 2]
+    assert query(unbroken, "SELECT count(*) FROM sample WHERE author = 'policy'")[0][0] >= before + 2000 - 48
+    new = "SELECT count(*) FROM sample JOIN question ON question.id = question WHERE question.text LIKE '%brand new%'"
+    assert query(unbroken, new)[0][0] > 0
+    repeated = "SELECT count(*) FROM round_question GROUP BY question HAVING count(*) > 1"
+    assert query(unbroken, repeated) == []
+    assert (unbroken / "policies" / "current" / "model.safetensors").exists()
+
+
+def test_another_configuration_is_refused_with_the_keys_that_differ(unbroken: Path, easy_vqa_recipe: Path) -> None:
+    done = run_command("run", "--config", easy_vqa_recipe, "--run-dir", unbroken, "--set", "update.beta=0.7", check=2)
+    assert "update.beta (0.1 in the run, 0.7 now)" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_altered_weights_are_never_served(unbroken: Path, easy_vqa_recipe: Path) -> None:
+    ((path,),) = query(
+        unbroken,
+        "SELECT path FROM policy JOIN round ON policy.number = serving_policy ORDER BY round.number DESC LIMIT 1",
+    )
+    ((candidate,),) = query(
+        unbroken, "SELECT coalesce(max(candidate_policy), 0) FROM round WHERE decision = 'accepted'"
+    )
+    file = unbroken / f"policies/{candidate:04d}" / "model.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    done = run_command("run", "--config", easy_vqa_recipe, "--run-dir", unbroken, "--rounds", "3", check=1)
+    assert "they were altered" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert path
+
+
+def kill_when(process: subprocess.Popen, ready: Callable[[], bool], how: int = signal.SIGKILL) -> None:
+    deadline = time.monotonic() + 300
+    while not ready():
+        assert process.poll() is None, "the run ended before it could be killed"
+        assert time.monotonic() < deadline, "the run never got there"
+        time.sleep(0.01)
+    os.killpg(process.pid, how)
+    process.wait()
+
+
+def test_killed_while_sampling_training_and_evaluating_it_ends_like_an_unbroken_run(
+    easy_vqa_recipe: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    run_dir, whole = tmp_path / "run", tmp_path / "whole"
+    start = command("run", "--config", easy_vqa_recipe, "--run-dir", run_dir, "--quiet")
+
+    def phase() -> str:
+        rows = query(run_dir, "SELECT number || phase FROM round ORDER BY number DESC LIMIT 1")
+        return rows[0][0] if rows else ""
+
+    def count(sql: str) -> int:
+        rows = query(run_dir, f"SELECT count(*) FROM {sql}")
+        return rows[0][0] if rows else 0
+
+    moments: list[Callable[[], bool]] = [
+        lambda: phase() == "0distil" and count("teacher_call") >= 5,
+        lambda: phase() == "0update" and (run_dir / "training").exists(),
+        lambda: phase() == "1sample" and count("sample WHERE author = 'policy'") >= 512,
+        lambda: phase() == "1update",
+        lambda: phase() == "1evaluate" and count("evaluation WHERE policy = 2") >= 512,
+    ]
+    for moment in moments:
+        kill_when(subprocess.Popen(start, cwd=PROJECT, start_new_session=True), moment)
+    kept = count("sample WHERE author = 'policy'")
+    assert kept == 2000
+    run_command("run", "--config", easy_vqa_recipe, "--run-dir", run_dir)
+    run_command("run", "--config", easy_vqa_recipe, "--run-dir", whole)
+    for table, sql in SAME_EACH_TIME.items():
+        assert query(run_dir, sql) == query(whole, sql), table
+    assert query(run_dir, "PRAGMA foreign_key_check") == []
+    assert query(run_dir, "PRAGMA integrity_check") == [("ok",)]
+    assert [row[0] for row in query(run_dir, "SELECT end_reason FROM session")] == [None] * 5 + ["finished"]
+
+
+def test_ctrl_c_stops_after_the_batch_and_the_run_goes_on(image_questions: Path, tmp_path: Path) -> None:
+    path, run_dir = recipe(tmp_path, jsonl_recipe(BASE_MODEL, image_questions)), tmp_path / "run"
+    process = subprocess.Popen(
+        command("run", "--config", path, "--run-dir", run_dir, "--rounds", "0"),
+        cwd=PROJECT,
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+    def in_round_two() -> bool:
+        return query(run_dir, "SELECT 1 FROM round WHERE number = 2") != []
+
+    deadline = time.monotonic() + 300
+    while not in_round_two():
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.02)
+    busy = run_command("run", "--config", path, "--run-dir", run_dir, check=1)
+    assert f"in use by process {process.pid}" in busy.stderr
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "stopped; everything done so far is kept" in output
+    assert query(run_dir, "SELECT end_reason FROM session") == [("stopped",)]
+    run_command("run", "--config", path, "--run-dir", run_dir, "--rounds", "2")
+    assert [row["round"] for row in log_of(run_dir)][:3] == [0, 1, 2]
+
+
+def jsonl_recipe(model: Path, questions: Path, teacher: str = "enabled = false") -> str:
+    return f"""
+[run]
+rounds = 1
+[policy]
+model = "{model}"
+dtype = "float32"
+[questions]
+source = "jsonl"
+path = "{questions}"
+[prompts]
+direct = "{{question}} Give a short answer."
+[teacher]
+{teacher}
+[cold_start]
+rationales = 20
+direct_items = 60
+format_items = 16
+learning_rate = 3e-4
+epochs = 2
+[sampling]
+questions = 60
+samples = 8
+style = "direct"
+temperature = 1.5
+max_tokens = 8
+[update]
+learning_rate = 1e-5
+[evaluation]
+max_tokens = 8
+"""
+
+
+def test_jsonl_questions_with_images_and_a_teacher_of_ones_own(image_questions: Path, tmp_path: Path) -> None:
+    def write(question: str, answer: str, images: list[str]) -> str:
+        assert len(images) == 1
+        wrong = "maybe" if answer == "red" else answer
+        return f"I look at it. It is {answer}.\n### Answer: {wrong}"
+
+    with serve_teacher(write) as url:
+        path = recipe(tmp_path, jsonl_recipe(BASE_MODEL, image_questions, f'base_url = "{url}"\nmodel = "m"'))
+        missing = run_command("run", "--config", path, "--run-dir", tmp_path / "run", check=1, OPENAI_API_KEY="")
+        assert "OPENAI_API_KEY is not set" in missing.stderr
+        run_command("run", "--config", path, "--run-dir", tmp_path / "run", OPENAI_API_KEY="sk-test-of-the-key")
+    start, first = log_of(tmp_path / "run")
+    assert start["teacher_asked"] == 20
+    assert 0 < start["teacher_kept"] < 20
+    assert first["samples"] == 60 * 8
+    assert first["pairs"] > 0
+    assert first["accuracy"]["direct"]["accuracy"] > 0.5
+    everything = b"".join(p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file())
+    assert b"sk-test-of-the-key" not in everything
+
+
+def test_text_only_questions_with_a_text_only_model(text_model: Path, tmp_path: Path) -> None:
+    rows = []
+    for n in range(120):
+        word, answer = ("circle", "yes") if n % 3 else ("triangle", "no")
+        split = "test" if n < 30 else "train"
+        rows.append({"question": f"is item {n} a {word}?", "answer": answer, "split": split})
+    questions = tmp_path / "questions.jsonl"
+    questions.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    path = recipe(tmp_path, jsonl_recipe(text_model, questions).replace("epochs = 2", "epochs = 12"))
+    run_command("run", "--config", path, "--run-dir", tmp_path / "run")
+    start, first = log_of(tmp_path / "run")
+    assert start["accuracy"]["direct"]["accuracy"] > 0.5
+    assert first["samples"] == 60 * 8
+    assert first["pairs"] > 0
+    assert first["decision"] in ("accepted", "rejected")
+
+
+@pytest.mark.parametrize("missing", ["tokenizer.json", "processor_config.json", "config.json", "chat_template.jinja"])
+def test_an_incomplete_model_directory_is_named(image_questions: Path, tmp_path: Path, missing: str) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    for file in BASE_MODEL.iterdir():
+        if file.name != missing:
+            (model / file.name).symlink_to(file)
+    path = recipe(tmp_path, jsonl_recipe(model, image_questions))
+    done = run_command("run", "--config", path, "--run-dir", tmp_path / "run", check=1)
+    assert missing in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_text_only_model_refuses_questions_with_images(text_model: Path, image_questions: Path, tmp_path: Path):
+    path = recipe(tmp_path, jsonl_recipe(text_model, image_questions))
+    done = run_command("run", "--config", path, "--run-dir", tmp_path / "run", check=2)
+    assert "reads text only" in done.stderr
+
+
+def test_an_unreachable_teacher_stops_with_one_line_and_an_intact_store(image_questions: Path, tmp_path: Path) -> None:
+    teacher = 'base_url = "http://127.0.0.1:9/v1"\nmodel = "m"\nattempts = 2'
+    path = recipe(tmp_path, jsonl_recipe(BASE_MODEL, image_questions, teacher))
+    done = run_command("run", "--config", path, "--run-dir", tmp_path / "run", check=1, OPENAI_API_KEY="sk-x")
+    assert "teacher unreachable at http://127.0.0.1:9/v1" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert query(tmp_path / "run", "PRAGMA integrity_check") == [("ok",)]
+
+
+def test_a_full_disk_stops_with_one_line_and_an_intact_store(image_questions: Path, tmp_path: Path) -> None:
+    path = recipe(tmp_path, jsonl_recipe(BASE_MODEL, image_questions))
+    limited = "import resource,runpy,signal,sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+    limited += " resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000));"
+    limited += " sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
+    arguments = command("run", "--config", path, "--run-dir", tmp_path / "run")
+    done = subprocess.run(
+        [sys.executable, "-c", limited, *arguments[1:]], cwd=PROJECT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "the disk is full" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert query(tmp_path / "run", "PRAGMA integrity_check") == [("ok",)]
+
+
+def test_a_bad_questions_file_adds_nothing(unbroken: Path, tmp_path: Path) -> None:
+    before = query(unbroken, "SELECT count(*) FROM question")
+    file = tmp_path / "bad.jsonl"
+    file.write_text('{"question": "good?", "answer": "yes"}\n{"question": "bad?"}\n')
+    done = run_command("add", unbroken, file, check=2)
+    assert "line 2: needs 'answer'" in done.stderr
+    assert query(unbroken, "SELECT count(*) FROM question") == before
+
+
+def test_the_shipped_teacher_knows_nothing_of_other_images() -> None:
+    assert write_rationale("what color is it?", "red", ["0" * 64]) is None
