@@ -118,10 +118,10 @@ def main() -> None:
         _fail(error, FAILURE)
     except (click.Abort, KeyboardInterrupt):
         _fail("interrupted; what was committed is kept", INTERRUPTED)
-    except (OSError, sqlite3.OperationalError) as error:
-        if getattr(error, "errno", None) != errno.ENOSPC and "disk is full" not in str(error):
-            raise
-        _fail("the disk is full; free some space and run again, nothing committed is lost", FAILURE)
+    except (OSError, sqlite3.Error) as error:
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EFBIG) or "is full" in str(error):
+            _fail("the disk is full; free some space and run again, nothing committed is lost", FAILURE)
+        _fail(f"{type(error).__name__}: {error}; nothing committed is lost", FAILURE)
 
 
 def _fail(message: object, code: int) -> None:

@@ -140,7 +140,7 @@ def _training(ctx: Context, pairs: int, repeats: int) -> dict[str, Any]:
 
 def _loop_training(ctx: Context, directory: str, items: list[Any]) -> float:
     update = ctx.config.update
-    model = load_model(directory, ctx.config.policy.dtype, ctx.encoder)
+    model = load_model(directory, ctx.encoder)
     dpo = DpoSettings(losses=update.losses, beta=update.beta)
     started = time.monotonic()
     train_dpo(model, ctx.encoder, items, training_settings(update, 0), dpo, ctx.run_dir / "work", lambda *_: None)
@@ -164,7 +164,7 @@ def _bare_rows(store: Store, config: Config, rows: list[Any]) -> list[dict[str, 
 
 def _bare_training(ctx: Context, directory: str, rows: list[dict[str, Any]]) -> float:
     update = ctx.config.update
-    model = load_model(directory, ctx.config.policy.dtype, ctx.encoder)
+    model = load_model(directory, ctx.encoder)
     arguments = DPOConfig(
         output_dir=str(ctx.run_dir / "work"),
         per_device_train_batch_size=update.batch_size,

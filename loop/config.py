@@ -29,12 +29,19 @@ SCHEDULE_KEYS = frozenset({"run.rounds"})
 MACHINE_KEYS = frozenset({"teacher", "engine"})
 """Tables that say how work is done here, not what is done; they may differ too."""
 
-Share = Field(ge=0.0, le=1.0)
+PATH_KEYS = (("policy", "model"), ("questions", "path"))
 EMBEDDED = "embedded"
 
 
 class _Table(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+DPO_LOSSES = {
+    *("sigmoid", "sigmoid_norm", "hinge", "ipo", "exo_pair", "nca_pair", "robust", "bco_pair"),
+    *("sppo_hard", "aot", "aot_unpaired", "apo_zero", "apo_down", "discopop", "sft"),
+}
+"""The losses of TRL 1.16's DPOTrainer."""
 
 
 class RunConfig(_Table):
@@ -95,7 +102,7 @@ class TeacherConfig(_Table):
     temperature: float = Field(0.7, ge=0.0)
     max_tokens: PositiveInt = 300
     concurrency: PositiveInt = 16
-    attempts: PositiveInt = 4
+    attempts: PositiveInt = 8
     timeout_s: PositiveFloat = 60.0
     longest_edge: PositiveInt = 1024
 
@@ -161,7 +168,13 @@ class UpdateConfig(TrainingConfig):
 
     learning_rate: PositiveFloat = 5e-7
     beta: PositiveFloat = 0.1
-    losses: dict[str, float] = {"sigmoid": 1.0}
+    losses: dict[str, float] = Field({"sigmoid": 1.0}, min_length=1)
+
+    @model_validator(mode="after")
+    def _losses_exist(self) -> "UpdateConfig":
+        if unknown := sorted(self.losses.keys() - DPO_LOSSES):
+            raise ValueError(f"losses: {unknown[0]!r} is unknown; known: {', '.join(sorted(DPO_LOSSES))}")
+        return self
 
 
 class EvaluationConfig(_Table):
@@ -212,6 +225,8 @@ class Config(_Table):
     def _teacher_can_teach(self) -> "Config":
         if self.fallback.questions and not self.teacher.enabled:
             raise ValueError("fallback.questions > 0 needs teacher.enabled = true")
+        if self.fallback.questions and self.sampling.style != "cot":
+            raise ValueError("fallback.questions > 0 needs sampling.style = 'cot': the teacher writes chains")
         if self.teacher.enabled and self.teacher.base_url == EMBEDDED and self.questions.source != "easy_vqa":
             raise ValueError(
                 "teacher.base_url = 'embedded' knows easy_vqa only; give an endpoint, or teacher.enabled = false"
@@ -255,7 +270,7 @@ def parse_config(tables: dict[str, Any], where: str) -> Config:
 
 def _resolve_paths(tables: dict[str, Any], base: Path) -> None:
     """Make `policy.model` and `questions.path` absolute if they name something beside the recipe."""
-    for table, key in (("policy", "model"), ("questions", "path")):
+    for table, key in PATH_KEYS:
         value = tables.get(table, {}).get(key) if isinstance(tables.get(table), dict) else None
         if isinstance(value, str) and (key == "path" or value.startswith(".")):
             tables[table][key] = str((base / value).resolve())
@@ -275,6 +290,8 @@ def _apply(tables: dict[str, Any], override: str) -> None:
         table = table.setdefault(part, {})
         if not isinstance(table, dict):
             raise InputError(f"--set {override}: {part} is a value, not a table")
+    if (parts[0], parts[-1]) in PATH_KEYS and isinstance(value, str) and value.startswith((".", "~")):
+        value = str(Path(value).expanduser().resolve())
     table[parts[-1]] = value
 
 

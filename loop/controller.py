@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib.metadata
+import importlib.util
 import json
 import os
 import resource
@@ -27,10 +28,10 @@ from loop.pair import pair
 from loop.run_log import run_log
 from loop.sample import sample
 from loop.sources.easy_vqa import write_rationale
-from loop.swap import probe_items, swap
+from loop.swap import first_probe_questions, probe_items, swap
 from loop.update import update
 from policies.encoding import Encoder
-from policies.learner import load_model
+from policies.learner import free_accelerator, load_model
 from policies.probe import learner_logprobs
 from policies.teacher import Teacher, TeacherSettings
 from policies.teacher_endpoint import serve_teacher
@@ -102,6 +103,7 @@ def run(config: Config, run_dir: Path, console: Console) -> bool:
 
 def _rounds(ctx: Context) -> None:
     state = latest_round(ctx.store) or _start_round(ctx, 0, 0)
+    _point_to_current(ctx)
     while True:
         _finish_round(ctx, state)
         append_finished_rounds(ctx.store, ctx.run_dir / "rounds.jsonl")
@@ -134,18 +136,22 @@ def _finish_round(ctx: Context, state: Round) -> None:
 
 
 def _start_round(ctx: Context, number: int, serving: int) -> Round:
-    """Fix the round's questions: those asked least often so far, in an order drawn from the seed."""
+    """Fix the round's questions: those asked least often so far, those added last before the others.
+
+    Among equals the order is drawn from the seed.
+    """
     wanted = ctx.config.sampling.questions if number else ctx.config.cold_start.rationales
     if number == 0 and ctx.teacher is None:
         wanted = 0
     rows = ctx.store.rows(
-        "SELECT question.id, question.hash, count(round_question.round) AS times FROM question"
+        "SELECT question.id, question.hash, question.batch, count(round_question.round) AS times FROM question"
         " LEFT JOIN round_question ON round_question.question = question.id"
         " WHERE split = 'train' GROUP BY question.id"
     )
 
-    def rank(row: Any) -> tuple[int, str]:
-        return row["times"], hashlib.sha256(f"{ctx.config.run.seed}:{row['hash']}".encode()).hexdigest()
+    def rank(row: Any) -> tuple[int, int, str]:
+        drawn = hashlib.sha256(f"{ctx.config.run.seed}:{row['hash']}".encode()).hexdigest()
+        return row["times"], -row["batch"], drawn
 
     questions = [row["id"] for row in sorted(rows, key=rank)[:wanted]]
     first = next(iter(ROUND_PHASES if number else COLD_START_PHASES))
@@ -170,12 +176,16 @@ def _point_to_current(ctx: Context) -> None:
 def _record_run(store: Store, config: Config) -> None:
     new = config.model_dump(mode="json")
     row = store.row("SELECT configuration FROM run")
-    if row is not None:
-        if different := differing_keys(json.loads(row["configuration"]), new):
+    if row is not None and (different := differing_keys(json.loads(row["configuration"]), new)):
+        if store.row("SELECT 1 FROM round"):
             raise InputError(
                 f"{store.path.parent} was made with another configuration: {'; '.join(different)};"
                 " use those values, or another --run-dir"
             )
+        with store.transaction():
+            for table in ("policy", "question_image", "question", "image", "run"):
+                store.db.conn.execute(f"DELETE FROM {table}")
+    elif row is not None:
         return
     packages = {}
     for name in PACKAGES:
@@ -193,6 +203,8 @@ def _record_run(store: Store, config: Config) -> None:
 @contextmanager
 def _session(store: Store, config: Config, run_dir: Path, console: Console) -> Iterator[Context]:
     """The running parts of one session, and the signal that ends it gently."""
+    if importlib.util.find_spec("vllm") is None:
+        raise InputError("vllm is not installed; install the extra 'cpu' or 'gpu', whichever this machine is")
     encoder = Encoder(
         config.policy.model,
         lambda digest: load_image(store, digest),
@@ -234,13 +246,12 @@ def _record_base_policy(ctx: Context) -> None:
     if ctx.store.row("SELECT 1 FROM policy"):
         return
     path = _local_directory(ctx.config.policy.model)
-    model = load_model(
-        str(path),
-        ctx.config.policy.dtype,
-        ctx.encoder,
-        trust_remote_code=ctx.config.policy.trust_remote_code,
-    )
-    probe = {"logprobs": learner_logprobs(model, ctx.encoder, probe_items(ctx))}
+    model = load_model(str(path), ctx.encoder, trust_remote_code=ctx.config.policy.trust_remote_code)
+    questions = first_probe_questions(ctx)
+    logprobs = learner_logprobs(model, ctx.encoder, probe_items(ctx, questions))
+    del model
+    free_accelerator()
+    probe = {"questions": questions, "logprobs": logprobs}
     with ctx.store.transaction():
         add_policy(ctx.store, Policy(0, None, "base", weights_sha256(path), str(path), probe))
 

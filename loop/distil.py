@@ -8,7 +8,7 @@ from pathlib import Path
 
 from judges import JUDGES, give_verdict
 from loop.context import Context
-from policies.teacher import TeacherReply, TeacherRequest
+from policies.teacher import TeacherReply, TeacherRequest, request_hash
 from store.database import now
 from store.questions import Question, image_bytes
 from store.samples import NewSample, NewVerdict, add_samples, add_verdicts
@@ -25,25 +25,24 @@ def distil(ctx: Context, number: int, purpose: str, questions: Sequence[Question
     if ctx.teacher is None:
         return
     settings = ctx.teacher.settings
-    requests = []
-    for question in questions:
-        request = _request(ctx, question)
-        if not ctx.store.row("SELECT 1 FROM teacher_call WHERE hash = ?", request.hash(settings)):
-            requests.append(request)
-    if not requests:
+    keys = {q.id: request_hash(settings, q.id, _prompt(q), q.images) for q in questions}
+    missing = [q for q in questions if not ctx.store.row("SELECT 1 FROM teacher_call WHERE hash = ?", keys[q.id])]
+    if not missing:
         return
-    by_id = {question.id: question for question in questions}
-    with ctx.console.bar(f"asking the teacher ({purpose})", len(requests), "question") as bar:
-        for request, reply in ctx.teacher.ask_all(requests):
+    requests = (
+        TeacherRequest(keys[q.id], q.id, _prompt(q), tuple(image_bytes(ctx.store, image) for image in q.images))
+        for q in missing
+    )
+    by_id = {question.id: question for question in missing}
+    with ctx.console.bar(f"asking the teacher ({purpose})", len(missing), "question") as bar:
+        for request, reply in ctx.teacher.ask_all(requests, lambda: ctx.stopping):
             _keep(ctx, number, purpose, by_id[request.question], request, reply)
             bar.update()
-            ctx.check_stop()
+    ctx.check_stop()
 
 
-def _request(ctx: Context, question: Question) -> TeacherRequest:
-    prompt = PROMPT.replace("{answer}", question.answers[0]).replace("{question}", question.text)
-    images = tuple(image_bytes(ctx.store, digest) for digest in question.images)
-    return TeacherRequest(question.id, prompt, images)
+def _prompt(question: Question) -> str:
+    return PROMPT.replace("{answer}", question.answers[0]).replace("{question}", question.text)
 
 
 def _keep(
@@ -58,8 +57,10 @@ def _keep(
     settings = ctx.teacher.settings
     judge = JUDGES[question.judge]
     verdict = give_verdict(judge, reply.text, question.answers, finish_reason=reply.finish_reason, needs_marker=True)
-    call = request.hash(settings)
+    call = request.key
     status = "kept" if verdict.outcome == "correct" else f"dropped: {verdict.outcome}"
+    if reply.finish_reason.startswith("refused"):
+        status = reply.finish_reason
     sample = NewSample(
         round=number,
         question=question.id,

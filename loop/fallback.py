@@ -8,6 +8,7 @@ from store.rounds import Round
 UNSOLVED = """id IN (
     SELECT sample.question FROM sample JOIN verdict ON verdict.sample = sample.id
     WHERE sample.round = ? AND sample.author = 'policy'
+      AND NOT EXISTS (SELECT 1 FROM teacher_call WHERE teacher_call.question = sample.question)
     GROUP BY sample.question HAVING sum(verdict.outcome = 'correct') = 0
 ) ORDER BY hash LIMIT ?"""
 

@@ -11,7 +11,7 @@ DISCORDANT = """
 SELECT coalesce(sum(new.outcome = 'correct' AND old.outcome != 'correct'), 0) AS gained,
        coalesce(sum(new.outcome != 'correct' AND old.outcome = 'correct'), 0) AS lost
 FROM evaluation AS new JOIN evaluation AS old USING (split, style, question)
-WHERE new.policy = ? AND old.policy = ? AND split = ? AND style = 'cot'"""
+WHERE new.policy = ? AND old.policy = ? AND split = ? AND style = ?"""
 
 
 @dataclass(frozen=True)
@@ -24,14 +24,16 @@ class Comparison:
 
 
 def gate(ctx: Context, state: Round) -> None:
-    """Compare candidate and serving policy on the same questions and decide by the recipe's rule."""
+    """Compare candidate and serving policy on the same questions, in the style that is trained."""
     if state.candidate is None:
         decide(ctx.store, state.number, "no_update", "no pair was found")
         return
     if state.number == 0:
         decide(ctx.store, 0, "accepted", "the cold start is where the rounds begin")
         return
-    row = ctx.store.row(DISCORDANT, state.candidate, state.serving, ctx.config.evaluation.split)
+    row = ctx.store.row(
+        DISCORDANT, state.candidate, state.serving, ctx.config.evaluation.split, ctx.config.sampling.style
+    )
     assert row is not None
     comparison = Comparison(row["gained"], row["lost"], mcnemar_p_value(row["gained"], row["lost"]))
     accepted = accepts(ctx.config.gate.rule, ctx.config.gate.level, comparison)

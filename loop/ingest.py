@@ -8,6 +8,7 @@ from loop.console import Console
 from loop.errors import InputError
 from loop.sources import SOURCES
 from loop.sources.jsonl import read_file
+from policies.encoding import is_vision_model
 from store import Store
 from store.questions import NewQuestion, add_questions
 
@@ -38,5 +39,17 @@ def ingest(store: Store, config: Config, console: Console) -> None:
 
 
 def add_file(store: Store, config: Config, path: Path) -> int:
-    """Add the new questions of a JSONL file; returns how many were new."""
-    return add_questions(store, read_file(path, config.questions))
+    """Add the new questions of a JSONL file; returns how many were new.
+
+    The file is read whole before the store is locked. Raises InputError for rows that the run's
+    model cannot take.
+    """
+    questions = list(read_file(path, config.questions))
+    most = store.value("SELECT max(position) + 1 FROM question_image") or 1
+    vision = is_vision_model(config.policy.model, config.policy.trust_remote_code)
+    for question in questions:
+        if question.images and not vision:
+            raise InputError(f"{question.where}: has images, but this run's model reads text only")
+        if len(question.images) > most:
+            raise InputError(f"{question.where}: has {len(question.images)} images; this run takes {most} at most")
+    return add_questions(store, questions)

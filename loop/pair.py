@@ -7,6 +7,7 @@ from collections.abc import Callable
 from loop.config import PairsConfig
 from loop.context import Context
 from store.rounds import Round
+from store.samples import unpack_token_ids
 
 Sampled = tuple[int, str]
 """(sample id, text)"""
@@ -27,19 +28,26 @@ def random_pairs(right: list[Sampled], wrong: list[Sampled], most: int, rng: ran
 RULES: dict[str, Rule] = {"random": random_pairs}
 
 JUDGED = """
-SELECT sample.question, sample.id, sample.text, sample.author, verdict.outcome
+SELECT sample.question, sample.id, sample.text, sample.token_ids, sample.author, verdict.outcome
 FROM sample JOIN verdict ON verdict.sample = sample.id
-WHERE sample.round = ? ORDER BY sample.question, sample.author, sample.policy, sample."index" """
+WHERE sample.round = :round AND sample.author = 'policy'
+   OR sample.author = 'teacher' AND sample.style = :style
+      AND sample.question IN (SELECT question FROM round_question WHERE round = :round)
+ORDER BY sample.question, sample.author, sample.round, sample.policy, sample."index" """
 
 
 def pair(ctx: Context, state: Round) -> None:
     """Choose the round's pairs from its verdicts, all in one transaction.
 
     Only `wrong` is rejected: what could not be judged says nothing against its reasoning. Equal
-    texts count once. The choice depends on the verdicts and the run's seed alone.
+    texts count once; a chain with a stray special token is left out. What the teacher wrote in any
+    round counts. The choice depends on the verdicts and the run's seed alone.
     """
     questions: dict[int, list[tuple[int, str, str, str]]] = defaultdict(list)
-    for row in ctx.store.rows(JUDGED, state.number):
+    key = {"round": state.number, "style": ctx.config.sampling.style}
+    for row in ctx.store.db.query(JUDGED, key):
+        if not ctx.encoder.is_plain(unpack_token_ids(row["token_ids"])):
+            continue
         questions[row["question"]].append((row["id"], row["text"], row["author"], row["outcome"]))
     settings = ctx.config.pairs
     rows = []

@@ -44,7 +44,7 @@ def serve(ctx: Context, policy: int, number: int) -> Sampler:
             f"policy {policy}: {directory} holds weights with sha256 {loaded[:12]}…, the store recorded"
             f" {record.sha256[:12]}…; they were altered, restore them"
         )
-    items = probe_items(ctx)
+    items = probe_items(ctx, record.probe["questions"])
     scores = sampler.score([i.prompt for i in items], [i.completion for i in items])
     difference = largest_difference(record.probe["logprobs"], scores, items)
     if not difference <= ctx.config.engine.probe_tolerance:
@@ -67,9 +67,15 @@ def serve(ctx: Context, policy: int, number: int) -> Sampler:
     return sampler
 
 
-def probe_items(ctx: Context) -> list[ProbeItem]:
-    """The first held-out questions in both styles, each with its accepted answer as completion."""
-    questions = find_questions(ctx.store, "split = ? ORDER BY id LIMIT ?", ctx.config.evaluation.split, PROBE_QUESTIONS)
+def first_probe_questions(ctx: Context) -> list[int]:
+    """The first held-out questions, kept beside the probe: questions may be added later."""
+    sql = "SELECT id FROM question WHERE split = ? ORDER BY id LIMIT ?"
+    return [row["id"] for row in ctx.store.rows(sql, ctx.config.evaluation.split, PROBE_QUESTIONS)]
+
+
+def probe_items(ctx: Context, ids: list[int]) -> list[ProbeItem]:
+    """These questions in both styles, each with its accepted answer as completion."""
+    questions = find_questions(ctx.store, f"id IN ({','.join(str(int(n)) for n in ids)}) ORDER BY id")
     return [
         ProbeItem(
             ctx.prompt(question, style),
@@ -108,5 +114,5 @@ def _start_engine(ctx: Context) -> Sampler:
 def _warm_up(ctx: Context, sampler: Sampler) -> None:
     """Let what is slow only the first time (kernels, caches) count as the start, not as a swap."""
     sampler.load_weights(ctx.policy_directory(get_policy(ctx.store, 0).path))
-    items = probe_items(ctx)
+    items = probe_items(ctx, first_probe_questions(ctx))
     sampler.score([i.prompt for i in items], [i.completion for i in items])

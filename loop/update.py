@@ -4,11 +4,12 @@ import random
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict
+from itertools import islice, zip_longest
 from typing import Any
 
 from loop.config import TrainingConfig
 from loop.context import Context
-from loop.swap import probe_items
+from loop.swap import first_probe_questions, probe_items
 from policies.learner import (
     DpoSettings,
     PairItem,
@@ -16,6 +17,7 @@ from policies.learner import (
     SftItem,
     TrainingResult,
     TrainingSettings,
+    free_accelerator,
     load_model,
     train_dpo,
     train_sft,
@@ -81,8 +83,8 @@ def sft_items(ctx: Context, state: Round) -> list[SftItem]:
     by_answer: dict[str, list[Question]] = {}
     for question in rest:
         by_answer.setdefault(question.answers[0].casefold(), []).append(question)
-    balanced = [group[n] for n in range(len(rest)) for group in by_answer.values() if n < len(group)]
-    for question in direct + balanced[: settings.format_items]:
+    turns = (each for turn in zip_longest(*by_answer.values()) for each in turn if each is not None)
+    for question in direct + list(islice(turns, settings.format_items)):
         answer = tuple(ctx.encoder.completion_ids(question.answers[0]))
         items.append(SftItem(ctx.prompt(question, "direct"), answer))
     return items
@@ -115,7 +117,6 @@ def _train_and_publish(
     serving = get_policy(ctx.store, state.serving)
     model = load_model(
         str(ctx.policy_directory(serving.path)),
-        ctx.config.policy.dtype,
         ctx.encoder,
         trust_remote_code=ctx.config.policy.trust_remote_code,
     )
@@ -136,6 +137,8 @@ def _train_and_publish(
         f" ({len(items) * recipe.epochs / result.seconds:.1f} items/s), loss {result.loss:.4f}"
     )
     _publish(ctx, state, method, len(items), recipe, result)
+    del model, result
+    free_accelerator()
     shutil.rmtree(ctx.run_dir / "training", ignore_errors=True)
 
 
@@ -164,7 +167,9 @@ def _publish(
     number = next_policy_number(ctx.store)
     path = f"policies/{number:04d}"
     digest = publish(result.model, ctx.encoder.processor, ctx.run_dir / path)
-    probe = {"logprobs": learner_logprobs(result.model, ctx.encoder, probe_items(ctx))}
+    questions = first_probe_questions(ctx)
+    logprobs = learner_logprobs(result.model, ctx.encoder, probe_items(ctx, questions))
+    probe = {"questions": questions, "logprobs": logprobs}
     policy = Policy(number, state.serving, method, digest, path, probe)
     with ctx.store.transaction():
         add_policy(ctx.store, policy)

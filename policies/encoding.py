@@ -20,6 +20,10 @@ IGNORED = -100
 """Label of positions outside the loss (PyTorch's cross-entropy convention)."""
 
 
+CACHED_IMAGES = 512
+"""Decoded images kept at hand: enough for everything in flight."""
+
+
 @dataclass(frozen=True)
 class Prompt:
     """What is asked: the text after the style's template, and the hashes of its images."""
@@ -32,7 +36,7 @@ class Encoder:
     """Chat template, tokenizer and image processor of one model directory."""
 
     def __init__(self, model: str, load_image: Callable[[str], Image], *, trust_remote_code: bool = False) -> None:
-        self.is_vision = is_vision_model(model)
+        self.is_vision = is_vision_model(model, trust_remote_code)
         loader: Any = AutoProcessor if self.is_vision else AutoTokenizer
         try:
             self.processor = loader.from_pretrained(model, trust_remote_code=trust_remote_code)
@@ -46,7 +50,10 @@ class Encoder:
             raise PolicyError(f"{model}: has no chat template; add chat_template.jinja to the directory")
         if self.tokenizer.eos_token_id is None:
             raise PolicyError(f"{model}: its tokenizer has no eos_token; set one in tokenizer_config.json")
-        self.load_image = lru_cache(maxsize=4096)(load_image)
+        special = [token for token in self.tokenizer.added_tokens_decoder.items() if token[1].special]
+        self._special_ids = frozenset(number for number, _ in special)
+        self._special_tokens = tuple(token.content for _, token in special)
+        self.load_image = lru_cache(maxsize=CACHED_IMAGES)(load_image)
 
     def chat(self, prompt: Prompt) -> str:
         """The prompt in the model's chat template, up to where its answer starts."""
@@ -66,8 +73,13 @@ class Encoder:
 
     def completion_ids(self, text: str) -> list[int]:
         """Token ids of an answer written by somebody else, with the end token."""
-        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        words = self._without_special_tokens(text)
+        ids: list[int] = self.tokenizer(words, add_special_tokens=False)["input_ids"]
         return [*ids, self.tokenizer.eos_token_id]
+
+    def is_plain(self, completion: Sequence[int]) -> bool:
+        """Whether a completion has no special token before its last: one with image tokens cannot be trained on."""
+        return not self._special_ids.intersection(completion[:-1])
 
     def expanded_prompt_ids(self, prompt: Prompt) -> list[int]:
         """Token ids with every image placeholder expanded, as the model reads them."""
@@ -115,7 +127,7 @@ class Encoder:
 
     def _without_special_tokens(self, text: str) -> str:
         """A question is data: a special token spelled out in it must not act as one."""
-        for token in self.tokenizer.all_special_tokens:
+        for token in self._special_tokens:
             text = text.replace(token, f"{token[:1]} {token[1:]}")
         return text
 
@@ -135,7 +147,7 @@ class Encoder:
         return dict(self.processor(text=texts, images=images if any(images) else None, **options))
 
 
-def is_vision_model(model: str) -> bool:
+def is_vision_model(model: str, trust_remote_code: bool = False) -> bool:
     """Whether the model's configuration has a vision part; raises PolicyError if it cannot be read."""
     from transformers import AutoConfig
 
@@ -143,7 +155,7 @@ def is_vision_model(model: str) -> bool:
     if directory.exists():
         check_model_directory(directory)
     try:
-        config = AutoConfig.from_pretrained(model)
+        config = AutoConfig.from_pretrained(model, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, KeyError) as error:
         raise PolicyError(
             f"policy.model = {model!r} is neither a model directory nor a hub id that can be reached"

@@ -1,5 +1,6 @@
 """Training through TRL and accelerate, on token ids that somebody else has already made."""
 
+import gc
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -77,19 +78,30 @@ class TrainingResult:
     metrics: dict[str, float]
 
 
-def load_model(model: str, dtype: str, encoder: Encoder, *, trust_remote_code: bool = False) -> Any:
-    """Load a policy for training or scoring, on the accelerator if there is one."""
+def load_model(model: str, encoder: Encoder, *, trust_remote_code: bool = False) -> Any:
+    """Load a policy for training or scoring, on the accelerator if there is one.
+
+    In float32, whatever the sampler computes in: at the learning rates of DPO a bfloat16 weight is
+    too coarse to move at all. `mixed_precision` makes the arithmetic bfloat16.
+    """
     loader: Any = AutoModelForImageTextToText if encoder.is_vision else AutoModelForCausalLM
     try:
         loaded = loader.from_pretrained(
             model,
-            dtype=getattr(torch, dtype),
+            dtype=torch.float32,
             use_safetensors=True,
             trust_remote_code=trust_remote_code,
         )
     except (OSError, ValueError) as error:
         raise PolicyError(f"{model}: its weights cannot be loaded ({str(error).splitlines()[0]})") from error
     return loaded.to("cuda") if torch.cuda.is_available() else loaded
+
+
+def free_accelerator() -> None:
+    """Give memory of models that are gone back to the card, for the sampler to use."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def train_sft(

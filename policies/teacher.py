@@ -5,7 +5,7 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +18,10 @@ from policies import PolicyError
 
 KEY_VARIABLE = "OPENAI_API_KEY"
 LOOPBACK_KEY = "loopback"
+REFUSED = (400, 422)
+"""Statuses that say this one request cannot be answered; the others may be."""
+
+SENT_AS_THEY_ARE = ("png", "jpeg", "webp", "gif")
 RETRIED = (openai.APIConnectionError, openai.RateLimitError, openai.InternalServerError)
 
 
@@ -30,24 +34,28 @@ class TeacherSettings:
     temperature: float = 0.7
     max_tokens: int = 300
     concurrency: int = 16
-    attempts: int = 4
+    attempts: int = 8
     timeout_s: float = 60.0
     longest_edge: int = 1024
 
 
 @dataclass(frozen=True)
 class TeacherRequest:
-    """One rationale to write: the whole prompt and the image files' bytes with their format."""
+    """One rationale to write: the whole prompt and the image files' bytes with their format.
 
+    `key` is its `request_hash`.
+    """
+
+    key: str
     question: int
     prompt: str
     images: tuple[tuple[bytes, str], ...]
 
-    def hash(self, settings: TeacherSettings) -> str:
-        """The request's identity: model, prompt, images and parameters. Never asked twice."""
-        images = [hashlib.sha256(content).hexdigest() for content, _ in self.images]
-        identity = [settings.model, settings.temperature, settings.max_tokens, self.prompt, images]
-        return hashlib.sha256(json.dumps(identity).encode()).hexdigest()
+
+def request_hash(settings: TeacherSettings, question: int, prompt: str, images: Sequence[str]) -> str:
+    """A request's identity: question, model, parameters, prompt, image hashes. Never asked twice."""
+    identity = [question, settings.model, settings.temperature, settings.max_tokens, prompt, list(images)]
+    return hashlib.sha256(json.dumps(identity).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -68,19 +76,28 @@ class Teacher:
         if not key:
             raise PolicyError(f"{KEY_VARIABLE} is not set; export your key, or set teacher.enabled = false")
         self.settings = settings
-        self._client = openai.OpenAI(base_url=settings.base_url, api_key=key, timeout=settings.timeout_s, max_retries=0)
+        self._client = openai.OpenAI(
+            base_url=settings.base_url,
+            api_key=key,
+            timeout=settings.timeout_s,
+            max_retries=0,
+            http_client=None if needs_key else openai.DefaultHttpxClient(trust_env=False),
+        )
 
-    def ask_all(self, requests: Sequence[TeacherRequest]) -> Iterator[tuple[TeacherRequest, TeacherReply]]:
+    def ask_all(
+        self, requests: Iterable[TeacherRequest], stopping: Callable[[], bool] = lambda: False
+    ) -> Iterator[tuple[TeacherRequest, TeacherReply]]:
         """Replies in the order they come. Raises PolicyError when the endpoint stays out of reach.
 
-        What was answered before an error has already been handed out, so it can be kept.
+        What is in flight at an error, or once `stopping` says so, is still waited for and handed
+        out: it is paid for.
         """
         waiting = iter(requests)
         with ThreadPoolExecutor(self.settings.concurrency) as pool:
             running: dict[Future[TeacherReply], TeacherRequest] = {}
             failure: PolicyError | None = None
             while True:
-                while failure is None and len(running) < 2 * self.settings.concurrency:
+                while failure is None and not stopping() and len(running) < self.settings.concurrency:
                     request = next(waiting, None)
                     if request is None:
                         break
@@ -102,22 +119,34 @@ class Teacher:
         retrying = Retrying(
             retry=retry_if_exception_type(RETRIED),
             stop=stop_after_attempt(self.settings.attempts),
-            wait=wait_random_exponential(multiplier=0.5, max=20),
+            wait=wait_random_exponential(multiplier=1, max=60),
             reraise=True,
         )
         try:
             return retrying(self._ask_once, request)
         except openai.AuthenticationError as error:
             raise PolicyError(f"the teacher refused the key in {KEY_VARIABLE} (401)") from error
+        except openai.RateLimitError as error:
+            raise PolicyError(
+                f"teacher at {self.settings.base_url} goes on limiting the rate (429); lower"
+                " teacher.concurrency or raise teacher.attempts, then run again"
+            ) from error
         except openai.APIConnectionError as error:
             raise PolicyError(
                 f"teacher unreachable at {self.settings.base_url}; start it, correct teacher.base_url,"
                 " or set teacher.enabled = false"
             ) from error
         except openai.APIStatusError as error:
+            if error.status_code in REFUSED:
+                return TeacherReply("", f"refused ({error.status_code})", 0, 0)
             raise PolicyError(
                 f"teacher at {self.settings.base_url} answered {error.status_code} for question"
                 f" {request.question}; see teacher.model and teacher.max_tokens"
+            ) from error
+        except (openai.APIError, AttributeError, IndexError, TypeError, ValueError) as error:
+            raise PolicyError(
+                f"teacher at {self.settings.base_url} did not answer as an OpenAI-compatible server does"
+                f" ({type(error).__name__}); see teacher.base_url"
             ) from error
 
     def _ask_once(self, request: TeacherRequest) -> TeacherReply:
@@ -142,9 +171,9 @@ class Teacher:
 
 
 def data_url(content: bytes, kind: str, longest_edge: int) -> str:
-    """An image file as a data URL; the bytes as they are, unless an edge is longer than allowed."""
+    """An image file as a data URL: the bytes as they are, unless too large or of a rare format."""
     with Image.open(io.BytesIO(content)) as image:
-        if max(image.size) > longest_edge:
+        if max(image.size) > longest_edge or kind not in SENT_AS_THEY_ARE:
             image.thumbnail((longest_edge, longest_edge))
             buffer = io.BytesIO()
             image.convert("RGB").save(buffer, format="PNG")

@@ -135,6 +135,7 @@ class VllmEngine:
 
     def _submit(self, request: Request) -> str:
         from vllm import SamplingParams
+        from vllm.exceptions import VLLMValidationError
         from vllm.sampling_params import RequestOutputKind
 
         self._started += 1
@@ -147,7 +148,12 @@ class VllmEngine:
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
         identity = str(self._started)
-        self._engine.add_request(identity, self._input(request.prompt), parameters)
+        try:
+            self._engine.add_request(identity, self._input(request.prompt), parameters)
+        except (ValueError, VLLMValidationError) as error:
+            raise PolicyError(
+                f"the sampler cannot take {request.key}: {error}; raise engine.max_model_len, or leave the question out"
+            ) from error
         return identity
 
     def _input(self, prompt: Prompt, completion: Sequence[int] = ()) -> Any:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load as parse_safetensors
 
 from policies import PolicyError
@@ -46,7 +47,10 @@ class HashedWeights:
         for file in self._files:
             content = file.read_bytes()
             self._digest.update(content)
-            yield from parse_safetensors(content).items()
+            try:
+                yield from parse_safetensors(content).items()
+            except SafetensorError as error:
+                raise PolicyError(f"{file} is not whole ({error}); restore it") from error
 
     @property
     def sha256(self) -> str:
@@ -63,8 +67,11 @@ def publish(model: Any, processor: Any, directory: Path) -> str:
     temporary = directory.with_name(directory.name + ".tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    model.save_pretrained(temporary)
-    processor.save_pretrained(temporary)
+    try:
+        model.save_pretrained(temporary)
+        processor.save_pretrained(temporary)
+    except SafetensorError as error:
+        raise PolicyError(f"{directory}: the weights cannot be written ({error}); free some space") from error
     for file in temporary.iterdir():
         _flush(file)
     _flush(temporary)

@@ -47,9 +47,20 @@ class Store:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Everything inside is committed together, or nothing of it."""
-        with self.db.atomic():
+        """Everything inside is committed together, or nothing of it; an inner one joins the outer.
+
+        The write lock is taken at the start, so a second writer waits its turn instead of failing.
+        """
+        if self.db.conn.in_transaction:
             yield
+            return
+        self.db.conn.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self.db.conn.rollback()
+            raise
+        self.db.conn.commit()
 
     def close(self) -> None:
         """Close the file; what was committed stays."""

@@ -31,18 +31,3 @@ def run_lock(run_dir: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
-
-
-def lock_is_held(run_dir: Path) -> bool:
-    """Whether a live process holds the lock; takes nothing for longer than the question."""
-    path = run_dir / "lock"
-    if not path.exists():
-        return False
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False

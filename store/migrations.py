@@ -5,23 +5,6 @@ from sqlite_utils.migrations import Migrations
 
 MIGRATIONS = Migrations("ratchet")
 
-PHASES = (
-    "distil",
-    "sample",
-    "judge",
-    "fallback",
-    "pair",
-    "update",
-    "swap",
-    "evaluate",
-    "gate",
-    "done",
-)
-"""Every phase a round can be in; which of them a round has is the controller's matter."""
-
-DECISIONS = ("accepted", "rejected", "no_update")
-OUTCOMES = ("correct", "wrong", "unparsable", "truncated", "judge_error")
-
 
 def _one_of(column: str, values: tuple[str, ...]) -> str:
     return f"CHECK ({column} IN ({', '.join(repr(value) for value in values)}))"
@@ -30,6 +13,9 @@ def _one_of(column: str, values: tuple[str, ...]) -> str:
 @MIGRATIONS()
 def m001_first_schema(db: Database) -> None:
     """The tables of docs/architecture.md."""
+    phases = ("distil", "sample", "judge", "fallback", "pair", "update", "swap", "evaluate", "gate", "done")
+    decisions = ("accepted", "rejected", "no_update")
+    outcomes = ("correct", "wrong", "unparsable", "truncated", "judge_error")
     for statement in (
         """CREATE TABLE run (
             id INTEGER PRIMARY KEY CHECK (id = 1), seed INTEGER NOT NULL,
@@ -42,7 +28,8 @@ def m001_first_schema(db: Database) -> None:
             width INTEGER NOT NULL, height INTEGER NOT NULL)""",
         """CREATE TABLE question (
             id INTEGER PRIMARY KEY, hash TEXT NOT NULL UNIQUE, external_id TEXT, text TEXT NOT NULL,
-            answers TEXT NOT NULL, judge TEXT NOT NULL, split TEXT NOT NULL, source TEXT NOT NULL)""",
+            answers TEXT NOT NULL, judge TEXT NOT NULL, split TEXT NOT NULL, source TEXT NOT NULL,
+            batch INTEGER NOT NULL)""",
         "CREATE INDEX question_split ON question (split, id)",
         """CREATE TABLE question_image (
             question INTEGER NOT NULL REFERENCES question (id), position INTEGER NOT NULL,
@@ -51,10 +38,10 @@ def m001_first_schema(db: Database) -> None:
             number INTEGER PRIMARY KEY, parent INTEGER REFERENCES policy (number), made_by TEXT NOT NULL,
             sha256 TEXT NOT NULL, path TEXT NOT NULL, probe TEXT NOT NULL, created TEXT NOT NULL)""",
         f"""CREATE TABLE round (
-            number INTEGER PRIMARY KEY, phase TEXT NOT NULL {_one_of("phase", PHASES)},
+            number INTEGER PRIMARY KEY, phase TEXT NOT NULL {_one_of("phase", phases)},
             serving_policy INTEGER NOT NULL REFERENCES policy (number),
             candidate_policy INTEGER REFERENCES policy (number),
-            decision TEXT {_one_of("decision", DECISIONS)}, reason TEXT,
+            decision TEXT {_one_of("decision", decisions)}, reason TEXT,
             started TEXT NOT NULL, finished TEXT)""",
         """CREATE TABLE phase_time (
             round INTEGER NOT NULL REFERENCES round (number), phase TEXT NOT NULL,
@@ -83,7 +70,7 @@ def m001_first_schema(db: Database) -> None:
         f"""CREATE TABLE verdict (
             id INTEGER PRIMARY KEY, sample INTEGER NOT NULL REFERENCES sample (id),
             judge TEXT NOT NULL, judge_version TEXT NOT NULL, extracted TEXT, score REAL NOT NULL,
-            outcome TEXT NOT NULL {_one_of("outcome", OUTCOMES)},
+            outcome TEXT NOT NULL {_one_of("outcome", outcomes)},
             UNIQUE (sample, judge, judge_version))""",
         """CREATE TABLE pair (
             id INTEGER PRIMARY KEY, round INTEGER NOT NULL REFERENCES round (number),
@@ -104,7 +91,7 @@ def m001_first_schema(db: Database) -> None:
             split TEXT NOT NULL, style TEXT NOT NULL, question INTEGER NOT NULL REFERENCES question (id),
             text TEXT NOT NULL, tokens INTEGER NOT NULL, finish_reason TEXT NOT NULL,
             judge TEXT NOT NULL, judge_version TEXT NOT NULL, extracted TEXT, score REAL NOT NULL,
-            outcome TEXT NOT NULL {_one_of("outcome", OUTCOMES)},
+            outcome TEXT NOT NULL {_one_of("outcome", outcomes)},
             UNIQUE (policy, split, style, question))""",
     ):
         db.execute(statement)

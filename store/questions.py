@@ -41,15 +41,17 @@ class Question:
 
 
 def add_questions(store: Store, questions: Iterable[NewQuestion]) -> int:
-    """Store the questions that are new, all or none; returns how many were.
+    """Store the questions that are new, all or none, as one batch; returns how many were.
 
     Raises StoreError, naming the row, for an image that cannot be decoded completely.
     """
     with store.transaction():
-        return sum(_add(store, question) for question in questions)
+        last = store.value("SELECT max(batch) FROM question")
+        batch = 0 if last is None else last + 1
+        return sum(_add(store, question, batch) for question in questions)
 
 
-def _add(store: Store, question: NewQuestion) -> bool:
+def _add(store: Store, question: NewQuestion, batch: int) -> bool:
     digests = [hashlib.sha256(image).hexdigest() for image in question.images]
     identity = as_json([question.text, list(question.answers), question.judge, question.split, digests])
     key = hashlib.sha256(identity.encode()).hexdigest()
@@ -60,7 +62,8 @@ def _add(store: Store, question: NewQuestion) -> bool:
             kind, width, height = _inspect_image(content, question.where)
             store.db.conn.execute("INSERT INTO image VALUES (?, ?, ?, ?, ?)", (digest, content, kind, width, height))
     cursor = store.db.conn.execute(
-        "INSERT INTO question (hash, external_id, text, answers, judge, split, source) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO question (hash, external_id, text, answers, judge, split, source, batch)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         (
             key,
             question.external_id,
@@ -69,6 +72,7 @@ def _add(store: Store, question: NewQuestion) -> bool:
             question.judge,
             question.split,
             question.source,
+            batch,
         ),
     )
     store.db.conn.executemany(
@@ -83,7 +87,7 @@ def _inspect_image(content: bytes, where: str) -> tuple[str, int, int]:
         with Image.open(io.BytesIO(content)) as image:
             image.load()
             return str(image.format).lower(), image.width, image.height
-    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
         raise StoreError(f"{where}: the image cannot be read ({error}); replace it or leave it out") from error
 
 

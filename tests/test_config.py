@@ -32,6 +32,8 @@ def test_every_shipped_recipe_loads(recipe: str) -> None:
         (MINIMAL + '[prompts]\ncot = "hm"\n', "must contain {question}"),
         ('[policy]\nmodel = "m"\n[questions]\nsource = "jsonl"\n', "needs path"),
         (MINIMAL + "[fallback]\nquestions = 3\n[teacher]\nenabled = false\n", "fallback.questions"),
+        (MINIMAL + "[update]\nlosses = { sigmod = 1.0 }\n", "'sigmod' is unknown"),
+        (MINIMAL + '[fallback]\nquestions = 3\n[sampling]\nstyle = "direct"\n', "sampling.style"),
         (MINIMAL + '[questions2]\nsource = "jsonl"\n', "questions2"),
         ('[questions]\nsource = "easy_vqa"\n', "policy: is required"),
         ("[policy\n", "not valid TOML"),
@@ -71,3 +73,10 @@ def test_dry_run_prints_the_plan(recipe: str) -> None:
     done = run_command("run", "--config", recipe, "--dry-run")
     assert "[policy]" in done.stdout
     assert "plan" in done.stdout
+
+
+def test_every_configuration_key_is_documented() -> None:
+    text = (CONFIGS.parent / "docs" / "configuration.md").read_text()
+    for table, values in load_config("easy_vqa", []).model_dump().items():
+        for key in values:
+            assert f"`{table}.{key}`" in text or f"`{key}`" in text, f"{table}.{key}"

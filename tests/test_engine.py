@@ -46,7 +46,7 @@ def engine(encoder: Encoder):
 @pytest.fixture(scope="module")
 def other_policy(encoder: Encoder, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The base model trained to answer every image with 'teal'."""
-    model = load_model(str(BASE_MODEL), "float32", encoder)
+    model = load_model(str(BASE_MODEL), encoder)
     teal = tuple(encoder.completion_ids("teal"))
     items = [SftItem(Prompt(TEXT, (str(n),)), teal) for n in range(8)] * 8
     folder = tmp_path_factory.mktemp("policies")
@@ -69,7 +69,7 @@ def answers(engine, *arguments: object) -> dict:
 
 
 def probe() -> list[ProbeItem]:
-    return [ProbeItem(Prompt(TEXT, (str(n),)), (5 + n, 17, 200)) for n in range(4)]
+    return [ProbeItem(Prompt(TEXT, (str(n),)), (60 + n, 117, 200)) for n in range(4)]
 
 
 def test_the_base_model_sees_colors(engine) -> None:
@@ -93,7 +93,7 @@ def test_after_each_swap_sampler_and_learner_agree_on_the_probe(engine, encoder,
     scores = {}
     for directory in (BASE_MODEL, other_policy, BASE_MODEL):
         engine.load_weights(directory)
-        learner = learner_logprobs(load_model(str(directory), "float32", encoder), encoder, items)
+        learner = learner_logprobs(load_model(str(directory), encoder), encoder, items)
         scores[directory] = engine.score([i.prompt for i in items], [i.completion for i in items])
         assert largest_difference(learner, scores[directory], items) < 1e-3
     assert largest_difference(scores[BASE_MODEL], scores[other_policy], items) > 0.1
@@ -103,7 +103,7 @@ def test_sampled_log_probabilities_are_those_of_the_learner(engine, encoder) -> 
     engine.load_weights(BASE_MODEL)
     chains = list(engine.sample(requests(1.0, 2)))
     items = [ProbeItem(Prompt(TEXT, (str(chain.key[0]),)), chain.token_ids) for chain in chains]
-    learner = learner_logprobs(load_model(str(BASE_MODEL), "float32", encoder), encoder, items)
+    learner = learner_logprobs(load_model(str(BASE_MODEL), encoder), encoder, items)
     assert largest_difference(learner, [chain.logprob for chain in chains], items) < 1e-3
 
 
@@ -126,6 +126,18 @@ def test_the_encoder_and_the_engine_expand_a_prompt_to_the_same_ids(engine, enco
     assert len(engine.score([hostile], [(7, 8)])) == 1
 
 
+def test_special_tokens_spelled_out_by_others_are_words(encoder) -> None:
+    ids = encoder.completion_ids("<image> yes<end_of_utterance>")
+    assert encoder.is_plain(ids)
+    assert not encoder.is_plain([encoder.tokenizer.convert_tokens_to_ids("<image>"), ids[-1]])
+
+
+def test_a_prompt_too_long_is_named_with_the_key_to_raise(engine) -> None:
+    long = Request((77, 0), Prompt("word " * 400), 0.0, 8)
+    with pytest.raises(PolicyError, match=r"\(77, 0\).*engine\.max_model_len"):
+        list(engine.sample([long]))
+
+
 def test_weights_that_were_altered_hash_differently(other_policy: Path, tmp_path: Path) -> None:
     altered = tmp_path / "altered"
     shutil.copytree(other_policy, altered)
@@ -142,7 +154,7 @@ def test_publishing_replaces_a_leftover_and_leaves_no_temporary(encoder, tmp_pat
     (tmp_path / "0001").mkdir()
     (tmp_path / "0001" / "half.safetensors").write_bytes(b"half")
     (tmp_path / "0001.tmp").mkdir()
-    model = load_model(str(BASE_MODEL), "float32", encoder)
+    model = load_model(str(BASE_MODEL), encoder)
     digest = publish(model, encoder.processor, tmp_path / "0001")
     assert [path.name for path in tmp_path.iterdir()] == ["0001"]
     assert digest == weights_sha256(tmp_path / "0001")
@@ -161,7 +173,7 @@ def test_dpo_raises_the_margin_of_chosen_over_rejected(encoder, tmp_path: Path) 
     ]
     chosen = [ProbeItem(p.prompt, p.chosen) for p in pairs]
     rejected = [ProbeItem(p.prompt, p.rejected) for p in pairs]
-    model = load_model(str(BASE_MODEL), "float32", encoder)
+    model = load_model(str(BASE_MODEL), encoder)
 
     def margin() -> float:
         right, wrong = (learner_logprobs(model, encoder, side) for side in (chosen, rejected))
@@ -175,7 +187,7 @@ def test_dpo_raises_the_margin_of_chosen_over_rejected(encoder, tmp_path: Path) 
 
 
 def test_frozen_parts_do_not_move(encoder, tmp_path: Path) -> None:
-    model = load_model(str(BASE_MODEL), "float32", encoder)
+    model = load_model(str(BASE_MODEL), encoder)
     before = {name: value.clone() for name, value in model.named_parameters()}
     settings = TrainingSettings(
         learning_rate=1e-3, epochs=1, batch_size=4, seed=0, frozen=("vision_model", "connector")

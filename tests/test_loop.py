@@ -30,16 +30,19 @@ SAME_EACH_TIME = {
 
 def query(run_dir: Path, sql: str) -> list[tuple]:
     """Rows of the store, read as any other program would: plain sqlite3, while the run writes."""
-    try:
-        connection = sqlite3.connect(f"file:{run_dir / 'store.db'}?mode=ro", uri=True, timeout=10)
-    except sqlite3.OperationalError:
-        return []
+    connection = sqlite3.connect(f"file:{run_dir / 'store.db'}?mode=ro", uri=True, timeout=10)
     try:
         return connection.execute(sql).fetchall()
-    except sqlite3.OperationalError:
-        return []
     finally:
         connection.close()
+
+
+def poll(run_dir: Path, sql: str) -> list[tuple]:
+    """The same while the store may not be there yet."""
+    try:
+        return query(run_dir, sql)
+    except sqlite3.OperationalError:
+        return []
 
 
 def recipe(folder: Path, text: str) -> Path:
@@ -76,8 +79,6 @@ questions = 250
 samples = 8
 style = "direct"
 max_tokens = 12
-[fallback]
-questions = 8
 [pairs]
 per_question = 2
 [update]
@@ -97,6 +98,12 @@ def unbroken(easy_vqa_recipe: Path, tmp_path_factory: pytest.TempPathFactory) ->
     run_dir = tmp_path_factory.mktemp("unbroken") / "run"
     run_command("run", "--config", easy_vqa_recipe, "--run-dir", run_dir)
     return run_dir
+
+
+@pytest.fixture(scope="module")
+def unbroken_content(unbroken: Path) -> dict[str, list[tuple]]:
+    """What that run's store held when it had just finished."""
+    return {table: query(unbroken, sql) for table, sql in SAME_EACH_TIME.items()}
 
 
 def test_a_run_fills_the_store_and_prints_the_accuracy_log(unbroken: Path) -> None:
@@ -146,6 +153,49 @@ def test_provenance_leads_from_every_pair_to_question_image_policy_and_seed(unbr
     assert all(all(value is not None for value in row) for row in rows)
 
 
+def kill_when(process: subprocess.Popen, ready: Callable[[], bool], how: int = signal.SIGKILL) -> None:
+    deadline = time.monotonic() + 300
+    while not ready():
+        assert process.poll() is None, "the run ended before it could be killed"
+        assert time.monotonic() < deadline, "the run never got there"
+        time.sleep(0.01)
+    os.killpg(process.pid, how)
+    process.wait()
+
+
+def test_killed_while_sampling_training_and_evaluating_it_ends_like_an_unbroken_run(
+    easy_vqa_recipe: Path, unbroken_content: dict[str, list[tuple]], tmp_path: Path
+) -> None:
+    run_dir = tmp_path / "run"
+    start = command("run", "--config", easy_vqa_recipe, "--run-dir", run_dir, "--quiet")
+
+    def phase() -> str:
+        rows = poll(run_dir, "SELECT number || phase FROM round ORDER BY number DESC LIMIT 1")
+        return rows[0][0] if rows else ""
+
+    def count(sql: str) -> int:
+        rows = poll(run_dir, f"SELECT count(*) FROM {sql}")
+        return rows[0][0] if rows else 0
+
+    moments: list[Callable[[], bool]] = [
+        lambda: phase() == "0distil" and count("teacher_call") >= 5,
+        lambda: phase() == "0update" and (run_dir / "training").exists(),
+        lambda: phase() == "1sample" and count("sample WHERE author = 'policy'") >= 512,
+        lambda: phase() == "1update",
+        lambda: phase() == "1evaluate" and count("evaluation WHERE policy = 2") >= 512,
+    ]
+    for moment in moments:
+        kill_when(subprocess.Popen(start, cwd=PROJECT, start_new_session=True), moment)
+    kept = count("sample WHERE author = 'policy'")
+    assert kept == 2000
+    run_command("run", "--config", easy_vqa_recipe, "--run-dir", run_dir)
+    for table, sql in SAME_EACH_TIME.items():
+        assert query(run_dir, sql) == unbroken_content[table], table
+    assert query(run_dir, "PRAGMA foreign_key_check") == []
+    assert query(run_dir, "PRAGMA integrity_check") == [("ok",)]
+    assert [row[0] for row in query(run_dir, "SELECT end_reason FROM session")] == [None] * 5 + ["finished"]
+
+
 def test_a_finished_run_goes_on_with_more_rounds_and_sees_added_questions(unbroken: Path, easy_vqa_recipe, tmp_path):
     file = tmp_path / "more.jsonl"
     file.write_text(json.dumps({"question": "what is brand new?", "answer": "this", "split": "train"}) + "\n")
@@ -169,10 +219,6 @@ def test_another_configuration_is_refused_with_the_keys_that_differ(unbroken: Pa
 
 
 def test_altered_weights_are_never_served(unbroken: Path, easy_vqa_recipe: Path) -> None:
-    ((path,),) = query(
-        unbroken,
-        "SELECT path FROM policy JOIN round ON policy.number = serving_policy ORDER BY round.number DESC LIMIT 1",
-    )
     ((candidate,),) = query(
         unbroken, "SELECT coalesce(max(candidate_policy), 0) FROM round WHERE decision = 'accepted'"
     )
@@ -183,51 +229,6 @@ def test_altered_weights_are_never_served(unbroken: Path, easy_vqa_recipe: Path)
     done = run_command("run", "--config", easy_vqa_recipe, "--run-dir", unbroken, "--rounds", "3", check=1)
     assert "they were altered" in done.stderr
     assert "Traceback" not in done.stderr
-    assert path
-
-
-def kill_when(process: subprocess.Popen, ready: Callable[[], bool], how: int = signal.SIGKILL) -> None:
-    deadline = time.monotonic() + 300
-    while not ready():
-        assert process.poll() is None, "the run ended before it could be killed"
-        assert time.monotonic() < deadline, "the run never got there"
-        time.sleep(0.01)
-    os.killpg(process.pid, how)
-    process.wait()
-
-
-def test_killed_while_sampling_training_and_evaluating_it_ends_like_an_unbroken_run(
-    easy_vqa_recipe: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    run_dir, whole = tmp_path / "run", tmp_path / "whole"
-    start = command("run", "--config", easy_vqa_recipe, "--run-dir", run_dir, "--quiet")
-
-    def phase() -> str:
-        rows = query(run_dir, "SELECT number || phase FROM round ORDER BY number DESC LIMIT 1")
-        return rows[0][0] if rows else ""
-
-    def count(sql: str) -> int:
-        rows = query(run_dir, f"SELECT count(*) FROM {sql}")
-        return rows[0][0] if rows else 0
-
-    moments: list[Callable[[], bool]] = [
-        lambda: phase() == "0distil" and count("teacher_call") >= 5,
-        lambda: phase() == "0update" and (run_dir / "training").exists(),
-        lambda: phase() == "1sample" and count("sample WHERE author = 'policy'") >= 512,
-        lambda: phase() == "1update",
-        lambda: phase() == "1evaluate" and count("evaluation WHERE policy = 2") >= 512,
-    ]
-    for moment in moments:
-        kill_when(subprocess.Popen(start, cwd=PROJECT, start_new_session=True), moment)
-    kept = count("sample WHERE author = 'policy'")
-    assert kept == 2000
-    run_command("run", "--config", easy_vqa_recipe, "--run-dir", run_dir)
-    run_command("run", "--config", easy_vqa_recipe, "--run-dir", whole)
-    for table, sql in SAME_EACH_TIME.items():
-        assert query(run_dir, sql) == query(whole, sql), table
-    assert query(run_dir, "PRAGMA foreign_key_check") == []
-    assert query(run_dir, "PRAGMA integrity_check") == [("ok",)]
-    assert [row[0] for row in query(run_dir, "SELECT end_reason FROM session")] == [None] * 5 + ["finished"]
 
 
 def test_ctrl_c_stops_after_the_batch_and_the_run_goes_on(image_questions: Path, tmp_path: Path) -> None:
@@ -241,7 +242,7 @@ def test_ctrl_c_stops_after_the_batch_and_the_run_goes_on(image_questions: Path,
     )
 
     def in_round_two() -> bool:
-        return query(run_dir, "SELECT 1 FROM round WHERE number = 2") != []
+        return poll(run_dir, "SELECT 1 FROM round WHERE number = 2") != []
 
     deadline = time.monotonic() + 300
     while not in_round_two():

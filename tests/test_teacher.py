@@ -11,14 +11,14 @@ import pytest
 
 from base_model.scenes import draw_scene
 from policies import PolicyError
-from policies.teacher import KEY_VARIABLE, Teacher, TeacherRequest, TeacherSettings
+from policies.teacher import KEY_VARIABLE, Teacher, TeacherRequest, TeacherSettings, data_url, request_hash
 from policies.teacher_endpoint import serve_teacher
 
 PROMPT = "Write a rationale.\n\nQuestion: what color is it?\nAccepted answer: red\n"
 
 
 def request(question: int = 1, image: bytes | None = None) -> TeacherRequest:
-    return TeacherRequest(question, PROMPT, () if image is None else ((image, "png"),))
+    return TeacherRequest(str(question), question, PROMPT, () if image is None else ((image, "png"),))
 
 
 def png() -> bytes:
@@ -138,8 +138,48 @@ def test_what_was_answered_before_a_failure_is_handed_out() -> None:
             list(replies)
 
 
-def test_the_hash_depends_on_prompt_images_and_model_only() -> None:
+def test_a_request_that_cannot_be_answered_is_recorded_and_the_others_go_on() -> None:
+    with failing_server([400]) as (url, sent):
+        teacher = Teacher(TeacherSettings(url, "m", concurrency=1), needs_key=False)
+        replies = [reply for _, reply in teacher.ask_all([request(0), request(1)])]
+    assert sent == [400, 200]
+    assert [reply.finish_reason for reply in replies] == ["refused (400)", "stop"]
+
+
+def test_once_stopping_what_is_in_flight_is_still_handed_out() -> None:
+    with failing_server([]) as (url, sent):
+        teacher = Teacher(TeacherSettings(url, "m", concurrency=4), needs_key=False)
+        seen: list[int] = []
+        for asked, _ in teacher.ask_all((request(n) for n in range(50)), lambda: len(seen) >= 3):
+            seen.append(asked.question)
+    assert 3 <= len(seen) == len(sent) <= 8
+
+
+def test_rare_image_formats_are_sent_as_png_and_large_images_smaller() -> None:
+    import base64
+    import io
+
+    from PIL import Image
+
+    def sent(kind: str, longest_edge: int) -> Image.Image:
+        buffer = io.BytesIO()
+        Image.new("RGB", (40, 20)).save(buffer, format=kind)
+        header, _, data = data_url(buffer.getvalue(), kind, longest_edge).partition(",")
+        assert header == "data:image/png;base64"
+        return Image.open(io.BytesIO(base64.b64decode(data)))
+
+    assert sent("bmp", 100).size == (40, 20)
+    assert sent("png", 10).size == (10, 5)
+
+
+def test_the_hash_depends_on_question_prompt_images_and_model_only() -> None:
     settings = TeacherSettings("u", "m")
-    assert request(1).hash(settings) == request(2).hash(TeacherSettings("elsewhere", "m", concurrency=3))
-    assert request(1).hash(settings) != request(1, png()).hash(settings)
-    assert request(1).hash(settings) != request(1).hash(TeacherSettings("u", "other"))
+    one = request_hash(settings, 1, PROMPT, ["a"])
+    assert one == request_hash(TeacherSettings("elsewhere", "m", concurrency=3), 1, PROMPT, ["a"])
+    others = [
+        request_hash(settings, 2, PROMPT, ["a"]),
+        request_hash(settings, 1, PROMPT + "x", ["a"]),
+        request_hash(settings, 1, PROMPT, ["b"]),
+        request_hash(TeacherSettings("u", "other"), 1, PROMPT, ["a"]),
+    ]
+    assert len({one, *others}) == 5

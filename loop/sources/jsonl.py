@@ -1,7 +1,7 @@
 """Your own questions: a JSON object a line, images by path relative to the file.
 
 `{"question", "answer" or "answers", "images": [...], "judge"?, "id"?, "split"?}`. Rows without a
-split are held out by a hash of their content, so the same row lands in the same split every time.
+split are held out by a hash of question and answers, so the same row lands in the same split every time.
 """
 
 import hashlib
@@ -59,7 +59,7 @@ def _question(line: str, path: Path, where: str, config: QuestionsConfig) -> New
     names = row.get("images", [])
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise InputError(f"{where}: 'images' must be a list of paths")
-    split = row.get("split", _split(line, config.held_out_share))
+    split = row.get("split", _split([text, *answers], config.held_out_share))
     if split not in ("train", "test"):
         raise InputError(f"{where}: 'split' must be 'train' or 'test', not {split!r}")
     external_id = row.get("id")
@@ -87,8 +87,8 @@ def _answers(row: dict[str, Any], where: str) -> list[str]:
     return texts
 
 
-def _split(line: str, held_out_share: float) -> str:
-    fraction = int.from_bytes(hashlib.sha256(line.strip().encode()).digest()[:8]) / 2**64
+def _split(content: list[str], held_out_share: float) -> str:
+    fraction = int.from_bytes(hashlib.sha256(json.dumps(content).encode()).digest()[:8]) / 2**64
     return "test" if fraction < held_out_share else "train"
 
 
