@@ -2,6 +2,7 @@
 
 import errno
 import json
+import re
 import sqlite3
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from loop.errors import InputError, LoopError
 from policies import PolicyError
 from store import RunLocked, StoreError, open_store
 
+FULL = re.compile("is full|disk I/O error")
 SUCCESS, FAILURE, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
 run_dir_argument = click.argument("run_dir", metavar="DIR", type=click.Path(path_type=Path))
@@ -119,8 +121,11 @@ def main() -> None:
     except (click.Abort, KeyboardInterrupt):
         _fail("interrupted; what was committed is kept", INTERRUPTED)
     except (OSError, sqlite3.Error) as error:
-        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EFBIG) or "is full" in str(error):
-            _fail("the disk is full; free some space and run again, nothing committed is lost", FAILURE)
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EFBIG) or FULL.search(str(error)):
+            _fail(
+                f"the disk is full or failing ({error}); free some space and run again, nothing committed is lost",
+                FAILURE,
+            )
         _fail(f"{type(error).__name__}: {error}; nothing committed is lost", FAILURE)
 
 

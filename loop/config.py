@@ -290,7 +290,8 @@ def _apply(tables: dict[str, Any], override: str) -> None:
         table = table.setdefault(part, {})
         if not isinstance(table, dict):
             raise InputError(f"--set {override}: {part} is a value, not a table")
-    if (parts[0], parts[-1]) in PATH_KEYS and isinstance(value, str) and value.startswith((".", "~")):
+    named = isinstance(value, str) and (key == "questions.path" or value.startswith((".", "~")))
+    if named and tuple(parts) in PATH_KEYS:
         value = str(Path(value).expanduser().resolve())
     table[parts[-1]] = value
 

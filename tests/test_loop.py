@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import signal
 import sqlite3
 import subprocess
@@ -232,9 +233,10 @@ def test_altered_weights_are_never_served(unbroken: Path, easy_vqa_recipe: Path)
 
 
 def test_ctrl_c_stops_after_the_batch_and_the_run_goes_on(image_questions: Path, tmp_path: Path) -> None:
-    path, run_dir = recipe(tmp_path, jsonl_recipe(BASE_MODEL, image_questions)), tmp_path / "run"
+    run_dir = tmp_path / "run"
+    start = ("run", "--config", "my_data", "--set", f"questions.path={image_questions}", "--run-dir", run_dir)
     process = subprocess.Popen(
-        command("run", "--config", path, "--run-dir", run_dir, "--rounds", "0"),
+        command(*start, "--rounds", "0"),
         cwd=PROJECT,
         start_new_session=True,
         stdout=subprocess.PIPE,
@@ -249,14 +251,14 @@ def test_ctrl_c_stops_after_the_batch_and_the_run_goes_on(image_questions: Path,
         assert time.monotonic() < deadline
         assert process.poll() is None
         time.sleep(0.02)
-    busy = run_command("run", "--config", path, "--run-dir", run_dir, check=1)
+    busy = run_command(*start, check=1)
     assert f"in use by process {process.pid}" in busy.stderr
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 130
     assert "stopped; everything done so far is kept" in output
     assert query(run_dir, "SELECT end_reason FROM session") == [("stopped",)]
-    run_command("run", "--config", path, "--run-dir", run_dir, "--rounds", "2")
+    run_command(*start, "--rounds", "2")
     assert [row["round"] for row in log_of(run_dir)][:3] == [0, 1, 2]
 
 
@@ -315,17 +317,18 @@ def test_jsonl_questions_with_images_and_a_teacher_of_ones_own(image_questions: 
 
 
 def test_text_only_questions_with_a_text_only_model(text_model: Path, tmp_path: Path) -> None:
-    rows = []
-    for n in range(120):
-        word, answer = ("circle", "yes") if n % 3 else ("triangle", "no")
-        split = "test" if n < 30 else "train"
-        rows.append({"question": f"is item {n} a {word}?", "answer": answer, "split": split})
+    coin = random.Random(3)
+    rows = [
+        {"question": f"is item {n} red?", "answer": coin.choice(["yes", "no"]), "split": "test" if n < 30 else "train"}
+        for n in range(120)
+    ]
     questions = tmp_path / "questions.jsonl"
     questions.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    path = recipe(tmp_path, jsonl_recipe(text_model, questions).replace("epochs = 2", "epochs = 12"))
+    text = jsonl_recipe(text_model, questions).replace("epochs = 2", "epochs = 12").replace("3e-4", "3e-3")
+    path = recipe(tmp_path, text.replace("temperature = 1.5", "temperature = 1.0"))
     run_command("run", "--config", path, "--run-dir", tmp_path / "run")
     start, first = log_of(tmp_path / "run")
-    assert start["accuracy"]["direct"]["accuracy"] > 0.5
+    assert start["accuracy"]["direct"]["accuracy"] > 0.2
     assert first["samples"] == 60 * 8
     assert first["pairs"] > 0
     assert first["decision"] in ("accepted", "rejected")
@@ -342,6 +345,16 @@ def test_an_incomplete_model_directory_is_named(image_questions: Path, tmp_path:
     done = run_command("run", "--config", path, "--run-dir", tmp_path / "run", check=1)
     assert missing in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_recipe_that_failed_before_its_first_round_may_be_mended(image_questions: Path, tmp_path: Path) -> None:
+    path, run_dir = recipe(tmp_path, jsonl_recipe(tmp_path / "nosuch", image_questions)), tmp_path / "run"
+    failed = run_command("run", "--config", path, "--run-dir", run_dir, check=1)
+    assert "policy.model" in failed.stderr
+    path = recipe(tmp_path, jsonl_recipe(BASE_MODEL, image_questions, 'base_url = "http://127.0.0.1:9/v1"'))
+    mended = run_command("run", "--config", path, "--run-dir", run_dir, check=1, OPENAI_API_KEY="")
+    assert "another configuration" not in mended.stderr
+    assert "OPENAI_API_KEY is not set" in mended.stderr
 
 
 def test_a_text_only_model_refuses_questions_with_images(text_model: Path, image_questions: Path, tmp_path: Path):
@@ -369,7 +382,7 @@ def test_a_full_disk_stops_with_one_line_and_an_intact_store(image_questions: Pa
         [sys.executable, "-c", limited, *arguments[1:]], cwd=PROJECT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 1
-    assert "the disk is full" in done.stderr
+    assert "the disk is full or failing" in done.stderr
     assert "Traceback" not in done.stderr
     assert query(tmp_path / "run", "PRAGMA integrity_check") == [("ok",)]
 
