@@ -1,5 +1,10 @@
 """Configuration is loud: every mistake names its key and file before anything is loaded."""
 
+import json
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -80,3 +85,26 @@ def test_every_configuration_key_is_documented() -> None:
     for table, values in load_config("easy_vqa", []).model_dump().items():
         for key in values:
             assert f"`{table}.{key}`" in text or f"`{key}`" in text, f"{table}.{key}"
+
+
+def test_the_installed_command_finds_its_recipes_and_its_model(tmp_path: Path) -> None:
+    target = tmp_path / "site"
+    source = tmp_path / "source"
+    shutil.copytree(
+        CONFIGS.parent,
+        source,
+        ignore=shutil.ignore_patterns(".venv", ".git", "runs", "build", "*.egg-info", ".*_cache"),
+    )
+    install = ["-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--target", str(target)]
+    subprocess.run([sys.executable, *install, str(source)], check=True, capture_output=True)
+    done = subprocess.run(
+        [str(target / "bin" / "ratchet"), "run", "--config", "easy_vqa", "--dry-run", "--json"],
+        check=True,
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(target)},
+    )
+    model = Path(json.loads(done.stdout)["policy"]["model"])
+    assert model.is_relative_to(target)
+    assert (model / "model.safetensors").is_file()
