@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from datasets import Dataset, Image
+from transformers import PrinterCallback
 from trl import DPOConfig, DPOTrainer
 from vllm import SamplingParams
 
@@ -184,6 +185,7 @@ def _bare_training(ctx: Context, directory: str, rows: list[dict[str, Any]]) -> 
     dataset = Dataset.from_list(rows).cast_column("images", [Image()])
     started = time.monotonic()
     trainer = DPOTrainer(model, args=arguments, train_dataset=dataset, processing_class=ctx.encoder.processor)
+    trainer.remove_callback(PrinterCallback)
     trainer.train()
     return len(rows) * update.epochs / (time.monotonic() - started)
 
