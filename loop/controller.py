@@ -78,6 +78,8 @@ def run(config: Config, run_dir: Path, console: Console) -> bool:
     One round after the other, one phase after the other: the phase is read from the store, does
     what is missing, and the next one is recorded. There is no other progress anywhere.
     """
+    if run_dir.exists() and not run_dir.is_dir():
+        raise InputError(f"--run-dir {run_dir} is a file; name a directory")
     run_dir.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         stack.enter_context(run_lock(run_dir))

@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import transformers
+
 from loop.config import Config
 from loop.console import Console
 from loop.errors import InputError
@@ -46,6 +48,7 @@ def add_file(store: Store, config: Config, path: Path) -> int:
     """
     questions = list(read_file(path, config.questions))
     most = store.value("SELECT max(position) + 1 FROM question_image") or 1
+    transformers.utils.logging.set_verbosity_error()
     vision = is_vision_model(config.policy.model, config.policy.trust_remote_code)
     for question in questions:
         if question.images and not vision:
