@@ -49,6 +49,15 @@ def log_of(run_dir: Path) -> list[dict]:
     return [json.loads(line) for line in run_command("log", run_dir, "--json").stdout.splitlines()]
 
 
+def copy_without(folder: Path, missing: str) -> Path:
+    """The shipped model's directory without one file."""
+    folder.mkdir()
+    for file in BASE_MODEL.iterdir():
+        if file.name != missing:
+            (folder / file.name).symlink_to(file)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def image_questions(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of generated images with a JSONL file of colour questions about them."""

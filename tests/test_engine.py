@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from base_model.scenes import draw_scene
-from conftest import BASE_MODEL
+from conftest import BASE_MODEL, copy_without
 from policies import PolicyError
 from policies.encoding import Encoder, Prompt
 from policies.learner import (
@@ -148,6 +148,12 @@ def test_weights_that_were_altered_hash_differently(other_policy: Path, tmp_path
     weights = HashedWeights(altered)
     assert dict(weights)
     assert weights.sha256 == weights_sha256(altered) != weights_sha256(other_policy)
+
+
+@pytest.mark.parametrize("missing", ["tokenizer.json", "processor_config.json", "config.json", "chat_template.jinja"])
+def test_an_incomplete_model_directory_is_refused_by_the_name_of_the_missing_file(tmp_path: Path, missing: str) -> None:
+    with pytest.raises(PolicyError, match=missing.replace(".", r"\.")):
+        Encoder(str(copy_without(tmp_path / "model", missing)), lambda _: None)
 
 
 def test_publishing_replaces_a_leftover_and_leaves_no_temporary(encoder, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import BASE_MODEL, PROJECT, SMALL_ENGINE, command, log_of, run_command
+from conftest import BASE_MODEL, PROJECT, SMALL_ENGINE, command, copy_without, log_of, run_command
 from loop.sources.easy_vqa import write_rationale
 from policies.teacher_endpoint import serve_teacher
 
@@ -334,16 +334,11 @@ def test_text_only_questions_with_a_text_only_model(text_model: Path, tmp_path: 
     assert first["decision"] in ("accepted", "rejected")
 
 
-@pytest.mark.parametrize("missing", ["tokenizer.json", "processor_config.json", "config.json", "chat_template.jinja"])
-def test_an_incomplete_model_directory_is_named(image_questions: Path, tmp_path: Path, missing: str) -> None:
-    model = tmp_path / "model"
-    model.mkdir()
-    for file in BASE_MODEL.iterdir():
-        if file.name != missing:
-            (model / file.name).symlink_to(file)
+def test_an_incomplete_model_directory_is_named_without_a_traceback(image_questions: Path, tmp_path: Path) -> None:
+    model = copy_without(tmp_path / "model", "processor_config.json")
     path = recipe(tmp_path, jsonl_recipe(model, image_questions))
     done = run_command("run", "--config", path, "--run-dir", tmp_path / "run", check=1)
-    assert missing in done.stderr
+    assert "processor_config.json is missing" in done.stderr
     assert "Traceback" not in done.stderr
 
 
