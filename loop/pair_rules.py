@@ -1,0 +1,169 @@
+"""Pair rules: which judged samples of one question become preferred and rejected.
+
+A rule sees the samples of one question, each text once, and gives at most `most` pairs with their
+weights. A weight is how often a pair enters the update's epoch: 0.5 is every other time (see
+`loop.update`), so a weighted loss needs no trainer of its own.
+"""
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+from rapidfuzz.distance import Levenshtein
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A sample with its verdict; `copies` counts the samples with the same text."""
+
+    id: int
+    text: str
+    token_ids: tuple[int, ...]
+    outcome: str
+    score: float
+    extracted: str | None = None
+    copies: int = 1
+    verifier: float | None = None
+    """log pi_policy - log pi_reference of the chain, in nats, where the rule needs it."""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A pair: ids of the preferred and the rejected sample, and the pair's weight in (0, 1]."""
+
+    chosen: int
+    rejected: int
+    weight: float = 1.0
+
+
+Rule = Callable[[Sequence[Judged], int, random.Random], list[Chosen]]
+"""(samples of one question, most pairs, generator) -> pairs."""
+
+
+def _right_and_wrong(samples: Sequence[Judged]) -> tuple[list[Judged], list[Judged]]:
+    """What a rule that knows the answer works with: only `wrong` is rejected, what could not be judged is not."""
+    return [s for s in samples if s.outcome == "correct"], [s for s in samples if s.outcome == "wrong"]
+
+
+def random_pairs(samples: Sequence[Judged], most: int, rng: random.Random) -> list[Chosen]:
+    """Random right against random wrong, each sample at most once (LLaVA-Reasoner, arXiv 2410.16198)."""
+    right, wrong = _right_and_wrong(samples)
+    count = min(most, len(right), len(wrong))
+    return [Chosen(c.id, r.id) for c, r in zip(rng.sample(right, count), rng.sample(wrong, count), strict=True)]
+
+
+def all_pairs(samples: Sequence[Judged], most: int, rng: random.Random) -> list[Chosen]:
+    """Random combinations of right and wrong, samples used again where needed (IRPO, arXiv 2404.19733)."""
+    right, wrong = _right_and_wrong(samples)
+    combinations = [Chosen(c.id, r.id) for c, r in product(right, wrong)]
+    return rng.sample(combinations, min(most, len(combinations)))
+
+
+def best_worst(samples: Sequence[Judged], most: int, rng: random.Random) -> list[Chosen]:
+    """Highest against lowest score, ties dropped (Online-DPO-R1); one pair, whatever `most` is."""
+    judged = [s for s in samples if s.outcome in ("correct", "wrong")]
+    rng.shuffle(judged)
+    best = max(judged, key=lambda s: s.score, default=None)
+    worst = min(judged, key=lambda s: s.score, default=None)
+    if best is None or worst is None or best.score == worst.score:
+        return []
+    return [Chosen(best.id, worst.id)]
+
+
+def vote(samples: Sequence[Judged], most: int, rng: random.Random) -> list[Chosen]:
+    """Most-voted against least-voted answer, weight (V+ - V-) / k (ScPO, arXiv 2411.04109).
+
+    Looks at no accepted answer, so it serves questions that have none.
+    """
+    answers: dict[str, list[Judged]] = {}
+    for each in samples:
+        if each.extracted is not None:
+            answers.setdefault(each.extracted.casefold(), []).append(each)
+    votes = {answer: sum(s.copies for s in group) for answer, group in answers.items()}
+    if len(votes) < 2:
+        return []
+    first, last = max(votes, key=votes.__getitem__), min(votes, key=votes.__getitem__)
+    weight = (votes[first] - votes[last]) / sum(s.copies for s in samples)
+    if weight <= 0.0:
+        return []
+    count = min(most, len(answers[first]), len(answers[last]))
+    chosen, rejected = rng.sample(answers[first], count), rng.sample(answers[last], count)
+    return [Chosen(c.id, r.id, weight) for c, r in zip(chosen, rejected, strict=True)]
+
+
+def shortest_right(samples: Sequence[Judged], most: int, rng: random.Random) -> list[Chosen]:
+    """Where every sample is right, the shortest against the longest; else random pairs (ConciseR, arXiv 2505.21178)."""
+    right, wrong = _right_and_wrong(samples)
+    if wrong or len(right) < len(samples):
+        return random_pairs(samples, most, rng)
+    by_length = sorted(right, key=lambda s: (len(s.token_ids), s.id))
+    count = min(most, len(by_length) // 2)
+    pairs = zip(by_length[:count], reversed(by_length[-count:] if count else []), strict=True)
+    return [Chosen(c.id, r.id) for c, r in pairs if len(c.token_ids) < len(r.token_ids)]
+
+
+def contrast(samples: Sequence[Judged], most: int, rng: random.Random) -> list[Chosen]:
+    """The right and wrong chains that differ least in token ids, each at most once.
+
+    Where two chains agree the losses of DPO cancel; what is left is the step where one went wrong.
+    """
+    right, wrong = _right_and_wrong(samples)
+    rng.shuffle(right)
+    rng.shuffle(wrong)
+    distances = sorted(
+        (
+            (Levenshtein.normalized_distance(c.token_ids, r.token_ids), n, m)
+            for (n, c), (m, r) in product(enumerate(right), enumerate(wrong))
+        ),
+    )
+    pairs: list[Chosen] = []
+    used_right: set[int] = set()
+    used_wrong: set[int] = set()
+    for _, n, m in distances:
+        if len(pairs) == most:
+            break
+        if n not in used_right and m not in used_wrong:
+            used_right.add(n)
+            used_wrong.add(m)
+            pairs.append(Chosen(right[n].id, wrong[m].id))
+    return pairs
+
+
+def margin(samples: Sequence[Judged], most: int, rng: random.Random) -> list[Chosen]:
+    """The right chains that the verifier likes best against the wrong ones it likes best.
+
+    The verifier scores a chain log pi_policy - log pi_reference (LLaVA-Reasoner, section 5); a
+    wrong chain with a high score is the mistake worth unlearning.
+    """
+    right, wrong = _right_and_wrong(samples)
+    rng.shuffle(right)
+    rng.shuffle(wrong)
+
+    def liked(sample: Judged) -> float:
+        if sample.verifier is None:
+            raise ValueError(f"sample {sample.id} has no verifier score")
+        return -sample.verifier
+
+    pairs = zip(sorted(right, key=liked)[:most], sorted(wrong, key=liked)[:most], strict=False)
+    return [Chosen(c.id, r.id) for c, r in pairs]
+
+
+RULES: dict[str, Rule] = {
+    "random": random_pairs,
+    "all": all_pairs,
+    "best_worst": best_worst,
+    "vote": vote,
+    "shortest_right": shortest_right,
+    "contrast": contrast,
+    "margin": margin,
+}
+
+
+def information(answers: Sequence[str], frequency: dict[str, float]) -> float:
+    """How unlikely an accepted answer is to be hit by chance: 1 - the share of questions it answers, in [0, 1).
+
+    A right yes/no says less of the chain before it than a right colour. `frequency` gives the share
+    of the train questions with that answer, case folded.
+    """
+    return 1.0 - min(1.0, sum(frequency.get(answer.casefold(), 0.0) for answer in set(answers)))
