@@ -48,6 +48,11 @@ class Worker:
         """The child's process id."""
         return self._process.pid
 
+    @property
+    def alive(self) -> bool:
+        """Whether the child still runs."""
+        return self._process.poll() is None
+
     def wait_until_ready(self) -> None:
         """Wait for the imports; raises RuntimeError where the child cannot start."""
         if not self._ready:
@@ -154,7 +159,12 @@ class Pool:
 
     def _take(self) -> Worker | None:
         with self._lock:
-            return self._idle.pop() if self._idle else None
+            while self._idle:
+                worker = self._idle.pop()
+                if worker.alive:
+                    return worker
+                worker.kill()
+        return None
 
     def pids(self) -> list[int]:
         """Process ids of the workers that wait for work."""

@@ -13,6 +13,7 @@ from store.samples import NewVerdict, add_verdicts
 
 BATCH = 2000
 VOTES = 200
+ANSWERED = ("correct", "wrong", "judge_error")
 
 UNJUDGED = """
 SELECT sample.id, sample.question, sample.text, sample.style, sample.finish_reason
@@ -63,9 +64,9 @@ def _count(ctx: Context, number: int, question: Question) -> tuple[tuple[object,
         return rule.same(left, right, question.choices)
 
     if question.answers:
-        counted = vote([row["extracted"] for row in rows], same)
-        outcomes = {row["extracted"]: row["outcome"] for row in rows if row["outcome"] in ("correct", "wrong")}
-        return _row(number, question, counted, outcomes.get(counted.winner)), []
+        outcomes = {row["extracted"]: row["outcome"] for row in rows if row["outcome"] in ANSWERED}
+        counted = vote([row["extracted"] if row["outcome"] in ANSWERED else None for row in rows], same)
+        return _row(number, question, counted, outcomes.get(counted.winner, "unparsable")), []
     readings = [read(rule, _chain(row, question).output) for row in rows]
     counted = vote([None if settled else extracted for extracted, _, settled in readings], same)
     verdicts = [

@@ -44,7 +44,7 @@ class Chat:
         content: list[dict[str, Any]] = [
             {"type": "image_url", "image_url": {"url": data_url(image, kind, LONGEST_EDGE)}} for image, kind in images
         ]
-        content.append({"type": "text", "text": prompt})
+        content.append({"type": "text", "text": prompt.encode("utf-8", "replace").decode("utf-8")})
         try:
             completion: Any = self._client.chat.completions.create(
                 model=self.model,
