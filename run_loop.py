@@ -2,19 +2,21 @@
 
 import errno
 import json
+import os
 import re
 import sqlite3
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from loop.config import Config, load_config, parse_config
-from loop.console import Console
 from loop.errors import InputError, LoopError
-from policies import PolicyError
-from store import RunLocked, StoreError, open_store
+
+if TYPE_CHECKING:
+    from loop.config import Config
+
+# Each command imports what it needs, so that `--help` and `judge` start at once.
 
 FULL = re.compile("is full|disk I/O error")
 SUCCESS, FAILURE, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
@@ -48,6 +50,9 @@ def run(
     as_json: bool,
 ) -> None:
     """Start a run, or continue it from wherever it is."""
+    from loop.config import load_config
+    from loop.console import Console
+
     extra = [] if rounds is None else [f"run.rounds={rounds}"]
     resolved = load_config(config, [*overrides, *extra])
     if dry_run:
@@ -73,6 +78,7 @@ def run(
 def add(run_dir: Path, file: Path, as_json: bool) -> None:
     """Add questions of a JSONL FILE to a run, also while it runs; the next round sees them."""
     from loop.ingest import add_file
+    from store import open_store
 
     store = open_store(run_dir)
     added = add_file(store, _stored_config(store, run_dir), file)
@@ -90,6 +96,7 @@ def log(run_dir: Path, as_json: bool) -> None:
 
 def _print_log(run_dir: Path, *, as_json: bool) -> None:
     from loop.accuracy_log import format_log, log_rows
+    from store import open_store
 
     store = open_store(run_dir)
     if as_json:
@@ -100,7 +107,57 @@ def _print_log(run_dir: Path, *, as_json: bool) -> None:
     store.close()
 
 
-def _stored_config(store: Any, run_dir: Path) -> Config:
+@cli.command()
+@click.option("--judge", "spec", required=True, metavar="NAME", help="A judge, for example 'numeric(relative=0.05)'.")
+@click.option("--against", metavar="NAME", help="A second judge; the summary says how often both say the same.")
+@click.option("--prediction-key", default="prediction", show_default=True, help="Where a row has its prediction.")
+@click.option("--answers-key", help="Where a row has its accepted answer or answers. [default: answer or answers]")
+@click.option("--needs-marker", is_flag=True, help="A prediction without an answer marker is unparsable.")
+@click.option("--skip-bad", is_flag=True, help="Report broken rows and go on.")
+@click.option("--base-url", help="Where judge 'llm' is asked: an OpenAI-compatible endpoint.")
+@click.option("--model", help="Which model judge 'llm' is.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+def judge(
+    spec: str,
+    against: str | None,
+    prediction_key: str,
+    answers_key: str | None,
+    needs_marker: bool,
+    skip_bad: bool,
+    base_url: str | None,
+    model: str | None,
+    as_json: bool,
+) -> None:
+    """Score predictions: JSON lines on standard input, the same lines with verdicts on standard output.
+
+    A line is {"prediction", "answer" or "answers", "choices"?, "finish_reason"?, "question"?}. The summary
+    goes to standard error.
+    """
+    from loop.console import Console
+    from loop.predictions import endpoint, format_summary, judge_lines, parse_judge
+
+    first = parse_judge(spec)
+    with Console().bar("judging", 0, "row") as bar:
+        summary = judge_lines(
+            sys.stdin.buffer,
+            sys.stdout,
+            first,
+            against=None if against is None else parse_judge(against),
+            ask=endpoint(base_url, model),
+            prediction_key=prediction_key,
+            answers_key=answers_key,
+            needs_marker=needs_marker,
+            skip_bad=skip_bad,
+            report_bad=lambda message: click.echo(f"skipped: {message}", err=True),
+            progress=bar.update,
+        )
+    figures = summary.as_dict()
+    click.echo(json.dumps(figures) if as_json else format_summary(first, figures), err=True)
+
+
+def _stored_config(store: Any, run_dir: Path) -> "Config":
+    from loop.config import parse_config
+
     text = store.value("SELECT configuration FROM run")
     if text is None:
         raise InputError(f"{run_dir} has not been started; start it with 'run'")
@@ -116,7 +173,11 @@ def main() -> None:
         sys.exit(BAD_INPUT)
     except InputError as error:
         _fail(error, BAD_INPUT)
-    except (LoopError, PolicyError, StoreError, RunLocked) as error:
+    except BrokenPipeError:
+        # Whoever read our output has gone; Python flushes it once more when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(FAILURE)
+    except _failures() as error:
         _fail(error, FAILURE)
     except (click.Abort, KeyboardInterrupt):
         _fail("interrupted; what was committed is kept", INTERRUPTED)
@@ -127,6 +188,14 @@ def main() -> None:
                 FAILURE,
             )
         _fail(f"{type(error).__name__}: {error}; nothing committed is lost", FAILURE)
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    """Errors that are one line to the user; looked up only once something was raised."""
+    from policies import PolicyError
+    from store import RunLocked, StoreError
+
+    return LoopError, PolicyError, StoreError, RunLocked
 
 
 def _fail(message: object, code: int) -> None:

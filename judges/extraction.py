@@ -1,33 +1,209 @@
-"""Reading the final answer from an output. Matching is another matter (see the rules beside)."""
+"""Reading the final answer from an output. Matching is another matter (see the rules beside).
+
+Five kinds of marker, each written as models write it:
+
+| name     | marker                                | the answer is                                |
+| -------- | ------------------------------------- | -------------------------------------------- |
+| `hash`   | `### Answer:` (LLaVA-Reasoner, arXiv 2410.16198) | the first line after it that is not empty |
+| `answer` | `Answer:` with or without hashes, bold | the same                                    |
+| `tag`    | `<answer>...</answer>` (DeepSeek-R1, arXiv 2501.12948) | what stands between, or to the end |
+| `boxed`  | `\\boxed{...}` (MATH, arXiv 2103.03874) | what stands in the braces, nested ones whole |
+| `is`     | `the answer is`                       | the rest of the sentence                     |
+
+Everything here is linear in the length of the text, whatever the text.
+"""
 
 import re
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import NamedTuple
 
-MARKER = re.compile(r"(?:#{1,6}[ \t]*)?\*{0,2}\banswer\b\*{0,2}[ \t]*:[ \t]*\*{0,2}", re.IGNORECASE)
-"""`### Answer:` of LLaVA-Reasoner (arXiv 2410.16198), with or without hashes and bold."""
+DEFAULT_MARKERS = ("answer|tag|boxed", "is")
+"""One entry after the other is tried; within an entry the kind that stands last wins."""
 
-END_OF_TURN = re.compile(r"(?:<end_of_utterance>|<\|im_end\|>|<\|eot_id\|>|</s>|<\|endoftext\|>)\s*$")
+END_OF_TURN = ("<end_of_utterance>", "<|im_end|>", "<|eot_id|>", "</s>", "<|endoftext|>", "</answer>")
+COLON = re.compile(r"\*{0,2}[ \t]*[:：][ \t]*\*{0,2}")
+IS = re.compile(r"\s{1,8}is\b(?!')[ \t]*[:：]?[ \t]*\*{0,2}")
+OPEN_BRACE = re.compile(r"\s{0,4}\{")
+NOT_SPACE = re.compile(r"\S")
+BRACE = re.compile(r"[{}\\]")
+SENTENCE_END = re.compile(r"(?<!\bMr)(?<!\bMrs)(?<!\bDr)(?<!\bSt)(?<!\bvs)[.!?;](?=\s)")
+DECORATION = "*`\"'“”‘’ \t\r\n"
+FINAL_PUNCTUATION = (".", ",", ";", ":", "!")
+OPEN_TAG, CLOSE_TAG, BOXED = "<answer>", "</answer>", "\\boxed"
 
 
-def extract_answer(text: str, *, needs_marker: bool) -> str | None:
-    """The text after the *last* answer marker, up to the end of its line, without decoration.
+class Found(NamedTuple):
+    """A marker: where it starts, where what it marks ends, and what it marks as written."""
 
-    Without a marker: None if one is needed, else the whole text if it is a single line.
-    Stripped: surrounding white space, quotes, asterisks, backticks, one final full stop.
+    start: int
+    end: int
+    answer: str
+
+
+def extract_answer(
+    text: str, *, needs_marker: bool, markers: Sequence[str] = DEFAULT_MARKERS, as_written: bool = False
+) -> str | None:
+    """The answer after the last marker, or None where there is none or nothing stands after it.
+
+    Without any marker: None if one is needed, else the whole text if it is a single line. End-of-turn
+    tokens and white space around are stripped always; markdown, quotes and one final full stop,
+    comma, colon, semicolon or exclamation mark unless `as_written`, which rules named after a
+    benchmark ask for and which lets a bare answer have several lines.
     """
-    text = END_OF_TURN.sub("", text)
-    end_of_marker = None
-    for match in MARKER.finditer(text):
-        end_of_marker = match.end()
-    if end_of_marker is None:
-        if needs_marker or "\n" in text.strip():
-            return None
-        return _undecorated(text) or None
-    line = text[end_of_marker:].strip().partition("\n")[0]
-    return _undecorated(line) or None
+    text = without_end_of_turn(text)
+    return answer_of(text, last_marked(text, tuple(markers)), needs_marker=needs_marker, as_written=as_written)
 
 
-def _undecorated(answer: str) -> str:
-    answer = answer.strip().strip("*`\"'“”‘’ \t")
-    if answer.endswith(".") and not answer.endswith(".."):
+def answer_of(text: str, found: Found | None, *, needs_marker: bool, as_written: bool) -> str | None:
+    """`extract_answer` where the marker has been looked for."""
+    if found is not None:
+        answer = found.answer
+    elif needs_marker or ("\n" in text and not as_written):
+        return None
+    else:
+        answer = text
+    return (answer.strip() if as_written else undecorated(answer)) or None
+
+
+def last_marked(text: str, markers: tuple[str, ...] = DEFAULT_MARKERS) -> Found | None:
+    """Place and content of the marker that decides, nothing stripped but white space and tags."""
+    lowered = _lowered(text)
+    for finders in _finders(markers):
+        best: Found | None = None
+        for find in finders:
+            found = find(text, lowered)
+            if found is not None and (best is None or found.start > best.start):
+                best = found
+        if best is not None:
+            return best
+    return None
+
+
+def without_end_of_turn(text: str) -> str:
+    """White space and the tokens that end a turn, cut off the end."""
+    text = text.strip()
+    end = len(text)
+    while text.endswith(END_OF_TURN, 0, end):
+        end -= next(len(token) for token in END_OF_TURN if text.endswith(token, 0, end))
+        while end and text[end - 1].isspace():
+            end -= 1
+    return text[:end]
+
+
+def undecorated(answer: str) -> str:
+    """Markdown, quotes and one final punctuation mark stripped; an ellipsis stays."""
+    answer = answer.strip(DECORATION)
+    if answer.endswith(FINAL_PUNCTUATION) and answer[-2:-1] != answer[-1]:
         answer = answer[:-1]
-    return answer.strip().strip("*`\"'“”‘’ \t")
+    return answer.strip(DECORATION)
+
+
+def check_markers(markers: Sequence[str]) -> None:
+    """Raises ValueError for a kind of marker that does not exist."""
+    _finders(tuple(markers))
+
+
+def _lowered(text: str) -> str:
+    """Lower case with every character at its place (one capital, U+0130, would become two)."""
+    lowered = text.lower()
+    return lowered if len(lowered) == len(text) else text.replace("\u0130", "i").lower()
+
+
+def _last_word(lowered: str, end: int) -> int:
+    """Where the last `answer` before `end` starts that no letter or digit precedes; -1 if there is none."""
+    at = lowered.rfind("answer", 0, end)
+    while at > 0 and (lowered[at - 1].isalnum() or lowered[at - 1] == "_"):
+        at = lowered.rfind("answer", 0, at)
+    return at
+
+
+def _find_answer(text: str, lowered: str, *, hashed: bool = False) -> Found | None:
+    at = _last_word(lowered, len(lowered))
+    while at >= 0:
+        colon = COLON.match(text, at + 6)
+        if colon and (not hashed or text[max(0, at - 12) : at].rstrip(" \t*").endswith("#")):
+            return _line(text, at, colon.end())
+        at = _last_word(lowered, at)
+    return None
+
+
+def _find_hash(text: str, lowered: str) -> Found | None:
+    return _find_answer(text, lowered, hashed=True)
+
+
+def _find_is(text: str, lowered: str) -> Found | None:
+    at = _last_word(lowered, len(lowered))
+    while at >= 0:
+        phrase = IS.match(lowered, at + 6)
+        if phrase:
+            line = _line(text, at, phrase.end())
+            end = SENTENCE_END.search(line.answer)
+            return (
+                line if end is None else Found(at, line.end - len(line.answer) + end.end(), line.answer[: end.start()])
+            )
+        at = _last_word(lowered, at)
+    return None
+
+
+def _line(text: str, start: int, after: int) -> Found:
+    """The first line from `after` on that is not empty."""
+    if text[after : after + 1].isspace() and (filled := NOT_SPACE.search(text, after)):
+        after = filled.start()
+    end = text.find("\n", after)
+    if end < 0:
+        end = len(text)
+    return Found(start, end, text[after:end])
+
+
+def _find_tag(text: str, lowered: str) -> Found | None:
+    at = lowered.rfind(OPEN_TAG)
+    if at < 0:
+        return None
+    start = at + len(OPEN_TAG)
+    end = lowered.find(CLOSE_TAG, start)
+    return Found(at, len(text), text[start:]) if end < 0 else Found(at, end + len(CLOSE_TAG), text[start:end])
+
+
+def _find_boxed(text: str, lowered: str) -> Found | None:
+    """The last box; braces that are never closed mark an empty answer."""
+    at = text.rfind(BOXED)
+    while at >= 0:
+        opened = OPEN_BRACE.match(text, at + len(BOXED))
+        if opened:
+            end = _closing_brace(text, opened.end() - 1)
+            return Found(at, len(text), "") if end is None else Found(at, end + 1, text[opened.end() : end])
+        at = text.rfind(BOXED, 0, at)
+    return None
+
+
+def _closing_brace(text: str, opened: int) -> int | None:
+    depth, position = 0, opened
+    while brace := BRACE.search(text, position):
+        position = brace.end()
+        if brace[0] == "\\":
+            position += 1  # an escaped brace is text
+        elif brace[0] == "{":
+            depth += 1
+        else:
+            depth -= 1
+            if depth == 0:
+                return brace.start()
+    return None
+
+
+MARKERS: dict[str, Callable[[str, str], Found | None]] = {
+    "hash": _find_hash,
+    "answer": _find_answer,
+    "tag": _find_tag,
+    "boxed": _find_boxed,
+    "is": _find_is,
+}
+
+
+@lru_cache(maxsize=64)
+def _finders(markers: tuple[str, ...]) -> tuple[tuple[Callable[[str, str], Found | None], ...], ...]:
+    for name in (name for entry in markers for name in entry.split("|")):
+        if name not in MARKERS:
+            raise ValueError(f"marker {name!r} is unknown; known: {', '.join(MARKERS)}")
+    return tuple(tuple(MARKERS[name] for name in entry.split("|")) for entry in markers)

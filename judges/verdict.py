@@ -1,48 +1,101 @@
 """A verdict: what a judge says of one output."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Literal, get_args
+from collections.abc import Iterable, Sequence
+from typing import Literal, NamedTuple, get_args
 
-from judges.extraction import extract_answer
+from judges.errors import JudgeError
+from judges.extraction import answer_of, last_marked, without_end_of_turn
+from judges.guards import guard_flags
+from judges.spec import Judge
 
 Outcome = Literal["correct", "wrong", "unparsable", "truncated", "judge_error"]
 OUTCOMES: tuple[str, ...] = get_args(Outcome)
 
-Rule = Callable[[str, Sequence[str]], float]
-"""(extracted answer, accepted answers) -> score in [0, 1]."""
 
+class Verdict(NamedTuple):
+    """Extracted answer (None where none could be read), score in [0, 1], outcome, and flags.
 
-@dataclass(frozen=True)
-class Judge:
-    """A matching rule with the name and version that verdicts are stored under."""
-
-    name: str
-    version: str
-    rule: Rule
-    threshold: float = 1.0
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """Extracted answer (None where none could be read), score in [0, 1], and outcome."""
+    Flags are those of `judges.guards`, and for a `judge_error` its reason.
+    """
 
     extracted: str | None
     score: float
     outcome: Outcome
+    flags: tuple[str, ...] = ()
 
 
-def give_verdict(judge: Judge, text: str, answers: Sequence[str], *, finish_reason: str, needs_marker: bool) -> Verdict:
+class Output(NamedTuple):
+    """One output to be judged: the text, the question's key, and how it was asked and ended.
+
+    `needs_marker` is true for chains of thought; a direct answer may stand alone. `finish_reason`
+    is the sampler's: "length" where it ran into its limit.
+    """
+
+    text: str
+    answers: Sequence[str]
+    choices: Sequence[str] = ()
+    finish_reason: str = "stop"
+    needs_marker: bool = False
+
+
+def give_verdict(
+    judge: Judge,
+    text: str,
+    answers: Sequence[str],
+    *,
+    finish_reason: str,
+    needs_marker: bool,
+    choices: Sequence[str] = (),
+) -> Verdict:
     """Extract the final answer from `text` and match it against the accepted answers.
 
-    What cannot be judged is not guessed: an output that ran into its length limit before it gave
-    an answer is `truncated`, one that ended without an answer is `unparsable`; neither is `wrong`.
-    `needs_marker` is true for chains of thought; a direct answer may stand alone.
+    What cannot be judged is not guessed: an output that ran into its length limit is `truncated`,
+    one that ended without an answer is `unparsable`, and where the rule itself fails the outcome is
+    `judge_error` with its reason among the flags; none of them is `wrong`.
     """
-    extracted = extract_answer(text, needs_marker=needs_marker)
-    if finish_reason == "length":
-        return Verdict(extracted, 0.0, "truncated")
+    extracted, flags, settled = read(judge, Output(text, answers, choices, finish_reason, needs_marker))
+    if settled is not None:
+        return settled
+    assert extracted is not None
+    try:
+        score: float | JudgeError = judge.score(extracted, answers, choices)
+    except JudgeError as error:
+        score = error
+    return decide(judge, extracted, flags, score)
+
+
+def give_verdicts(judge: Judge, outputs: Iterable[Output]) -> list[Verdict]:
+    """`give_verdict` for many outputs with one judge; `math` works them off in parallel."""
+    if judge.rule.score_many is None:
+        return [
+            give_verdict(judge, text, answers, finish_reason=reason, needs_marker=needs_marker, choices=choices)
+            for text, answers, choices, reason, needs_marker in outputs
+        ]
+    outputs = list(outputs)
+    found = [read(judge, output) for output in outputs]
+    open_ = [n for n, (_, _, settled) in enumerate(found) if settled is None]
+    scores = judge.rule.score_many([(found[n][0], outputs[n].answers) for n in open_], **judge.options)
+    verdicts = {n: settled for n, (_, _, settled) in enumerate(found) if settled is not None}
+    for n, score in zip(open_, scores, strict=True):
+        verdicts[n] = decide(judge, found[n][0] or "", found[n][1], score)
+    return [verdicts[n] for n in range(len(outputs))]
+
+
+def read(judge: Judge, output: Output) -> tuple[str | None, tuple[str, ...], Verdict | None]:
+    """The extracted answer, the guards' flags, and the verdict where extraction settles it already."""
+    text = without_end_of_turn(output.text)
+    found = last_marked(text, judge.markers)
+    extracted = answer_of(text, found, needs_marker=output.needs_marker, as_written=judge.rule.as_written)
+    flags = guard_flags(text, found, extracted, needs_marker=output.needs_marker, choices=output.choices)
+    if output.finish_reason == "length":
+        return extracted, flags, Verdict(extracted, 0.0, "truncated", flags)
     if extracted is None:
-        return Verdict(None, 0.0, "unparsable")
-    score = judge.rule(extracted, answers)
-    return Verdict(extracted, score, "correct" if score >= judge.threshold else "wrong")
+        return None, flags, Verdict(None, 0.0, "unparsable", flags)
+    return extracted, flags, None
+
+
+def decide(judge: Judge, extracted: str, flags: tuple[str, ...], score: float | JudgeError) -> Verdict:
+    """The verdict that a score, or a judge's failure to give one, amounts to."""
+    if isinstance(score, JudgeError):
+        return Verdict(extracted, 0.0, "judge_error", (*flags, score.reason))
+    return Verdict(extracted, score, "correct" if score >= judge.correct_from else "wrong", flags)

@@ -20,8 +20,20 @@ def _round_row(store: Store, state: Any) -> dict[str, Any]:
     number = state["number"]
     sampled = store.row(
         "SELECT count(*) AS samples, count(DISTINCT question) AS questions, sum(outcome = 'correct') AS correct,"
-        " sum(outcome = 'unparsable') AS unparsable, sum(outcome = 'truncated') AS truncated, sum(tokens) AS tokens"
+        " sum(outcome = 'unparsable') AS unparsable, sum(outcome = 'truncated') AS truncated, sum(tokens) AS tokens,"
+        " sum(outcome = 'judge_error') AS judge_errors, sum(flags != '[]') AS flagged"
         " FROM sample LEFT JOIN verdict ON verdict.sample = sample.id WHERE round = ? AND author = 'policy'",
+        number,
+    )
+    labelled = store.row(
+        "SELECT count(*) AS samples, sum(outcome = 'correct') AS correct FROM sample"
+        " JOIN question ON question.id = sample.question LEFT JOIN verdict ON verdict.sample = sample.id"
+        " WHERE round = ? AND author = 'policy' AND question.answers != '[]'",
+        number,
+    )
+    votes = store.row(
+        "SELECT count(outcome) AS questions, sum(outcome = 'correct') AS correct, avg(share) AS share"
+        " FROM vote WHERE round = ?",
         number,
     )
     calls = store.row(
@@ -33,6 +45,8 @@ def _round_row(store: Store, state: Any) -> dict[str, Any]:
     seconds = {row["phase"]: row["seconds"] for row in times}
     swaps = store.rows("SELECT seconds, probe_difference FROM swap WHERE round = ? ORDER BY id", number)
     assert sampled is not None
+    assert labelled is not None
+    assert votes is not None
     assert calls is not None
     samples = sampled["samples"]
 
@@ -46,9 +60,13 @@ def _round_row(store: Store, state: Any) -> dict[str, Any]:
         "policy": state["candidate_policy"],
         "questions": sampled["questions"],
         "samples": samples,
-        "pass_rate": share(sampled["correct"]),
+        "pass_rate": None if labelled["correct"] is None else labelled["correct"] / labelled["samples"],
         "unparsable": share(sampled["unparsable"]),
         "truncated": share(sampled["truncated"]),
+        "judge_errors": share(sampled["judge_errors"]),
+        "flagged": share(sampled["flagged"]),
+        "majority": votes["correct"] / votes["questions"] if votes["questions"] else None,
+        "vote_share": votes["share"],
         "teacher_asked": calls["asked"],
         "teacher_kept": calls["kept"],
         "pairs": store.value("SELECT count(*) FROM pair WHERE round = ?", number),
@@ -85,6 +103,8 @@ def accuracy(store: Store, policy: int | None, style: str) -> dict[str, Any] | N
     }
 
 
+BASE_HAS_NO = ("questions", "samples", "pass_rate", "unparsable", "truncated", "flagged", "majority")
+
 COLUMNS = (
     ("round", 6),
     ("policy", 6),
@@ -93,6 +113,8 @@ COLUMNS = (
     ("pass", 6),
     ("unpars", 6),
     ("trunc", 6),
+    ("flag", 6),
+    ("maj@k", 6),
     ("taught", 9),
     ("pairs", 6),
     ("loss", 7),
@@ -108,7 +130,7 @@ def format_log(store: Store) -> str:
     rows = log_rows(store)
     lines = ["  ".join(title.rjust(width) for title, width in COLUMNS)]
     if rows and rows[0]["base_accuracy"]["cot"]:
-        blank = dict.fromkeys(("questions", "samples", "pass_rate", "unparsable", "truncated"))
+        blank = dict.fromkeys(BASE_HAS_NO)
         base = {"round": "base", "policy": 0, "accuracy": rows[0]["base_accuracy"], **blank}
         lines.append(_line(base))
     lines += [_line(row) for row in rows]
@@ -126,6 +148,8 @@ def _line(row: dict[str, Any]) -> str:
         _percent(row["pass_rate"]),
         _percent(row["unparsable"]),
         _percent(row["truncated"]),
+        _percent(row["flagged"]),
+        _percent(row["majority"]),
         f"{row['teacher_kept']}/{asked}" if asked else "-",
         _number(row.get("pairs") or None),
         "-" if row.get("training_loss") is None else f"{row['training_loss']:.4f}",

@@ -17,13 +17,13 @@ from pydantic import (
     model_validator,
 )
 
-from judges import JUDGES
+from judges import FLAGS, JudgeSpecError, find_judge
 from loop.errors import InputError
 
 PROJECT = Path(__file__).resolve().parent.parent
 CONFIGS = PROJECT / "configs"
 
-SCHEDULE_KEYS = frozenset({"run.rounds"})
+SCHEDULE_KEYS = frozenset({"run.rounds", "judging.base_url", "judging.concurrency", "judging.timeout_s"})
 """Keys that may differ when a run is continued; every other key is part of what the run is."""
 
 MACHINE_KEYS = frozenset({"teacher", "engine"})
@@ -65,6 +65,7 @@ class QuestionsConfig(_Table):
     source: Literal["easy_vqa", "jsonl"]
     path: str | None = None
     judge: str = "exact"
+    unlabelled: bool = False
     train_limit: PositiveInt | None = None
     held_out_share: float = Field(0.1, gt=0.0, lt=1.0)
 
@@ -74,8 +75,31 @@ class QuestionsConfig(_Table):
             raise ValueError("source = 'jsonl' needs path, the file of questions")
         if self.source != "jsonl" and self.path is not None:
             raise ValueError(f"path is for source = 'jsonl'; {self.source} brings its own questions")
-        if self.judge not in JUDGES:
-            raise ValueError(f"judge {self.judge!r} is unknown; known: {', '.join(sorted(JUDGES))}")
+        try:
+            find_judge(self.judge)
+        except JudgeSpecError as error:
+            raise ValueError(str(error)) from error
+        if self.unlabelled and self.source != "jsonl":
+            raise ValueError(f"unlabelled is for source = 'jsonl'; {self.source} brings its own answers")
+        return self
+
+
+class JudgingConfig(_Table):
+    """`[judging]`: which flags keep a sample off the chosen side, and where judge `llm` is asked."""
+
+    exclude_flags: list[str] = []
+    base_url: str | None = None
+    model: str | None = None
+    max_tokens: PositiveInt = 1024
+    concurrency: PositiveInt = 8
+    timeout_s: PositiveFloat = 120.0
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "JudgingConfig":
+        if unknown := sorted(set(self.exclude_flags) - set(FLAGS)):
+            raise ValueError(f"exclude_flags: {unknown[0]!r} is unknown; known: {', '.join(FLAGS)}")
+        if (self.base_url is None) != (self.model is None):
+            raise ValueError("base_url and model go together: where judge 'llm' is asked, and which model")
         return self
 
 
@@ -210,6 +234,7 @@ class Config(_Table):
     run: RunConfig = RunConfig()
     policy: PolicyConfig
     questions: QuestionsConfig
+    judging: JudgingConfig = JudgingConfig()
     prompts: PromptsConfig = PromptsConfig()
     teacher: TeacherConfig = TeacherConfig()
     cold_start: ColdStartConfig = ColdStartConfig()

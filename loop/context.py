@@ -5,6 +5,7 @@ from pathlib import Path
 
 from loop.config import Config
 from loop.console import Console
+from policies.chat import Chat
 from policies.encoding import Encoder, Prompt
 from policies.sampler import Sampler
 from policies.teacher import Teacher
@@ -27,6 +28,8 @@ class Context:
     console: Console
     session: int
     teacher: Teacher | None = None
+    chat: Chat | None = None
+    """Judge `llm`, once it was asked."""
     sampler: Sampler | None = None
     serving: int | None = None
     """The policy whose weights the sampler is proved to hold."""

@@ -148,7 +148,8 @@ def _start_round(ctx: Context, number: int, serving: int) -> Round:
     rows = ctx.store.rows(
         "SELECT question.id, question.hash, question.batch, count(round_question.round) AS times FROM question"
         " LEFT JOIN round_question ON round_question.question = question.id"
-        " WHERE split = 'train' GROUP BY question.id"
+        " WHERE split = 'train' AND (? OR answers != '[]') GROUP BY question.id",
+        number > 0,
     )
 
     def rank(row: Any) -> tuple[int, int, str]:

@@ -6,8 +6,8 @@ Used by the cold start and by the fallback, and by nothing else.
 from collections.abc import Sequence
 from pathlib import Path
 
-from judges import JUDGES, give_verdict
 from loop.context import Context
+from loop.verdicts import JudgedChain, as_columns, judge_chains
 from policies.teacher import TeacherReply, TeacherRequest, request_hash
 from store.database import now
 from store.questions import Question, image_bytes
@@ -55,10 +55,10 @@ def _keep(
 ) -> None:
     assert ctx.teacher is not None
     settings = ctx.teacher.settings
-    judge = JUDGES[question.judge]
-    verdict = give_verdict(judge, reply.text, question.answers, finish_reason=reply.finish_reason, needs_marker=True)
+    (judged,) = judge_chains(ctx, [JudgedChain(question, reply.text, "cot", reply.finish_reason)])
     call = request.key
-    status = "kept" if verdict.outcome == "correct" else f"dropped: {verdict.outcome}"
+    outcome = judged.verdict.outcome
+    status = "kept" if outcome == "correct" else f"dropped: {outcome}"
     if reply.finish_reason.startswith("refused"):
         status = reply.finish_reason
     sample = NewSample(
@@ -94,7 +94,4 @@ def _keep(
         )
         add_samples(ctx.store, [sample])
         written = ctx.store.value("SELECT id FROM sample WHERE teacher_call = ?", call)
-        add_verdicts(
-            ctx.store,
-            [NewVerdict(written, judge.name, judge.version, verdict.extracted, verdict.score, verdict.outcome)],
-        )
+        add_verdicts(ctx.store, [NewVerdict(written, *as_columns(judged))])

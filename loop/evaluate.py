@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator
 
-from judges import JUDGES, give_verdict
 from loop.context import Context
 from loop.sample import COMMIT_CHAINS
 from loop.swap import serve
-from policies.sampler import Chain, Request
-from store.questions import Question, find_questions
+from loop.verdicts import JudgedChain, as_columns, judge_chains
+from policies.sampler import Request
+from store.questions import find_questions
 from store.rounds import Round
 
 STYLES = ("cot", "direct")
@@ -45,14 +45,20 @@ def evaluate_policy(ctx: Context, policy: int, number: int) -> None:
                 if (question.id, style) not in answered:
                     yield Request((question.id, style), ctx.prompt(question, style), 0.0, settings.max_tokens)
 
-    batch: list[tuple[object, ...]] = []
+    batch: list[tuple[JudgedChain, int]] = []
 
     def commit() -> None:
+        judged = judge_chains(ctx, [chain for chain, _ in batch])
+        rows = [
+            (policy, settings.split, c.style, c.question.id, c.text, tokens, c.finish_reason, *as_columns(verdict))
+            for (c, tokens), verdict in zip(batch, judged, strict=True)
+        ]
         with ctx.store.transaction():
             ctx.store.db.conn.executemany(
                 "INSERT INTO evaluation (policy, split, style, question, text, tokens, finish_reason,"
-                " judge, judge_version, extracted, score, outcome) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                batch,
+                " judge, judge_version, extracted, score, outcome, flags)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                rows,
             )
         batch.clear()
         ctx.check_stop()
@@ -61,33 +67,9 @@ def evaluate_policy(ctx: Context, policy: int, number: int) -> None:
         for chain in sampler.sample(requests()):
             assert isinstance(chain.key, tuple)
             question, style = chain.key
-            batch.append(_row(policy, settings.split, style, questions[question], chain))
+            judged = JudgedChain(questions[question], chain.text, style, chain.finish_reason)
+            batch.append((judged, len(chain.token_ids)))
             bar.update()
             if len(batch) >= COMMIT_CHAINS:
                 commit()
         commit()
-
-
-def _row(policy: int, split: str, style: str, question: Question, chain: Chain) -> tuple[object, ...]:
-    judge = JUDGES[question.judge]
-    verdict = give_verdict(
-        judge,
-        chain.text,
-        question.answers,
-        finish_reason=chain.finish_reason,
-        needs_marker=style == "cot",
-    )
-    return (
-        policy,
-        split,
-        style,
-        question.id,
-        chain.text,
-        len(chain.token_ids),
-        chain.finish_reason,
-        judge.name,
-        judge.version,
-        verdict.extracted,
-        verdict.score,
-        verdict.outcome,
-    )

@@ -5,7 +5,7 @@ from loop.distil import distil
 from store.questions import find_questions
 from store.rounds import Round
 
-UNSOLVED = """id IN (
+UNSOLVED = """answers != '[]' AND id IN (
     SELECT sample.question FROM sample JOIN verdict ON verdict.sample = sample.id
     WHERE sample.round = ? AND sample.author = 'policy'
       AND NOT EXISTS (SELECT 1 FROM teacher_call AS earlier

@@ -36,8 +36,15 @@ def ingest(store: Store, config: Config, console: Console) -> None:
                     f"no question of split {split!r} among {added}; give rows a 'split', or see"
                     " questions.held_out_share"
                 )
+        _check_judges(store, config)
     images = store.value("SELECT count(*) FROM image")
     console.say(f"{added} questions ({', '.join(f'{n} {split}' for split, n in counts.items())}), {images} images")
+
+
+def _check_judges(store: Store, config: Config) -> None:
+    """Judge `llm` needs somebody to ask; said before anything is loaded."""
+    if config.judging.base_url is None and store.row("SELECT 1 FROM question WHERE judge LIKE 'llm%' LIMIT 1"):
+        raise InputError("judge 'llm' needs judging.base_url and judging.model: where it is asked")
 
 
 def add_file(store: Store, config: Config, path: Path) -> int:
@@ -55,4 +62,7 @@ def add_file(store: Store, config: Config, path: Path) -> int:
             raise InputError(f"{question.where}: has images, but this run's model reads text only")
         if len(question.images) > most:
             raise InputError(f"{question.where}: has {len(question.images)} images; this run takes {most} at most")
-    return add_questions(store, questions)
+    with store.transaction():
+        added = add_questions(store, questions)
+        _check_judges(store, config)
+    return added

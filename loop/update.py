@@ -77,7 +77,7 @@ def sft_items(ctx: Context, state: Round) -> list[SftItem]:
         for row in rows
     ]
     settings = ctx.config.cold_start
-    train = find_questions(ctx.store, "split = 'train' ORDER BY hash")
+    train = find_questions(ctx.store, "split = 'train' AND answers != '[]' ORDER BY hash")
     random.Random(f"{ctx.config.run.seed}:direct").shuffle(train)
     direct, rest = train[: settings.direct_items], train[settings.direct_items :]
     by_answer: dict[str, list[Question]] = {}

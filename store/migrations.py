@@ -95,3 +95,21 @@ def m001_first_schema(db: Database) -> None:
             UNIQUE (policy, split, style, question))""",
     ):
         db.execute(statement)
+
+
+@MIGRATIONS()
+def m002_judges(db: Database) -> None:
+    """Flags beside verdicts, options beside answers, and the vote of each question's samples."""
+    outcomes = ("correct", "wrong", "unparsable", "truncated", "judge_error")
+    for statement in (
+        "ALTER TABLE verdict ADD COLUMN flags TEXT NOT NULL DEFAULT '[]'",
+        "ALTER TABLE evaluation ADD COLUMN flags TEXT NOT NULL DEFAULT '[]'",
+        "ALTER TABLE question ADD COLUMN choices TEXT NOT NULL DEFAULT '[]'",
+        f"""CREATE TABLE vote (
+            round INTEGER NOT NULL REFERENCES round (number),
+            question INTEGER NOT NULL REFERENCES question (id), answer TEXT,
+            samples INTEGER NOT NULL, share REAL NOT NULL, margin REAL NOT NULL,
+            outcome TEXT {_one_of("outcome", outcomes)},
+            PRIMARY KEY (round, question)) WITHOUT ROWID""",
+    ):
+        db.execute(statement)

@@ -26,6 +26,7 @@ class NewQuestion:
     judge: str
     external_id: str | None = None
     where: str = ""
+    choices: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Question:
     judge: str
     split: str
     images: tuple[str, ...]
+    choices: tuple[str, ...] = ()
 
 
 def add_questions(store: Store, questions: Iterable[NewQuestion]) -> int:
@@ -53,8 +55,9 @@ def add_questions(store: Store, questions: Iterable[NewQuestion]) -> int:
 
 def _add(store: Store, question: NewQuestion, batch: int) -> bool:
     digests = [hashlib.sha256(image).hexdigest() for image in question.images]
-    identity = as_json([question.text, list(question.answers), question.judge, question.split, digests])
-    key = hashlib.sha256(identity.encode()).hexdigest()
+    identity = [question.text, list(question.answers), question.judge, question.split, digests]
+    identity += [list(question.choices)] if question.choices else []
+    key = hashlib.sha256(as_json(identity).encode()).hexdigest()
     if store.row("SELECT 1 FROM question WHERE hash = ?", key):
         return False
     for digest, content in zip(digests, question.images, strict=True):
@@ -62,8 +65,8 @@ def _add(store: Store, question: NewQuestion, batch: int) -> bool:
             kind, width, height = _inspect_image(content, question.where)
             store.db.conn.execute("INSERT INTO image VALUES (?, ?, ?, ?, ?)", (digest, content, kind, width, height))
     cursor = store.db.conn.execute(
-        "INSERT INTO question (hash, external_id, text, answers, judge, split, source, batch)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO question (hash, external_id, text, answers, judge, split, source, batch, choices)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             key,
             question.external_id,
@@ -73,6 +76,7 @@ def _add(store: Store, question: NewQuestion, batch: int) -> bool:
             question.split,
             question.source,
             batch,
+            as_json(list(question.choices)),
         ),
     )
     store.db.conn.executemany(
@@ -105,6 +109,7 @@ def find_questions(store: Store, condition: str, *parameters: object) -> list[Qu
             row["judge"],
             row["split"],
             tuple(json.loads(row["images"])),
+            tuple(json.loads(row["choices"])),
         )
         for row in store.rows(f"{SELECT} WHERE {condition}", *parameters)
     ]

@@ -38,6 +38,8 @@ class NewVerdict:
     extracted: str | None
     score: float
     outcome: str
+    flags: str = "[]"
+    """A JSON list of texts."""
 
 
 def pack_token_ids(token_ids: Sequence[int]) -> bytes:
@@ -86,6 +88,7 @@ def add_samples(store: Store, samples: Iterable[NewSample]) -> None:
 def add_verdicts(store: Store, verdicts: Iterable[NewVerdict]) -> None:
     """Insert a batch; the caller's transaction decides when it is committed."""
     store.db.conn.executemany(
-        "INSERT INTO verdict (sample, judge, judge_version, extracted, score, outcome) VALUES (?, ?, ?, ?, ?, ?)",
-        [(v.sample, v.judge, v.judge_version, v.extracted, v.score, v.outcome) for v in verdicts],
+        "INSERT INTO verdict (sample, judge, judge_version, extracted, score, outcome, flags)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?)",
+        [(v.sample, v.judge, v.judge_version, v.extracted, v.score, v.outcome, v.flags) for v in verdicts],
     )

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from judges import JUDGES, give_verdict
+from judges import find_judge, give_verdict
 from loop.config import QuestionsConfig
 from loop.errors import InputError
 from loop.sources import easy_vqa, jsonl
@@ -35,7 +35,7 @@ def test_rationales_end_in_the_accepted_answer_and_say_what_the_image_shows() ->
         written += 1
         shape, color = easy_vqa.annotations()[digest]
         assert f"{color} {shape}" in text
-        verdict = give_verdict(JUDGES["exact"], text, row.answers, finish_reason="stop", needs_marker=True)
+        verdict = give_verdict(find_judge("exact"), text, row.answers, finish_reason="stop", needs_marker=True)
         assert verdict.outcome == "correct", (row.text, text)
         if row.answers[0] in ("yes", "no"):
             negated = " not " in row.text or " no " in row.text

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
+from judges import find_judge
 from loop.config import QuestionsConfig
 from store.questions import NewQuestion
 
@@ -38,7 +39,7 @@ def read_questions(config: QuestionsConfig) -> Iterator[NewQuestion]:
                 images=[Path(path).read_bytes()],
                 split=split,
                 source=SOURCE,
-                judge=config.judge,
+                judge=find_judge(config.judge).name,
                 external_id=f"{split}-{n}",
                 where=f"easy_vqa {split} question {n}",
             )

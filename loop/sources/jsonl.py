@@ -1,7 +1,8 @@
 """Your own questions: a JSON object a line, images by path relative to the file.
 
-`{"question", "answer" or "answers", "images": [...], "judge"?, "id"?, "split"?}`. Rows without a
+`{"question", "answer" or "answers", "images": [...], "choices"?, "judge"?, "id"?, "split"?}`. Rows without a
 split are held out by a hash of question and answers, so the same row lands in the same split every time.
+Where the recipe sets `questions.unlabelled`, a row may have no answer; it is never held out.
 """
 
 import hashlib
@@ -10,13 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from judges import JUDGES
+from judges import Judge, JudgeSpecError, find_judge
 from loop.config import QuestionsConfig
 from loop.errors import InputError
 from store.questions import NewQuestion
 
 SOURCE = "jsonl"
-KEYS = {"question", "answer", "answers", "images", "judge", "id", "split"}
+KEYS = {"question", "answer", "answers", "choices", "images", "judge", "id", "split"}
 
 
 def read_questions(config: QuestionsConfig) -> Iterator[NewQuestion]:
@@ -52,16 +53,20 @@ def _question(line: str, path: Path, where: str, config: QuestionsConfig) -> New
     text = row.get("question")
     if not isinstance(text, str) or not text.strip():
         raise InputError(f"{where}: 'question' must be a text that is not empty")
-    answers = _answers(row, where)
-    judge = row.get("judge", config.judge)
-    if judge not in JUDGES:
-        raise InputError(f"{where}: judge {judge!r} is unknown; known: {', '.join(sorted(JUDGES))}")
+    unlabelled = config.unlabelled and "answer" not in row and "answers" not in row
+    answers = [] if unlabelled else _answers(row, where)
+    judge = _judge(row, answers, where, config)
+    choices = row.get("choices", [])
+    if not isinstance(choices, list) or not all(isinstance(each, str) and each.strip() for each in choices):
+        raise InputError(f"{where}: 'choices' must be a list of texts that are not empty")
     names = row.get("images", [])
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise InputError(f"{where}: 'images' must be a list of paths")
-    split = row.get("split", _split([text, *answers], config.held_out_share))
+    split = row.get("split", "train" if unlabelled else _split([text, *answers], config.held_out_share))
     if split not in ("train", "test"):
         raise InputError(f"{where}: 'split' must be 'train' or 'test', not {split!r}")
+    if unlabelled and split == "test":
+        raise InputError(f"{where}: a held-out question needs an answer")
     external_id = row.get("id")
     return NewQuestion(
         text=text,
@@ -69,10 +74,27 @@ def _question(line: str, path: Path, where: str, config: QuestionsConfig) -> New
         images=[_read_image(path.parent, name, where) for name in names],
         split=split,
         source=SOURCE,
-        judge=judge,
+        judge=judge.name,
         external_id=None if external_id is None else str(external_id),
         where=where,
+        choices=choices,
     )
+
+
+def _judge(row: dict[str, Any], answers: list[str], where: str, config: QuestionsConfig) -> Judge:
+    """The row's judge; only the recipe may name one that runs code (`python`): a row is data."""
+    spec = row.get("judge", config.judge)
+    if not isinstance(spec, str):
+        raise InputError(f"{where}: 'judge' must be a text")
+    if spec.strip().startswith("python") and spec != config.judge:
+        raise InputError(f"{where}: judge 'python' runs code of yours; name it in the recipe (questions.judge)")
+    try:
+        judge = find_judge(spec)
+        if answers:
+            judge.check_answers(answers)
+    except JudgeSpecError as error:
+        raise InputError(f"{where}: {error}") from error
+    return judge
 
 
 def _answers(row: dict[str, Any], where: str) -> list[str]:

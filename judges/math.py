@@ -1,0 +1,62 @@
+"""`math`: mathematical equality by math-verify (Kydlíček et al. 2025), in processes that can be killed.
+
+math-verify hangs on some inputs, uses signals (so it cannot run off the main thread), and calls what it
+cannot read wrong. So the comparison runs in the worker processes of `judges.workers`, and time-outs
+and failures are told apart from wrong answers.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from judges.errors import JudgeError
+
+if TYPE_CHECKING:
+    from judges.workers import Reply
+
+TIME_OUT_S = 5.0
+MAX_LENGTH = 2000
+DELIMITED = re.compile(r"\$|\\\(|\\\[|\\boxed")
+NUMBER = re.compile(r"[-+\d.,/%\s]+")
+PROSE = re.compile(r"[A-Za-z]{2,}\s+[A-Za-z]{2,}")
+
+
+def math(answer: str, accepted: Sequence[str], *, timeout: float = TIME_OUT_S) -> float:
+    """1.0 if math-verify calls the answer equal to an accepted one, else 0.0.
+
+    LaTeX between dollars or in a box, fractions, percentages, units, intervals, sets, equations,
+    matrices. Text without delimiters is read as LaTeX first, unless it is a number or prose. Raises JudgeError:
+    `math_timeout` after `timeout` seconds, `math_unparsed` for an answer and `math_key_unparsed` for
+    an accepted answer that math-verify cannot read, `math_failed` where the comparison itself broke,
+    `math_too_long` above 2,000 characters.
+    """
+    (score,) = math_many([(answer, accepted)], timeout=timeout)
+    if isinstance(score, JudgeError):
+        raise score
+    return score
+
+
+def math_many(items: Sequence[tuple[str, Sequence[str]]], *, timeout: float = TIME_OUT_S) -> list[float | JudgeError]:
+    """`math` for many (answer, accepted) at once, in parallel; an error stands in its score's place."""
+    from judges.workers import shared_pool
+
+    short = [n for n, (answer, _) in enumerate(items) if len(answer) <= MAX_LENGTH]
+    scores: list[float | JudgeError] = [JudgeError("math_too_long") for _ in items]
+    replies = shared_pool().ask([(items[n][0], list(items[n][1])) for n in short], timeout)
+    for n, reply in zip(short, replies, strict=True):
+        scores[n] = _score(reply)
+    return scores
+
+
+def _score(reply: "Reply") -> float | JudgeError:
+    if reply == "equal":
+        return 1.0
+    return 0.0 if reply == "different" else JudgeError(f"math_{reply}")
+
+
+def readings(text: str) -> list[str]:
+    """The ways to hand a text to math-verify, the first that gives an expression is taken."""
+    if DELIMITED.search(text) or PROSE.search(text):
+        return [text]
+    latex = f"${text}$"
+    return [text, latex] if NUMBER.fullmatch(text) else [latex, text]

@@ -1,0 +1,73 @@
+"""What a worker process of `judges.workers` runs: math-verify, one comparison a line, JSON in and out."""
+
+import json
+import logging
+import os
+import resource
+import signal
+import sys
+from functools import lru_cache
+from typing import Any
+
+from math_verify import parse, verify
+
+from judges.math import readings
+
+MEMORY_BYTES = 2 * 1024**3
+GRACE_S = 5
+
+
+def main() -> None:
+    """Serve until standard input ends.
+
+    The parent kills a worker that is late; should the parent have died, the alarm does.
+    """
+    logging.disable(logging.CRITICAL)
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    replies = os.fdopen(os.dup(1), "w", encoding="ascii")
+    os.dup2(2, 1)  # whatever a library prints is no reply
+    compare("1", ["1"])
+    print("ready", file=replies, flush=True)
+    for line in sys.stdin:
+        answer, accepted, timeout = json.loads(line)
+        signal.alarm(int(timeout) + GRACE_S)
+        reply = compare(answer, accepted)
+        signal.alarm(0)
+        print(reply, file=replies, flush=True)
+
+
+def compare(answer: str, accepted: list[str]) -> str:
+    """`equal`, `different`, `unparsed`, `key_unparsed` or `failed`."""
+    try:
+        ours = expressions(answer)
+        theirs = [expressions(each) for each in accepted]
+        failed = False
+        for gold in (each for found in theirs for each in found):
+            for each in ours:
+                try:
+                    if verify(gold, each, timeout_seconds=None, raise_on_error=True):
+                        return "equal"
+                except Exception:
+                    failed = True
+        if failed:
+            return "failed"
+        if not any(map(_has_expression, theirs)):
+            return "key_unparsed"
+        return "different" if _has_expression(ours) else "unparsed"
+    except (Exception, RecursionError, MemoryError):
+        return "failed"
+
+
+@lru_cache(maxsize=2048)
+def expressions(text: str) -> list[Any]:
+    """What math-verify reads in a text: an expression and its source text, or only the text, or nothing."""
+    found: list[Any] = []
+    for reading in readings(text):
+        found = parse(reading, parsing_timeout=None)
+        if _has_expression(found):
+            break
+    return found
+
+
+def _has_expression(found: list[Any]) -> bool:
+    return any(not isinstance(each, str) for each in found)

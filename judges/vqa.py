@@ -1,0 +1,98 @@
+"""`vqa`: VQA accuracy over annotators (Antol et al. 2015, arXiv 1505.00468), as lmms-eval scores VQAv2.
+
+`textvqa` beside it differs in what is normalised when; both share the text normalisation here.
+"""
+
+import re
+import statistics
+from collections.abc import Sequence
+from functools import lru_cache
+
+from judges.memo import remember_short
+
+SINGLE = """ain't aren't can't could've couldn't didn't doesn't don't hadn't hasn't haven't he'd he's how'd how'll
+how's isn't it'd it'll ma'am mightn't might've mustn't must've needn't not've o'clock oughtn't shan't should've
+shouldn't somebody'll somebody's someone'd someone'll someone's something'd something'll that's there'd there're
+there's they'd they'll they're they've 'twas wasn't we've weren't what'll what're what's what've when's where'd
+where's where've who'd who'll who's who've why'll why're why's won't would've wouldn't y'all you'd you'll you're
+you've"""
+DOUBLE = """couldn't've hadn't've he'd've it'd've mightn't've she'd've shouldn't've somebody'd've someone'd've
+something'd've there'd've they'd've we'd've who'd've wouldn't've y'all'll you'd've"""
+CONTRACTIONS = {
+    **{word.replace("'", ""): word for word in SINGLE.split()},
+    **{word.replace("'", "", 1): word for word in DOUBLE.split()},
+    **{word[::-1].replace("'", "", 1)[::-1]: word for word in DOUBLE.split()},
+    **dict.fromkeys(("ow's'at", "'ows'at", "'ow'sat"), "'ow's'at"),
+    **dict.fromkeys(("yall'd've", "y'alld've", "y'all'dve"), "y'all'd've"),
+    "somebody'd": "somebodyd",
+}
+"""Words without their apostrophes, and the oddities of the published list ("somebody'd" loses its own)."""
+
+DIGITS = "zero one two three four five six seven eight nine ten"
+NUMBERS = {"none": "0", **{word: str(n) for n, word in enumerate(DIGITS.split())}}
+ARTICLES = {"a", "an", "the"}
+PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
+COMMA_IN_NUMBER = re.compile(r"(?<=\d),+(?=\d)")
+FULL_STOP = re.compile(r"\.(?!\d)")
+STOPS_REMOVED = 32
+"""The published code passes a flag (re.UNICODE, which is 32) where the number of replacements goes."""
+
+
+def vqa(answer: str, accepted: Sequence[str]) -> float:
+    """Mean over the annotators of min(1, how many of the others agree / 3); `accepted` has an answer each.
+
+    The answer is normalised (`normalise`). The annotators' answers are too, only without the first
+    step, and only where they are not all the same: "Yes" from everybody rejects "yes". One
+    annotator alone has no others, so every answer scores 0.
+    """
+    ours = normalise(answer)
+    theirs = [each.replace("\n", " ").replace("\t", " ").strip() for each in accepted]
+    if len(set(theirs)) > 1:
+        theirs = [_settled(each) for each in theirs]
+        ours = _settled(ours)
+    return agreement(ours, theirs)
+
+
+def agreement(answer: str, annotators: Sequence[str]) -> float:
+    """Soft accuracy of one normalised answer among normalised answers, leaving out each in turn."""
+    return _mean(annotators.count(answer), len(annotators))
+
+
+@lru_cache(maxsize=1024)
+def _mean(same: int, total: int) -> float:
+    """The mean as the published code rounds it: exactly, and once."""
+    if not total:
+        return 0.0
+    leaving_out_one_of_them = [min(1.0, (same - 1) / 3)] * same
+    return statistics.mean(leaving_out_one_of_them + [min(1.0, same / 3)] * (total - same))
+
+
+def same_text(left: str, right: str) -> bool:
+    """Equality of normalised texts: how two answers are compared where there are no annotators."""
+    return normalise(left) == normalise(right)
+
+
+@remember_short
+def normalise(text: str) -> str:
+    """EvalAI's normalisation: lower case, punctuation, articles, number words, contractions."""
+    text = text.lower().replace(",", "").replace("?", "").replace("'s", " 's").strip()
+    return _settled(text.replace("\n", " ").replace("\t", " ").strip())
+
+
+@remember_short
+def _settled(text: str) -> str:
+    return _words(_punctuation(text))
+
+
+def _punctuation(text: str) -> str:
+    """A mark beside a space goes, or becomes a space; a comma within a number makes every mark go."""
+    out, goes = text, COMMA_IN_NUMBER.search(text) is not None
+    for mark in PUNCTUATION:
+        if mark in text:
+            out = out.replace(mark, "" if goes or f"{mark} " in text or f" {mark}" in text else " ")
+    return FULL_STOP.sub("", out, count=STOPS_REMOVED)
+
+
+def _words(text: str) -> str:
+    words = (NUMBERS.get(word, word) for word in text.lower().split())
+    return " ".join(CONTRACTIONS.get(word, word) for word in words if word not in ARTICLES)
