@@ -23,12 +23,12 @@ def format_plan(config: Config) -> str:
     if config.fallback.questions:
         lines.append(f"  fallback: at most {config.fallback.questions} unsolved questions a round to the teacher")
     if config.teacher.enabled:
-        lines.append(f"  the cold start asks {config.teacher.model} {_cold_start_cost(config)}")
+        lines.append(f"  the cold start's cost ({config.teacher.model}): {_cold_start_cost(config)}")
     return "\n".join(lines)
 
 
 def _cold_start_cost(config: Config) -> str:
     if config.teacher.base_url == EMBEDDED:
-        return f"{config.cold_start.rationales} times, on this machine: $0"
+        return "$0, it is answered on this machine"
     estimate, basis = estimate_from_source(config)
     return f"{estimate} ({basis})"
