@@ -148,6 +148,8 @@ class TeacherConfig(_Table):
     def _consistent(self) -> "TeacherConfig":
         if "@" in self.base_url or "key=" in self.base_url:
             raise ValueError("base_url must not hold a key or a password; export it in the variable of api_key_env")
+        if self.mode == "batch" and self.base_url == EMBEDDED:
+            raise ValueError("mode = 'batch' needs an endpoint with a Batch API; the embedded teacher has none")
         for judge, notes in self.notes.items():
             if judge not in JUDGES:
                 raise ValueError(f"notes: judge {judge!r} is unknown; known: {', '.join(sorted(JUDGES))}")
