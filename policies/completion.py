@@ -61,10 +61,10 @@ def read_completion(body: Any, prompt_tokens: int) -> TeacherReply:
     if body["choices"] and not isinstance(message, dict):
         raise Malformed("the answer's choice has no message")
     content, refusal = (message or {}).get("content"), (message or {}).get("refusal")
-    text = content if isinstance(content, str) else ""
-    finish_reason = str(choice.get("finish_reason") or "unknown")
+    text = _words(content)
+    finish_reason = _words(choice.get("finish_reason"))[:LONGEST_DETAIL] or "unknown"
     usage = _usage(body.get("usage"))
-    status, detail = _status(text, refusal, finish_reason, bool(body["choices"]))
+    status, detail = _status(text, _words(refusal), finish_reason, bool(body["choices"]))
     return TeacherReply(
         status=status,
         text=text,
@@ -75,14 +75,19 @@ def read_completion(body: Any, prompt_tokens: int) -> TeacherReply:
     )
 
 
-def _status(text: str, refusal: Any, finish_reason: str, chosen: bool) -> tuple[Status, str]:
+def _status(text: str, refusal: str, finish_reason: str, chosen: bool) -> tuple[Status, str]:
     if finish_reason == "content_filter":
         return "content_filter", "the provider's filter withheld the answer"
-    if isinstance(refusal, str) and refusal:
+    if refusal:
         return "refusal", refusal[:LONGEST_DETAIL]
     if not text.strip():
         return "empty", "no text" if chosen else "no choices"
     return "answered", ""
+
+
+def _words(value: Any) -> str:
+    """A text that can be stored: JSON may spell lone surrogates, which UTF-8 cannot."""
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else ""
 
 
 def _usage(usage: Any) -> Usage | None:
@@ -104,4 +109,4 @@ def server_message(body: Any) -> str:
     """The reason in an OpenAI-style error object (`{"error": {"message": ...}}`), cut short; "" if there is none."""
     error = body.get("error") if isinstance(body, dict) else None
     message = error.get("message") if isinstance(error, dict) else error
-    return " ".join(message.split())[:LONGEST_DETAIL] if isinstance(message, str) else ""
+    return " ".join(_words(message).split())[:LONGEST_DETAIL]

@@ -107,7 +107,6 @@ def test_vllms_own_server_answers_and_its_answers_are_judged(
     assert sum(count_reasons(store, 0).values()) == QUESTIONS
     # Another image, another answer: the server looked at them.
     assert len({row["text"] for row in rows}) > 1
-    print(count_reasons(store, 0), [row["text"] for row in rows][:3], rows[0]["prompt_tokens"])
     cold_start(ctx, get_round(store, 0))
     assert store.value("SELECT sum(attempts) FROM teacher_call") == QUESTIONS
     store.close()
