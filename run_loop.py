@@ -38,6 +38,7 @@ def cli() -> None:
 @click.option("--rounds", type=click.IntRange(min=0), help="Rounds in all; 0 goes on until stopped.")
 @click.option("--set", "overrides", multiple=True, metavar="A.B=VALUE", help="Override a configuration key.")
 @click.option("--dry-run", is_flag=True, help="Print the resolved configuration and the plan, and stop.")
+@click.option("--yes", is_flag=True, help="Agree to a cold start estimated above teacher.confirm_usd.")
 @click.option("--quiet", is_flag=True, help="Print nothing but errors.")
 @click.option("--json", "as_json", is_flag=True, help="Print the accuracy log as JSON when done.")
 def run(
@@ -46,6 +47,7 @@ def run(
     rounds: int | None,
     overrides: tuple[str, ...],
     dry_run: bool,
+    yes: bool,
     quiet: bool,
     as_json: bool,
 ) -> None:
@@ -64,7 +66,7 @@ def run(
         raise InputError("--run-dir is missing: name a directory to keep the run in")
     from loop.controller import run as run_rounds
 
-    finished = run_rounds(resolved, run_dir, Console(quiet=quiet or as_json))
+    finished = run_rounds(resolved, run_dir, Console(quiet=quiet or as_json), agreed=yes)
     if as_json:
         _print_log(run_dir, as_json=True)
     if not finished:

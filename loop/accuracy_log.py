@@ -7,6 +7,7 @@ from typing import Any
 
 from loop.statistics import wilson_interval
 from store import Store
+from store.teacher_calls import count_reasons, spent
 
 PHASE_SECONDS = ("sample", "judge", "update", "swap", "evaluate")
 
@@ -36,8 +37,11 @@ def _round_row(store: Store, state: Any) -> dict[str, Any]:
         " FROM vote WHERE round = ?",
         number,
     )
-    calls = store.row(
-        "SELECT count(*) AS asked, coalesce(sum(status = 'kept'), 0) AS kept FROM teacher_call WHERE round = ?",
+    calls = count_reasons(store, number)
+    fell_back = store.row(
+        "SELECT count(*) AS questions, coalesce(sum(outcome IN ('solved', 'corrected')), 0) AS solved,"
+        " coalesce(sum(outcome = 'corrected'), 0) AS corrected, coalesce(sum(outcome = 'suspect'), 0) AS suspects"
+        " FROM fallback WHERE round = ?",
         number,
     )
     training = store.row("SELECT * FROM training WHERE round = ?", number)
@@ -47,7 +51,7 @@ def _round_row(store: Store, state: Any) -> dict[str, Any]:
     assert sampled is not None
     assert labelled is not None
     assert votes is not None
-    assert calls is not None
+    assert fell_back is not None
     samples = sampled["samples"]
 
     def share(part: int | None) -> float | None:
@@ -67,8 +71,14 @@ def _round_row(store: Store, state: Any) -> dict[str, Any]:
         "flagged": share(sampled["flagged"]),
         "majority": votes["correct"] / votes["questions"] if votes["questions"] else None,
         "vote_share": votes["share"],
-        "teacher_asked": calls["asked"],
-        "teacher_kept": calls["kept"],
+        "teacher_asked": sum(calls.values()),
+        "teacher_kept": calls.pop("kept", 0),
+        "teacher_dropped": calls,
+        "teacher_usd": spent(store, number)[1],
+        "fell_back": fell_back["questions"],
+        "fallback_solved": fell_back["solved"],
+        "fallback_corrected": fell_back["corrected"],
+        "suspects": fell_back["suspects"],
         "pairs": store.value("SELECT count(*) FROM pair WHERE round = ?", number),
         "training_items": training["items"] if training else None,
         "training_loss": training["loss"] if training else None,
@@ -116,6 +126,8 @@ COLUMNS = (
     ("flag", 6),
     ("maj@k", 6),
     ("taught", 9),
+    ("suspect", 7),
+    ("teacher $", 9),
     ("pairs", 6),
     ("loss", 7),
     ("held-out CoT", 18),
@@ -139,7 +151,8 @@ def format_log(store: Store) -> str:
 
 def _line(row: dict[str, Any]) -> str:
     seconds = row.get("seconds") or {}
-    asked = row.get("teacher_asked")
+    asked = row.get("fell_back") or row.get("teacher_asked")
+    taught = row.get("fallback_solved") if row.get("fell_back") else row.get("teacher_kept")
     cells = (
         "start" if row["round"] == 0 else str(row["round"]),
         _number(row["policy"]),
@@ -150,7 +163,9 @@ def _line(row: dict[str, Any]) -> str:
         _percent(row["truncated"]),
         _percent(row["flagged"]),
         _percent(row["majority"]),
-        f"{row['teacher_kept']}/{asked}" if asked else "-",
+        f"{taught}/{asked}" if asked else "-",
+        str(row["suspects"]) if row.get("fell_back") else "-",
+        f"{row['teacher_usd']:.2f}" if asked else "-",
         _number(row.get("pairs") or None),
         "-" if row.get("training_loss") is None else f"{row['training_loss']:.4f}",
         _interval(row["accuracy"]["cot"]),

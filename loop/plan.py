@@ -1,6 +1,7 @@
 """What `run --dry-run` prints: the resolved configuration and the plan it amounts to."""
 
-from loop.config import Config
+from loop.config import EMBEDDED, Config
+from loop.teacher_cost import estimate_from_source
 
 
 def format_plan(config: Config) -> str:
@@ -21,4 +22,13 @@ def format_plan(config: Config) -> str:
     ]
     if config.fallback.questions:
         lines.append(f"  fallback: at most {config.fallback.questions} unsolved questions a round to the teacher")
+    if config.teacher.enabled:
+        lines.append(f"  the cold start's cost ({config.teacher.model}): {_cold_start_cost(config)}")
     return "\n".join(lines)
+
+
+def _cold_start_cost(config: Config) -> str:
+    if config.teacher.base_url == EMBEDDED:
+        return "$0, it is answered on this machine"
+    estimate, basis = estimate_from_source(config)
+    return f"{estimate} ({basis})"

@@ -10,9 +10,11 @@ from judges.llm import judge_with
 from judges.verdict import decide, read
 from loop.context import Context
 from loop.errors import InputError
+from loop.image_file import image_file
 from policies.chat import Chat
+from policies.teacher_images import ImageFile
 from store.database import as_json
-from store.questions import Question, image_bytes
+from store.questions import Question
 
 
 class JudgedChain(NamedTuple):
@@ -71,7 +73,7 @@ def _ask(ctx: Context, judge: Judge, chains: Sequence[JudgedChain]) -> list[Verd
         ctx.chat = Chat(settings.base_url, settings.model, settings.max_tokens, settings.timeout_s)
     chat = ctx.chat
 
-    def verdict(chain: JudgedChain, images: Sequence[tuple[bytes, str]]) -> Verdict:
+    def verdict(chain: JudgedChain, images: Sequence[ImageFile]) -> Verdict:
         extracted, flags, settled = read(judge, chain.output)
         if settled is not None or extracted is None:
             assert settled is not None
@@ -86,6 +88,6 @@ def _ask(ctx: Context, judge: Judge, chains: Sequence[JudgedChain]) -> list[Verd
         return decide(judge, extracted, flags, score)
 
     # The store's connection belongs to this thread, so images are read here.
-    images = [[image_bytes(ctx.store, digest) for digest in chain.question.images] for chain in chains]
+    images = [[image_file(ctx.store, digest) for digest in chain.question.images] for chain in chains]
     with ThreadPoolExecutor(settings.concurrency) as pool:
         return list(pool.map(verdict, chains, images))

@@ -8,8 +8,10 @@ from urllib.parse import urlsplit
 import openai
 
 from policies import PolicyError
-from policies.teacher import KEY_VARIABLE, LOOPBACK_KEY, data_url
+from policies.teacher_images import ImageFile, data_url
 
+KEY_VARIABLE = "OPENAI_API_KEY"
+LOOPBACK_KEY = "loopback"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 LONGEST_EDGE = 1024
 ATTEMPTS = 6
@@ -35,14 +37,13 @@ class Chat:
             http_client=openai.DefaultHttpxClient(trust_env=False) if loopback else None,
         )
 
-    def ask(self, prompt: str, images: Sequence[tuple[bytes, str]] = ()) -> str:
+    def ask(self, prompt: str, images: Sequence[ImageFile] = ()) -> str:
         """The reply's text, "" for a refusal. Raises PolicyError where the endpoint cannot be asked.
 
-        `images` are image files' bytes with their formats. The client retries what may pass
-        (connection, 408, 409, 429, 5xx) with growing pauses.
+        The client retries what may pass (connection, 408, 409, 429, 5xx) with growing pauses.
         """
         content: list[dict[str, Any]] = [
-            {"type": "image_url", "image_url": {"url": data_url(image, kind, LONGEST_EDGE)}} for image, kind in images
+            {"type": "image_url", "image_url": {"url": data_url(image, LONGEST_EDGE)}} for image in images
         ]
         content.append({"type": "text", "text": prompt.encode("utf-8", "replace").decode("utf-8")})
         try:

@@ -1,181 +1,371 @@
-"""The teacher: rationales from an OpenAI-compatible endpoint (GPT-4o, or any server that speaks it)."""
+"""The teacher: answers from an OpenAI-compatible endpoint (GPT-4o, or any server that speaks it).
 
-import base64
-import hashlib
-import io
-import json
+Asynchronous inside, an ordinary iterator outside: the caller commits what has arrived before the
+next answers are taken, in its own thread.
+"""
+
+import asyncio
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
+import httpx2
 import openai
-from PIL import Image
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from policies import PolicyError
+from policies.budget import Budget
+from policies.completion import Malformed, TeacherReply, parse_completion, read_completion, server_message
+from policies.prices import Usage, cost_usd
+from policies.rate_limit import RateLimit, retry_after_s
+from policies.teacher_request import TeacherRequest, TeacherSettings, request_body, request_tokens
 
-KEY_VARIABLE = "OPENAI_API_KEY"
 LOOPBACK_KEY = "loopback"
-REFUSED = (400, 422)
+REJECTED = (400, 413, 422)
 """Statuses that say this one request cannot be answered; the others may be."""
 
-SENT_AS_THEY_ARE = ("png", "jpeg", "webp", "gif")
-RETRIED = (openai.APIConnectionError, openai.RateLimitError, openai.InternalServerError)
+KEY_REFUSED = (401, 403)
+PASSING = (408, 409, 425, 429)
+"""Statuses that may pass, beside those from 500 on."""
+
+REJECTED_AT_START = 20
+"""So many rejections before the first answer are a wrong setting, not odd questions."""
+
+FAILED_IN_A_ROW = 3
+"""So many requests given up with no answer between them open the circuit breaker: the endpoint is down."""
+
+LONGEST_PAUSE_S = 900.0
+"""A longer `Retry-After` ends the phase: a daily quota is better waited for outside."""
+
+LONGEST_BACKOFF_S = 60.0
+TICK_S = 0.2
+"""How often a quiet wait looks whether the user wants to stop."""
 
 
-@dataclass(frozen=True)
-class TeacherSettings:
-    """Where the teacher is and how it is asked. Its key comes from the environment only."""
-
-    base_url: str
-    model: str
-    temperature: float = 0.7
-    max_tokens: int = 300
-    concurrency: int = 16
-    attempts: int = 8
-    timeout_s: float = 60.0
-    longest_edge: int = 1024
+class TeacherOutage(PolicyError):
+    """The endpoint does not answer now; what was asked so far is kept, the rest can be asked later."""
 
 
-@dataclass(frozen=True)
-class TeacherRequest:
-    """One rationale to write: the whole prompt and the image files' bytes with their format.
+class _Passing(Exception):
+    """A fault that may pass; `after_s` is how long the server asks to wait."""
 
-    `key` is its `request_hash`.
-    """
-
-    key: str
-    question: int
-    prompt: str
-    images: tuple[tuple[bytes, str], ...]
+    def __init__(self, reason: str, after_s: float = 0.0) -> None:
+        super().__init__(reason)
+        self.after_s = after_s
 
 
-def request_hash(settings: TeacherSettings, question: int, prompt: str, images: Sequence[str]) -> str:
-    """A request's identity: question, model, parameters, prompt, image hashes. Never asked twice."""
-    identity = [question, settings.model, settings.temperature, settings.max_tokens, prompt, list(images)]
-    return hashlib.sha256(json.dumps(identity).encode()).hexdigest()
-
-
-@dataclass(frozen=True)
-class TeacherReply:
-    """The teacher's answer with the tokens it was billed for; `text` is empty if it refused."""
-
-    text: str
-    finish_reason: str
-    prompt_tokens: int
-    completion_tokens: int
+class _Abandoned(Exception):
+    """The request was waiting to be sent (again) when the asking ended: it is not made."""
 
 
 class Teacher:
-    """Asks with bounded concurrency and retries what may pass (connection, 429, 5xx)."""
+    """An endpoint with its key. `embedded` is the one this project serves itself, without a key."""
 
-    def __init__(self, settings: TeacherSettings, *, needs_key: bool) -> None:
-        key = os.environ.get(KEY_VARIABLE) if needs_key else LOOPBACK_KEY
-        if not key:
-            raise PolicyError(f"{KEY_VARIABLE} is not set; export your key, or set teacher.enabled = false")
+    def __init__(self, settings: TeacherSettings, *, embedded: bool = False) -> None:
         self.settings = settings
-        self._client = openai.OpenAI(
+        self.embedded = embedded
+        variable = settings.api_key_env
+        self._key = os.environ.get(variable, "") if variable and not embedded else LOOPBACK_KEY
+        if not self._key:
+            raise PolicyError(f"{variable} is not set; export your key, or set teacher.enabled = false")
+
+    def client(self) -> openai.AsyncOpenAI:
+        """A new client for answers; it belongs to the event loop that first uses it.
+
+        It has no time-out of its own: the one of `_Asking.attempt` is for the whole exchange.
+        """
+        settings = self.settings
+        http_client = openai.DefaultAioHttpClient(
+            trust_env=not self.embedded,
+            timeout=None,
+            limits=httpx2.Limits(max_connections=settings.concurrency),
+        )
+        return openai.AsyncOpenAI(
             base_url=settings.base_url,
-            api_key=key,
-            timeout=settings.timeout_s,
+            api_key=self._key,
+            timeout=None,
             max_retries=0,
-            http_client=None if needs_key else openai.DefaultHttpxClient(trust_env=False),
+            http_client=http_client,
+            **self._dated(),
+        )
+
+    def control_client(self, timeout_s: float) -> openai.OpenAI:
+        """A new client for files and batches, with the library's own retries."""
+        settings = self.settings
+        return openai.OpenAI(
+            base_url=settings.base_url,
+            api_key=self._key,
+            timeout=timeout_s,
+            max_retries=settings.attempts - 1,
+            **self._dated(),
+        )
+
+    def _dated(self) -> dict[str, Any]:
+        """Azure's dated interface wants its version in the query and the key in a header of its own."""
+        if self.settings.api_version is None:
+            return {}
+        return {
+            "default_query": {"api-version": self.settings.api_version},
+            "default_headers": {"api-key": self._key},
+        }
+
+    def most_usd(self, request: TeacherRequest, *, batch: bool = False) -> float:
+        """The most that a request can cost: its prompt, and as many tokens as it may be answered with.
+
+        0 where no price is known.
+        """
+        settings = self.settings
+        usage = Usage(request_tokens(settings, request), 0, settings.max_tokens)
+        return cost_usd(settings.price, usage, batch=batch) if settings.price else 0.0
+
+    def read(self, body: Any, request_prompt_tokens: int, *, batch: bool = False) -> TeacherReply:
+        """A completion as a reply, priced, and without the key should a server echo it. Raises Malformed."""
+        reply = read_completion(body, request_prompt_tokens)
+        price = self.settings.price
+        cost = cost_usd(price, reply.usage, batch=batch) if price else None
+        return replace(reply, cost_usd=cost, text=self.redact(reply.text), detail=self.redact(reply.detail))
+
+    def redact(self, text: str) -> str:
+        """The text without the key."""
+        return text.replace(self._key, "[key]") if self._key != LOOPBACK_KEY else text
+
+    def key_refused(self, status: int) -> PolicyError:
+        """The error for 401 and 403, naming the variable."""
+        return PolicyError(
+            f"the teacher refused the key in {self.settings.api_key_env} ({status});"
+            " export one that may use teacher.model, then run again"
         )
 
     def ask_all(
-        self, requests: Iterable[TeacherRequest], stopping: Callable[[], bool] = lambda: False
-    ) -> Iterator[tuple[TeacherRequest, TeacherReply]]:
-        """Replies in the order they come. Raises PolicyError when the endpoint stays out of reach.
+        self,
+        requests: Iterable[TeacherRequest],
+        stopping: Callable[[], bool] = lambda: False,
+        budget: Budget | None = None,
+    ) -> Iterator[list[tuple[TeacherRequest, TeacherReply]]]:
+        """Replies as they come, in groups of what has arrived; commit each before taking the next.
 
-        What is in flight at an error, or once `stopping` says so, is still waited for and handed
-        out: it is paid for.
+        The iteration ends early once `stopping` says so or `budget` admits nothing more. What is
+        in flight then, or at an error, is still waited for and handed out: it is paid for.
+        Raises TeacherOutage when the endpoint is down, PolicyError for what a retry cannot mend.
         """
-        waiting = iter(requests)
-        with ThreadPoolExecutor(self.settings.concurrency) as pool:
-            running: dict[Future[TeacherReply], TeacherRequest] = {}
-            failure: PolicyError | None = None
-            while True:
-                while failure is None and not stopping() and len(running) < self.settings.concurrency:
-                    request = next(waiting, None)
-                    if request is None:
-                        break
-                    running[pool.submit(self._ask, request)] = request
-                if not running:
-                    break
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    request = running.pop(future)
-                    try:
-                        reply = future.result()
-                    except PolicyError as error:
-                        failure = failure or error
-                        continue
-                    yield request, reply
-        if failure is not None:
-            raise failure
+        # A loop of its own: the main thread's current one is left as it is, others may rely on it.
+        with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+            asking = runner.run(_open(self, budget or Budget([])))
+            try:
+                yield from asking.run(runner, iter(requests), stopping)
+            finally:
+                runner.run(asking.close())
 
-    def _ask(self, request: TeacherRequest) -> TeacherReply:
-        retrying = Retrying(
-            retry=retry_if_exception_type(RETRIED),
+
+async def _open(teacher: Teacher, budget: Budget) -> "_Asking":
+    return _Asking(teacher, budget)
+
+
+class _Asking:
+    """One `ask_all`: its client, its rate limit, and what is in flight."""
+
+    def __init__(self, teacher: Teacher, budget: Budget) -> None:
+        settings = teacher.settings
+        self.teacher = teacher
+        self.settings = settings
+        self.budget = budget
+        self.client = teacher.client()
+        self.limit = RateLimit(settings.requests_per_minute, settings.tokens_per_minute, self.sleep)
+        self.closing = asyncio.Event()
+        self.failure: PolicyError | None = None
+        self.last_fault = ""
+        self.answered = self.rejected = self.failed = self.failed_in_a_row = 0
+        self.in_flight = self.tokens_in_flight = 0
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self.client.close()
+
+    async def sleep(self, seconds: float) -> None:
+        """Sleep, but no longer than the asking lasts; raises _Abandoned then."""
+        if seconds > 0:
+            try:
+                async with asyncio.timeout(seconds):
+                    await self.closing.wait()
+            except TimeoutError:
+                return
+        if self.closing.is_set():
+            raise _Abandoned
+
+    def run(
+        self, runner: asyncio.Runner, waiting: Iterator[TeacherRequest], stopping: Callable[[], bool]
+    ) -> Iterator[list[tuple[TeacherRequest, TeacherReply]]]:
+        """Keep `concurrency` requests going and hand out what has arrived, until nothing is left."""
+        running: dict[asyncio.Task[TeacherReply], tuple[TeacherRequest, float]] = {}
+        held_back: TeacherRequest | None = None
+        while True:
+            if stopping():
+                self.closing.set()
+            while not self.closing.is_set() and len(running) < self.settings.concurrency:
+                request = held_back or next(waiting, None)
+                held_back = None
+                if request is None:
+                    break
+                most = self.teacher.most_usd(request)
+                if not self.budget.admit(most):
+                    held_back = request
+                    break
+                task = runner.get_loop().create_task(self.ask(request))
+                running[task] = (request, most)
+            if not running:
+                break
+            arrived = []
+            for task in runner.run(_some(running)):
+                request, most = running.pop(task)
+                reply = self.outcome(task)
+                self.budget.settle(most, (reply and reply.cost_usd) or 0.0, made=reply is not None)
+                if reply is not None:
+                    arrived.append((request, reply))
+            if arrived:
+                yield arrived
+        if self.failure is None and self.failed and not self.answered:
+            self.failure = self.outage()
+        if self.failure is not None:
+            raise self.failure
+
+    def outcome(self, task: "asyncio.Task[TeacherReply]") -> TeacherReply | None:
+        """A finished request's reply; None if it was abandoned or ended the asking."""
+        try:
+            reply = task.result()
+        except _Abandoned:
+            return None
+        except PolicyError as error:
+            self.stop(error)
+            return None
+        if reply.status == "failed":
+            self.failed += 1
+            self.failed_in_a_row += 1
+            self.last_fault = reply.detail
+            if self.failed_in_a_row >= FAILED_IN_A_ROW:
+                self.stop(self.outage())
+        elif reply.status == "rejected":
+            self.rejected += 1
+            if self.rejected >= REJECTED_AT_START and not self.answered:
+                self.stop(
+                    PolicyError(
+                        f"teacher at {self.settings.base_url} rejects every request ({reply.detail});"
+                        " see teacher.model, teacher.max_tokens and teacher.longest_edge"
+                    )
+                )
+        else:
+            self.answered += 1
+            self.failed_in_a_row = 0
+        return reply
+
+    def stop(self, error: PolicyError) -> None:
+        """End the asking with this error once what is in flight has come back."""
+        self.failure = self.failure or error
+        self.closing.set()
+
+    def outage(self) -> TeacherOutage:
+        """The error for an endpoint that is down, by its last fault."""
+        url, fault = self.settings.base_url, self.last_fault
+        if fault.startswith("connection"):
+            return TeacherOutage(
+                f"teacher unreachable at {url}; start it, correct teacher.base_url, or set teacher.enabled = false"
+            )
+        if fault.startswith("429"):
+            cure = "lower teacher.concurrency or teacher.requests_per_minute, then run again"
+            return TeacherOutage(f"teacher at {url} goes on limiting the rate ({fault}); {cure}")
+        if fault.startswith("malformed"):
+            return TeacherOutage(
+                f"teacher at {url} did not answer as an OpenAI-compatible server does ({fault}); see teacher.base_url"
+            )
+        return TeacherOutage(f"teacher at {url} is down ({fault}); run again later, or raise teacher.timeout_s")
+
+    async def ask(self, request: TeacherRequest) -> TeacherReply:
+        """One request with its retries. Raises PolicyError for what ends everything, _Abandoned if never sent."""
+        tokens = request_tokens(self.settings, request)
+        body = await asyncio.to_thread(request_body, self.settings, request)
+        retrying = AsyncRetrying(
+            retry=retry_if_exception_type(_Passing),
             stop=stop_after_attempt(self.settings.attempts),
-            wait=wait_random_exponential(multiplier=1, max=60),
+            wait=self.wait_s,
+            sleep=self.sleep,
             reraise=True,
         )
+        attempts = 0
         try:
-            return retrying(self._ask_once, request)
-        except openai.AuthenticationError as error:
-            raise PolicyError(f"the teacher refused the key in {KEY_VARIABLE} (401)") from error
-        except openai.RateLimitError as error:
-            raise PolicyError(
-                f"teacher at {self.settings.base_url} goes on limiting the rate (429); lower"
-                " teacher.concurrency or raise teacher.attempts, then run again"
-            ) from error
+            async for attempt in retrying:
+                with attempt:
+                    await self.limit.turn(tokens + self.settings.max_tokens)
+                    await self.sleep(0)
+                    attempts += 1
+                    reply = await self.attempt(body, tokens)
+        except _Passing as error:
+            return TeacherReply("failed", detail=str(error), cost_usd=0.0, attempts=attempts)
+        return replace(reply, attempts=attempts)
+
+    def wait_s(self, state: RetryCallState) -> float:
+        """Exponential back-off with full jitter, and never less than the server asked for."""
+        jittered = wait_random_exponential(multiplier=self.settings.backoff_s, max=LONGEST_BACKOFF_S)(state)
+        error = state.outcome.exception() if state.outcome else None
+        return jittered + (error.after_s if isinstance(error, _Passing) else 0.0)
+
+    async def attempt(self, body: dict[str, Any], tokens: int) -> TeacherReply:
+        """Send once. The time-out is for the whole exchange, so a slow drip cannot hold a place for ever."""
+        reserved, used = tokens + self.settings.max_tokens, 0
+        self.in_flight += 1
+        self.tokens_in_flight += reserved
+        try:
+            async with asyncio.timeout(self.settings.timeout_s):
+                response: httpx2.Response = await self.client.post(
+                    "/chat/completions", cast_to=httpx2.Response, body=body
+                )
+            self.observe(response, reserved)
+            reply = self.teacher.read(parse_completion(response.content), tokens)
+            used = reply.usage.prompt + reply.usage.completion
+            return reply
+        except Malformed as error:
+            raise _Passing(f"malformed: {error}") from error
+        except TimeoutError as error:
+            raise _Passing(f"timeout after {self.settings.timeout_s:g} s") from error
         except openai.APIConnectionError as error:
-            raise PolicyError(
-                f"teacher unreachable at {self.settings.base_url}; start it, correct teacher.base_url,"
-                " or set teacher.enabled = false"
-            ) from error
+            raise _Passing(f"connection: {type(error.__cause__ or error).__name__}") from error
         except openai.APIStatusError as error:
-            if error.status_code in REFUSED:
-                return TeacherReply("", f"refused ({error.status_code})", 0, 0)
+            self.observe(error.response, reserved)
+            return self.status_error(error)
+        finally:
+            self.in_flight -= 1
+            self.tokens_in_flight -= reserved
+            self.limit.settle(reserved, used)
+
+    def observe(self, response: httpx2.Response, reserved: int) -> None:
+        """Keep to the limits that the answer's headers tell."""
+        self.limit.observe(response.headers, self.in_flight - 1, self.tokens_in_flight - reserved)
+
+    def status_error(self, error: openai.APIStatusError) -> TeacherReply:
+        """What an HTTP error means: raise _Passing, end everything, or record that this request is rejected."""
+        status, reason = error.status_code, self.teacher.redact(server_message({"error": error.body}))
+        detail = f"{status}: {reason}" if reason else str(status)
+        if status in KEY_REFUSED:
+            raise self.teacher.key_refused(status) from None
+        if status in REJECTED:
+            return TeacherReply("rejected", detail=detail, cost_usd=0.0)
+        if status == 429 and error.code == "insufficient_quota":
             raise PolicyError(
-                f"teacher at {self.settings.base_url} answered {error.status_code} for question"
-                f" {request.question}; see teacher.model and teacher.max_tokens"
-            ) from error
-        except (openai.APIError, AttributeError, IndexError, TypeError, ValueError) as error:
-            raise PolicyError(
-                f"teacher at {self.settings.base_url} did not answer as an OpenAI-compatible server does"
-                f" ({type(error).__name__}); see teacher.base_url"
-            ) from error
-
-    def _ask_once(self, request: TeacherRequest) -> TeacherReply:
-        content: list[dict[str, Any]] = [
-            {"type": "image_url", "image_url": {"url": data_url(image, kind, self.settings.longest_edge)}}
-            for image, kind in request.images
-        ]
-        content.append({"type": "text", "text": request.prompt})
-        completion: Any = self._client.chat.completions.create(
-            model=self.settings.model,
-            messages=[{"role": "user", "content": content}],  # type: ignore[misc, list-item]
-            temperature=self.settings.temperature,
-            max_tokens=self.settings.max_tokens,
-        )
-        choice, usage = completion.choices[0], completion.usage
-        return TeacherReply(
-            text=choice.message.content or "",
-            finish_reason=choice.finish_reason or "unknown",
-            prompt_tokens=usage.prompt_tokens if usage else 0,
-            completion_tokens=usage.completion_tokens if usage else 0,
-        )
+                f"the account behind {self.settings.api_key_env} has no credit left ({detail});"
+                " add some, then run again"
+            ) from None
+        if status in PASSING or status >= 500:
+            after_s = retry_after_s(error.response.headers) or 0.0
+            if after_s > LONGEST_PAUSE_S:
+                raise TeacherOutage(
+                    f"teacher at {self.settings.base_url} asks to wait {after_s:.0f} s ({detail}); run again then"
+                ) from None
+            self.limit.pause(after_s)
+            raise _Passing(detail, after_s) from None
+        raise PolicyError(
+            f"teacher at {self.settings.base_url} answered {detail}; see teacher.base_url and teacher.model"
+        ) from None
 
 
-def data_url(content: bytes, kind: str, longest_edge: int) -> str:
-    """An image file as a data URL: the bytes as they are, unless too large or of a rare format."""
-    with Image.open(io.BytesIO(content)) as image:
-        if max(image.size) > longest_edge or kind not in SENT_AS_THEY_ARE:
-            image.thumbnail((longest_edge, longest_edge))
-            buffer = io.BytesIO()
-            image.convert("RGB").save(buffer, format="PNG")
-            content, kind = buffer.getvalue(), "png"
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+async def _some(running: Iterable["asyncio.Task[TeacherReply]"]) -> set["asyncio.Task[TeacherReply]"]:
+    done, _ = await asyncio.wait(running, timeout=TICK_S, return_when=asyncio.FIRST_COMPLETED)
+    return done

@@ -21,11 +21,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-Writer = Callable[[str, str, list[str]], str | None]
-"""(question, accepted answer, sha256 of each image) -> rationale, or None if it knows none."""
+Writer = Callable[[str, str | None, list[str]], str | None]
+"""(question, accepted answer or None, sha256 of each image) -> rationale, or None if it knows none."""
 
 QUESTION = re.compile(r"^Question: (.*)$", re.MULTILINE)
 ANSWER = re.compile(r"^Accepted answer: (.*)$", re.MULTILINE)
+CHAIN = re.compile(r"^The student's chain:$", re.MULTILINE)
 DATA_URL = re.compile(r"data:image/[a-z+.-]+;base64,(.*)", re.DOTALL)
 TOKENS_PER_IMAGE = 85
 
@@ -39,9 +40,7 @@ def make_app(write: Writer) -> Starlette:
             prompt, images = _read_message(body["messages"][-1]["content"])
         except (ValueError, KeyError, IndexError, TypeError, binascii.Error) as error:
             return JSONResponse({"error": {"message": f"bad request: {error}"}}, status_code=400)
-        question, answer = QUESTION.search(prompt), ANSWER.search(prompt)
-        text = write(question[1], answer[1], images) if question and answer else None
-        text = text or "I cannot help with that."
+        text = _answer(write, prompt, images) or "I cannot help with that."
         usage = {
             "prompt_tokens": len(prompt.split()) + TOKENS_PER_IMAGE * len(images),
             "completion_tokens": len(text.split()),
@@ -60,6 +59,15 @@ def make_app(write: Writer) -> Starlette:
         )
 
     return Starlette(routes=[Route("/v1/chat/completions", complete, methods=["POST"])])
+
+
+def _answer(write: Writer, prompt: str, images: list[str]) -> str | None:
+    """What is asked for: a rationale for an answer, an answer with its reasons, or a correction of a chain."""
+    question, answer = QUESTION.search(prompt), ANSWER.search(prompt)
+    text = write(question[1], answer and answer[1], images) if question else None
+    if text is None or answer is None or not CHAIN.search(prompt):
+        return text
+    return f"### Mistake: It does not lead to {answer[1]}.\n### Chain:\n{text}"
 
 
 def _read_message(content: Any) -> tuple[str, list[str]]:

@@ -113,3 +113,38 @@ def m002_judges(db: Database) -> None:
             PRIMARY KEY (round, question)) WITHOUT ROWID""",
     ):
         db.execute(statement)
+
+
+@MIGRATIONS()
+def m003_teacher(db: Database) -> None:
+    """What a teacher call cost and came from, prompts by hash, batches, and who fell back."""
+    for statement in (
+        """CREATE TABLE prompt (
+            hash TEXT PRIMARY KEY, name TEXT NOT NULL, text TEXT NOT NULL, created TEXT NOT NULL)""",
+        """CREATE TABLE teacher_batch (
+            key TEXT PRIMARY KEY, round INTEGER NOT NULL, purpose TEXT NOT NULL, id TEXT,
+            created TEXT NOT NULL, finished TEXT)""",
+        "ALTER TABLE teacher_call ADD COLUMN prompt TEXT REFERENCES prompt (hash)",
+        "ALTER TABLE teacher_call ADD COLUMN detail TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE teacher_call ADD COLUMN cached_tokens INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE teacher_call ADD COLUMN usage TEXT NOT NULL DEFAULT 'reported'",
+        "ALTER TABLE teacher_call ADD COLUMN cost_usd REAL",
+        "ALTER TABLE teacher_call ADD COLUMN attempts INTEGER NOT NULL DEFAULT 1",
+        "ALTER TABLE teacher_call ADD COLUMN batch TEXT REFERENCES teacher_batch (key)",
+        # What an answer is worth is its sample's verdict; the call says only whether there is one.
+        "UPDATE teacher_call SET status = 'answered' WHERE status = 'kept' OR status LIKE 'dropped%'",
+        "UPDATE teacher_call SET status = 'rejected' WHERE status LIKE 'refused%'",
+        # Two questions may share one request (they differ in their judge, say): a sample each.
+        "DROP INDEX sample_of_call",
+        """CREATE UNIQUE INDEX sample_of_call ON sample (teacher_call, question)
+            WHERE teacher_call IS NOT NULL""",
+        # The round in which the teacher failed twice: probably a wrong annotation.
+        "ALTER TABLE question ADD COLUMN suspect INTEGER REFERENCES round (number)",
+        f"""CREATE TABLE fallback (
+            round INTEGER NOT NULL REFERENCES round (number),
+            question INTEGER NOT NULL REFERENCES question (id),
+            failed INTEGER NOT NULL REFERENCES sample (id),
+            outcome TEXT {_one_of("outcome", ("solved", "corrected", "suspect", "unanswered"))},
+            sample INTEGER REFERENCES sample (id), PRIMARY KEY (round, question)) WITHOUT ROWID""",
+    ):
+        db.execute(statement)

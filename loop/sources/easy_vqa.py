@@ -45,10 +45,12 @@ def read_questions(config: QuestionsConfig) -> Iterator[NewQuestion]:
             )
 
 
-def write_rationale(question: str, answer: str, images: list[str]) -> str | None:
+def write_rationale(question: str, answer: str | None, images: list[str]) -> str | None:
     """A rationale in words of what the annotations say, ending in the accepted answer.
 
-    What is seen, what is asked, what follows: the order in which a chain should think.
+    What is seen, what is asked, what follows: the order in which a chain should think. Without the
+    answer it says what it takes the answer to be, and, no better than many a model, it overlooks
+    that a question is negated; so the embedded default shows what becomes of a teacher's mistakes.
     """
     seen = annotations().get(images[0]) if len(images) == 1 else None
     if seen is None:
@@ -58,18 +60,20 @@ def write_rationale(question: str, answer: str, images: list[str]) -> str | None
     if asked.startswith("what"):
         about, fact = ("color", color) if "color" in asked else ("shape", shape)
         middle = f"The question asks for the {about}. It is {fact}."
+        believed = fact
     else:
         match = re.search(rf"\b({'|'.join(SHAPES)})\b|\b({'|'.join(COLORS)})\b", asked)
         if match is None:
             return None
         named = match[1] or f"{match[2]} shape"
         exists = match[0] in (shape, color)
-        negated = re.search(r"\b(?:not|no)\b", asked) is not None
+        negated = answer is not None and re.search(r"\b(?:not|no)\b", asked) is not None
+        believed = "yes" if exists else "no"
         middle = (
             f"The question asks if there is {'no' if negated else 'a'} {named}."
             f" There is {'a' if exists else 'no'} {named}."
         )
-    return f"The image shows a {color} {shape}. {middle}\n### Answer: {answer}"
+    return f"The image shows a {color} {shape}. {middle}\n### Answer: {believed if answer is None else answer}"
 
 
 @lru_cache(maxsize=1)

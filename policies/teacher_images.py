@@ -1,0 +1,37 @@
+"""Images as the teacher gets them: data URLs, no larger than configured."""
+
+import base64
+import io
+from dataclasses import dataclass
+
+from PIL import Image, ImageOps
+
+SENT_AS_THEY_ARE = ("png", "jpeg", "webp", "gif")
+JPEG_QUALITY = 90
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """An image file's bytes, its format ("png", "jpeg") and its size in pixels."""
+
+    content: bytes
+    format: str
+    width: int
+    height: int
+
+
+def data_url(image: ImageFile, longest_edge: int) -> str:
+    """An image file as a data URL: the bytes as they are, unless too large or of a rare format.
+
+    A photograph (JPEG) that is shrunk stays one; everything else becomes PNG, without loss.
+    """
+    content, kind = image.content, image.format
+    if max(image.width, image.height) > longest_edge or kind not in SENT_AS_THEY_ARE:
+        with Image.open(io.BytesIO(content)) as decoded:
+            upright = ImageOps.exif_transpose(decoded).convert("RGB")
+        upright.thumbnail((longest_edge, longest_edge))
+        kind = "jpeg" if kind == "jpeg" else "png"
+        buffer = io.BytesIO()
+        upright.save(buffer, format=kind.upper(), quality=JPEG_QUALITY)
+        content = buffer.getvalue()
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"

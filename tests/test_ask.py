@@ -1,0 +1,151 @@
+"""Asking with the store: nothing paid twice, whatever is killed; budgets; batches across restarts."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import PROJECT
+from fault_server import serve
+from loop.ask import Asker, Task, ask, budget_left
+from loop.config import TeacherConfig
+from loop.console import Console
+from loop.teacher_prompts import NOTES, chain_of, template
+from loop.teacher_setup import teacher_settings
+from policies.teacher import Teacher
+from store import Store, open_store
+from store.questions import NewQuestion, add_questions, find_questions
+from store.teacher_calls import spent
+
+QUESTIONS = 600
+
+
+def fill(run_dir: Path, count: int) -> Store:
+    """A store with so many questions."""
+    run_dir.mkdir(exist_ok=True)
+    store = open_store(run_dir, create=True)
+    add_questions(store, (NewQuestion(f"q{n}?", ["red"], [], "train", "test", "exact") for n in range(count)))
+    return store
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    opened = fill(tmp_path, 20)
+    yield opened
+    opened.close()
+
+
+def tasks_of(store: Store, name: str = "solve") -> list[Task]:
+    asked = template(name)
+    return [
+        Task(each, asked, asked.fill(question=each.text, answer="red", chain="?"))
+        for each in find_questions(store, "1 ORDER BY id")
+    ]
+
+
+def asker_of(store: Store, url: str, number: int = 1, stopping: Any = lambda: False, **keys: Any) -> Asker:
+    config = TeacherConfig(**{"base_url": url, "model": "gpt-4o", "attempts": 2, "backoff_s": 0.01, **keys})
+    teacher = Teacher(teacher_settings(config, url), embedded=True)
+    return Asker(store, teacher, config, Console(quiet=True), number, "solve", stopping)
+
+
+def test_sigkill_with_200_requests_in_flight_repeats_none_that_was_committed(tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    fill(run_dir, QUESTIONS).close()
+    with serve("ok", delay_s=0.4) as server:
+        command = [sys.executable, str(PROJECT / "tests" / "ask_forever.py"), str(run_dir), server.url]
+        process = subprocess.Popen(command, cwd=PROJECT, env={"PYTHONPATH": str(PROJECT)})
+        while sum(server.answered.values()) < 250:
+            assert process.poll() is None
+            time.sleep(0.005)
+        process.kill()
+        process.wait()
+        store = open_store(run_dir)
+        committed = store.value("SELECT count(*) FROM teacher_call WHERE status = 'answered'")
+        assert 0 < committed < QUESTIONS
+        at_the_kill = server.asked.copy()
+        done = subprocess.run(
+            command, cwd=PROJECT, env={"PYTHONPATH": str(PROJECT)}, capture_output=True, text=True, check=True
+        )
+        assert int(done.stdout) == QUESTIONS - committed
+        assert sum((server.asked - at_the_kill).values()) == QUESTIONS - committed
+        repeated = sum(count - 1 for count in server.asked.values())
+        assert repeated <= 200, "only what was in flight at the kill may be asked again"
+        assert len(server.asked) == QUESTIONS
+    assert store.value("SELECT count(*) FROM teacher_call WHERE status = 'answered'") == QUESTIONS
+    store.close()
+
+
+def test_what_was_answered_is_never_asked_again_and_what_failed_is(store: Store) -> None:
+    with serve(lambda _, prompt: "500" if "q3?" in prompt else "ok") as server:
+        asker = asker_of(store, server.url)
+        assert sum(len(calls) for calls in ask(asker, tasks_of(store))) == 20
+    (failed,) = store.rows("SELECT * FROM teacher_call WHERE status = 'failed'")
+    assert (failed["detail"], failed["cost_usd"], failed["attempts"]) == ("500: no", 0, 2)
+    with serve("ok") as server:
+        asker = asker_of(store, server.url, number=2)
+        assert [len(calls) for calls in ask(asker, tasks_of(store))] == [1]
+        assert list(ask(asker, tasks_of(store))) == []
+    assert sum(server.asked.values()) == 1
+    (mended,) = store.rows("SELECT * FROM teacher_call WHERE hash = ?", failed["hash"])
+    assert (mended["status"], mended["round"], mended["attempts"]) == ("answered", 2, 3)
+
+
+def test_the_cost_is_booked_from_the_usage_and_the_run_stops_at_its_budget(store: Store) -> None:
+    with serve("ok") as server:
+        asker = asker_of(store, server.url, max_requests=12, concurrency=3)
+        list(ask(asker, tasks_of(store)))
+        assert spent(store) == (12, pytest.approx(12 * 450 / 1e6))
+        assert sum(server.asked.values()) == 12
+        list(ask(asker_of(store, server.url, max_requests=12), tasks_of(store)))
+        assert sum(server.asked.values()) == 12
+        list(ask(asker_of(store, server.url, budget_usd=12 * 450 / 1e6 + 0.004, concurrency=3), tasks_of(store)))
+        assert 12 < sum(server.asked.values()) < 20
+        assert spent(store)[1] <= 12 * 450 / 1e6 + 0.004
+
+
+def test_rounds_have_a_budget_of_their_own_and_the_cold_start_has_not(store: Store) -> None:
+    with serve("ok") as server:
+        keys = {"round_max_requests": 4, "max_requests": 10}
+        for number, expected in ((1, 4), (2, 8), (3, 10), (4, 10)):
+            list(ask(asker_of(store, server.url, number=number, **keys), tasks_of(store)))
+            assert sum(server.asked.values()) == expected
+        config = TeacherConfig(round_max_requests=4)
+        assert budget_left(store, config, 0).admit(1.0)
+        assert not budget_left(store, config, 1).admit(1.0)
+
+
+def test_the_spent_budget_is_said_with_its_key(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    with serve("ok") as server:
+        asker = asker_of(store, server.url, max_requests=1)
+        list(ask(Asker(**{**vars(asker), "console": Console()}), tasks_of(store)))
+    assert "budget is spent (teacher.max_requests = 1); the loop goes on without the teacher" in capsys.readouterr().out
+
+
+def test_ctrl_c_keeps_what_was_paid_for(store: Store) -> None:
+    with serve("ok", delay_s=0.05) as server:
+        asker = asker_of(store, server.url, stopping=lambda: sum(server.asked.values()) >= 5, concurrency=4)
+        list(ask(asker, tasks_of(store)))
+        answered = store.value("SELECT count(*) FROM teacher_call WHERE status = 'answered'")
+        assert 5 <= answered == sum(server.asked.values()) < 20
+
+
+def test_places_spelled_out_in_a_question_stay_text_and_notes_come_before_it() -> None:
+    asked = template("rationale", ("no_units", "lower_case"))
+    prompt = asked.fill(question="what is {answer}?", answer="{question}")
+    assert "Question: what is {answer}?\nAccepted answer: {question}\n" in prompt
+    assert "without its unit.\nWrite the answer in lower case.\n" in prompt
+    assert set(NOTES) == {"no_units", "option_letter", "copy_from_document", "lower_case"}
+
+
+def test_only_the_chain_of_a_correction_is_trained_on() -> None:
+    correct, solve = template("correct"), template("solve")
+    assert (
+        chain_of(correct, "### Mistake: x\n### Chain:\nIt is red.\n### Answer: red\n") == "It is red.\n### Answer: red"
+    )
+    assert chain_of(correct, "It is red.\n### Answer: red") == ""
+    assert chain_of(solve, "It is red.\n### Answer: red") == "It is red.\n### Answer: red"

@@ -1,0 +1,193 @@
+"""Prices, budgets and rate limits: the arithmetic behind the teacher, without a server."""
+
+import asyncio
+import contextlib
+from email.utils import formatdate
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from policies.budget import Budget, Limit
+from policies.completion import Malformed, TeacherReply, read_completion, server_message
+from policies.prices import Price, Usage, cost_usd, image_tokens, scaled, text_tokens
+from policies.rate_limit import BURST_S, PerMinute, RateLimit, duration_s, retry_after_s
+
+GPT_4O = Price(2.5, 1.25, 10.0)
+tokens = st.integers(0, 10**9)
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "expected"),
+    [(1024, 1024, 765), (2048, 4096, 1105), (4096, 8192, 1105), (512, 512, 255), (64, 64, 255), (513, 512, 425)],
+)
+def test_an_image_costs_what_the_published_rule_says(width: int, height: int, expected: int) -> None:
+    assert image_tokens(GPT_4O, width, height) == expected
+
+
+@given(tokens, tokens, tokens)
+def test_cost_is_linear_cached_tokens_are_cheaper_and_a_batch_is_half(prompt: int, cached: int, answer: int) -> None:
+    cost = cost_usd(GPT_4O, Usage(prompt, cached, answer))
+    assert 0 <= cost <= cost_usd(GPT_4O, Usage(prompt, 0, answer)) * (1 + 1e-9)
+    assert cost_usd(GPT_4O, Usage(2 * prompt, 2 * cached, 2 * answer)) == pytest.approx(2 * cost)
+    assert cost_usd(GPT_4O, Usage(prompt, cached, answer), batch=True) == pytest.approx(cost / 2)
+
+
+def test_a_million_tokens_cost_their_price() -> None:
+    assert cost_usd(GPT_4O, Usage(10**6, 0, 10**6)) == pytest.approx(12.5)
+    assert cost_usd(GPT_4O, Usage(10**6, 10**6, 0)) == pytest.approx(1.25)
+
+
+@given(st.text())
+def test_any_text_has_an_estimate(text: str) -> None:
+    assert len(text) / 4 <= text_tokens(text) <= len(text) + 1
+
+
+@given(st.integers(1, 20_000), st.integers(1, 20_000), st.integers(1, 4096))
+def test_scaling_never_enlarges_and_keeps_the_shape(width: int, height: int, edge: int) -> None:
+    new_width, new_height = scaled(width, height, edge)
+    assert max(new_width, new_height) <= max(edge, 0) + 1e-6 or (new_width, new_height) == (width, height)
+    assert new_width * height == pytest.approx(new_height * width)
+
+
+@given(st.floats(0, 10), st.integers(0, 30), st.lists(st.tuples(st.floats(0.001, 2), st.floats(0, 1), st.booleans())))
+def test_a_budget_is_never_overrun_whatever_is_in_flight(
+    usd: float, requests: int, asked: list[tuple[float, float, bool]]
+) -> None:
+    budget = Budget([Limit("usd", usd), Limit("requests", requests, per_request=True)])
+    flying: list[tuple[float, float]] = []
+    spent, made = 0.0, 0
+    for most, share, settle in asked:
+        if budget.admit(most):
+            flying.append((most, share * most))
+        if flying and settle:
+            held, cost = flying.pop(0)
+            budget.settle(held, cost)
+            spent, made = spent + cost, made + 1
+        assert spent + sum(cost for _, cost in flying) <= usd + 1e-6
+        assert made + len(flying) <= requests
+
+
+def test_a_budget_names_the_limit_that_ended_it_only_once_nothing_is_in_flight() -> None:
+    budget = Budget([Limit("budget_usd", 1.0)])
+    assert budget.admit(0.7)
+    assert not budget.admit(0.7)
+    assert budget.spent is None
+    budget.settle(0.7, 0.1)
+    assert budget.admit(0.7)
+    budget.settle(0.7, 0.5, made=False)
+    assert budget.admit(0.9)
+    budget.settle(0.9, 0.9)
+    assert not budget.admit(0.1)
+    assert budget.spent == "budget_usd"
+
+
+@given(
+    st.floats(1, 10_000),
+    st.lists(st.tuples(st.floats(0, 5), st.integers(1, 50)), min_size=1, max_size=60),
+)
+def test_no_window_holds_more_than_its_share_of_the_limit(units: float, arrivals: list[tuple[float, int]]) -> None:
+    now, limit, left = 0.0, PerMinute(units, 0.0), []
+    for gap, wanted in arrivals:
+        now += gap
+        now += limit.wait_s(now)
+        limit.take(wanted, now)
+        left.append((now, wanted))
+    for first in range(len(left)):
+        for last in range(first, len(left)):
+            window = left[last][0] - left[first][0]
+            taken = sum(wanted for _, wanted in left[first:last])
+            assert taken <= (window + BURST_S) * units / 60 + 1e-6 * units
+
+
+class FakeTime:
+    """A clock that sleeping moves."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    async def sleep(self, seconds: float) -> None:
+        self.now += max(0.0, seconds)
+
+
+def test_the_limit_is_used_up_to_within_two_percent() -> None:
+    time = FakeTime()
+
+    async def ask() -> float:
+        limit = RateLimit(600.0, 60_000.0, time.sleep, lambda: time.now)
+        for _ in range(600):
+            await limit.turn(400)
+            limit.settle(400, 100)
+        return time.now
+
+    assert asyncio.run(ask()) == pytest.approx(60.0, rel=0.02)
+
+
+def test_what_the_server_says_is_left_is_left_and_no_more() -> None:
+    time = FakeTime()
+
+    async def ask() -> list[float]:
+        limit = RateLimit(None, None, time.sleep, lambda: time.now)
+        headers = {
+            "x-ratelimit-remaining-requests": "3",
+            "x-ratelimit-reset-requests": "1m",
+            "x-ratelimit-remaining-tokens": "1000",
+            "x-ratelimit-reset-tokens": "30s",
+        }
+        limit.observe(headers, in_flight=1, tokens_in_flight=500)
+        left = []
+        for wanted in (100, 100, 100):
+            await limit.turn(wanted)
+            left.append(time.now)
+        limit.observe({"x-ratelimit-remaining-requests": "9", "x-ratelimit-reset-requests": "1s"}, 0, 0)
+        await limit.turn(500)
+        return [*left, time.now]
+
+    assert asyncio.run(ask()) == pytest.approx([0.0, 0.0, 60.0, 60.0])
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("6m0s", 360.0), ("120ms", 0.12), ("1h2m3.5s", 3723.5), ("1.5", 1.5), ("", None), ("soon", None), ("-1s", None)],
+)
+def test_durations_are_read_as_the_api_writes_them(text: str, seconds: float | None) -> None:
+    assert duration_s(text) == seconds
+
+
+@given(st.text(max_size=20))
+def test_odd_headers_are_ignored(text: str) -> None:
+    duration_s(text)
+    assert (retry_after_s({"retry-after": text}) or 0.0) >= 0.0
+
+
+def test_retry_after_is_seconds_milliseconds_or_a_date() -> None:
+    assert retry_after_s({"retry-after": "7"}) == 7
+    assert retry_after_s({"retry-after-ms": "250", "retry-after": "7"}) == 0.25
+    assert retry_after_s({"retry-after": formatdate(1_000_060, usegmt=True)}, lambda: 1_000_000.0) == 60
+    assert retry_after_s({"retry-after": formatdate(999_000, usegmt=True)}, lambda: 1_000_000.0) == 0
+    assert retry_after_s({}) is None
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.just("\ud800"),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                ("choices", "message", "content", "refusal", "finish_reason", "usage", "prompt_tokens", "error")
+            ),
+            inner,
+            max_size=5,
+        )
+    ),
+    max_leaves=20,
+)
+
+
+@given(json_values)
+def test_whatever_a_server_sends_is_a_reply_or_malformed(body: object) -> None:
+    with contextlib.suppress(Malformed):
+        reply = read_completion(body, 10)
+        assert isinstance(reply, TeacherReply)
+        (reply.text + reply.finish_reason + reply.detail).encode()
+    assert len(server_message(body)) <= 300
