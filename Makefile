@@ -31,7 +31,9 @@ check: $(INSTALLED)
 	$(BIN)/lint-imports
 
 base-model: $(INSTALLED)
-	$(BIN)/python -m base_model.pretrain
+	$(BIN)/python -m base_model.pretrain --steps 4000 --output models/shapes_2m_scenes
+	$(BIN)/python -m base_model.pretrain --steps 2000 --start models/shapes_2m_scenes --seed 1 --output models/shapes_2m
+	rm -r models/shapes_2m_scenes
 
 lock:
 	uv pip compile pyproject.toml --quiet --extra cpu --extra dev --python-version 3.11 --generate-hashes \

@@ -26,7 +26,8 @@ from loop.context import Context
 from loop.run_log import run_log
 from loop.sample import sample, sample_seed
 from loop.swap import serve
-from loop.update import pair_items, training_settings
+from loop.training_items import pair_items
+from loop.update import training_settings
 from policies.encoding import Encoder
 from policies.learner import DpoSettings, load_model, train_dpo
 from policies.vllm_engine import VllmEngine

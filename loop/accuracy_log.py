@@ -9,6 +9,7 @@ from loop.statistics import wilson_interval
 from store import Store
 from store.teacher_calls import count_reasons, spent
 
+STYLES = ("cot", "direct")
 PHASE_SECONDS = ("sample", "judge", "update", "swap", "evaluate")
 
 
@@ -18,7 +19,7 @@ def log_rows(store: Store) -> list[dict[str, Any]]:
 
 
 def _round_row(store: Store, state: Any) -> dict[str, Any]:
-    number = state["number"]
+    number, split = state["number"], _reported_split(store)
     sampled = store.row(
         "SELECT count(*) AS samples, count(DISTINCT question) AS questions, sum(outcome = 'correct') AS correct,"
         " sum(outcome = 'unparsable') AS unparsable, sum(outcome = 'truncated') AS truncated, sum(tokens) AS tokens,"
@@ -30,6 +31,12 @@ def _round_row(store: Store, state: Any) -> dict[str, Any]:
         "SELECT count(*) AS samples, sum(outcome = 'correct') AS correct FROM sample"
         " JOIN question ON question.id = sample.question LEFT JOIN verdict ON verdict.sample = sample.id"
         " WHERE round = ? AND author = 'policy' AND question.answers != '[]'",
+        number,
+    )
+    passed = store.row(
+        "SELECT count(*) AS questions, sum(solved) AS solved FROM (SELECT max(outcome = 'correct') AS solved FROM sample"
+        " JOIN question ON question.id = sample.question JOIN verdict ON verdict.sample = sample.id"
+        " WHERE round = ? AND author = 'policy' AND question.answers != '[]' GROUP BY sample.question)",
         number,
     )
     votes = store.row(
@@ -51,6 +58,7 @@ def _round_row(store: Store, state: Any) -> dict[str, Any]:
     assert sampled is not None
     assert labelled is not None
     assert votes is not None
+    assert passed is not None
     assert fell_back is not None
     samples = sampled["samples"]
 
@@ -64,6 +72,7 @@ def _round_row(store: Store, state: Any) -> dict[str, Any]:
         "policy": state["candidate_policy"],
         "questions": sampled["questions"],
         "samples": samples,
+        "pass_at_k": passed["solved"] / passed["questions"] if passed["questions"] else None,
         "pass_rate": None if labelled["correct"] is None else labelled["correct"] / labelled["samples"],
         "unparsable": share(sampled["unparsable"]),
         "truncated": share(sampled["truncated"]),
@@ -82,8 +91,9 @@ def _round_row(store: Store, state: Any) -> dict[str, Any]:
         "pairs": store.value("SELECT count(*) FROM pair WHERE round = ?", number),
         "training_items": training["items"] if training else None,
         "training_loss": training["loss"] if training else None,
-        "accuracy": {style: accuracy(store, state["candidate_policy"], style) for style in ("cot", "direct")},
-        "base_accuracy": {style: accuracy(store, 0, style) for style in ("cot", "direct")} if number == 0 else None,
+        "accuracy": {style: accuracy(store, state["candidate_policy"], style, split) for style in STYLES},
+        "base_accuracy": {style: accuracy(store, 0, style, split) for style in STYLES} if number == 0 else None,
+        "compared_with": state["compared_with"],
         "decision": state["decision"],
         "reason": state["reason"],
         "seconds": {phase: round(value, 3) for phase, value in seconds.items()},
@@ -91,29 +101,44 @@ def _round_row(store: Store, state: Any) -> dict[str, Any]:
     }
 
 
-def accuracy(store: Store, policy: int | None, style: str) -> dict[str, Any] | None:
-    """A policy's held-out accuracy in one style with its 95% Wilson interval; None if not evaluated."""
-    row = store.row(
-        "SELECT count(*) AS questions, sum(outcome = 'correct') AS correct, sum(outcome = 'unparsable')"
-        " AS unparsable, sum(outcome = 'truncated') AS truncated FROM evaluation WHERE policy = ? AND style = ?",
-        policy,
-        style,
-    )
-    if policy is None or row is None or not row["questions"]:
+def accuracy(store: Store, policy: int | None, style: str, split: str) -> dict[str, Any] | None:
+    """A policy's accuracy on a split in one style with its 95% Wilson interval; None if not evaluated.
+
+    `kinds` maps each kind of question to (questions, accuracy); `faithful` is the share of chains
+    whose own statements are true, where the source can check them; `tokens` the mean length.
+    """
+    kinds = store.rows(BY_KIND, policy, style, split)
+    questions = sum(row["questions"] for row in kinds)
+    if policy is None or not questions:
         return None
-    low, high = wilson_interval(row["correct"], row["questions"])
+    correct = sum(row["correct"] for row in kinds)
+    checked = sum(row["checked"] for row in kinds)
+    low, high = wilson_interval(correct, questions)
     return {
-        "questions": row["questions"],
-        "correct": row["correct"],
-        "accuracy": row["correct"] / row["questions"],
+        "questions": questions,
+        "correct": correct,
+        "accuracy": correct / questions,
         "low": low,
         "high": high,
-        "unparsable": row["unparsable"] / row["questions"],
-        "truncated": row["truncated"] / row["questions"],
+        "unparsable": sum(row["unparsable"] for row in kinds) / questions,
+        "truncated": sum(row["truncated"] for row in kinds) / questions,
+        "tokens": sum(row["tokens"] for row in kinds) / questions,
+        "faithful": sum(row["faithful"] for row in kinds) / checked if checked else None,
+        "kinds": {row["kind"]: (row["questions"], row["correct"] / row["questions"]) for row in kinds if row["kind"]},
     }
 
 
-BASE_HAS_NO = ("questions", "samples", "pass_rate", "unparsable", "truncated", "flagged", "majority")
+def _reported_split(store: Store) -> str:
+    split = store.value("SELECT json_extract(configuration, '$.evaluation.split') FROM run")
+    return "test" if split is None else str(split)
+
+
+BY_KIND = """
+SELECT question.kind, count(*) AS questions, sum(outcome = 'correct') AS correct, sum(tokens) AS tokens,
+       sum(outcome = 'unparsable') AS unparsable, sum(outcome = 'truncated') AS truncated,
+       coalesce(sum(faithful), 0) AS faithful, count(faithful) AS checked
+FROM evaluation JOIN question ON question.id = evaluation.question
+WHERE policy = ? AND style = ? AND evaluation.split = ? GROUP BY question.kind ORDER BY question.kind"""
 
 COLUMNS = (
     ("round", 6),
@@ -131,6 +156,7 @@ COLUMNS = (
     ("pairs", 6),
     ("loss", 7),
     ("held-out CoT", 18),
+    ("faithful", 8),
     ("held-out direct", 18),
     ("decision", 10),
     ("seconds: sample/judge/train/swap/eval", 38),
@@ -169,6 +195,7 @@ def _line(row: dict[str, Any]) -> str:
         _number(row.get("pairs") or None),
         "-" if row.get("training_loss") is None else f"{row['training_loss']:.4f}",
         _interval(row["accuracy"]["cot"]),
+        _percent((row["accuracy"]["cot"] or {}).get("faithful")),
         _interval(row["accuracy"]["direct"]),
         row.get("decision") or row.get("phase") or "-",
         "/".join(_seconds(seconds.get(phase)) for phase in PHASE_SECONDS),

@@ -69,6 +69,7 @@ class QuestionsConfig(_Table):
     unlabelled: bool = False
     train_limit: PositiveInt | None = None
     held_out_share: float = Field(0.1, gt=0.0, lt=1.0)
+    gate_share: float = Field(0.05, ge=0.0, lt=1.0)
 
     @model_validator(mode="after")
     def _consistent(self) -> "QuestionsConfig":
@@ -200,7 +201,7 @@ class TeacherConfig(_Table):
 
 
 class TrainingConfig(_Table):
-    """What `[cold_start]` and `[update]` share: the optimizer's settings."""
+    """What `[cold_start]`, `[rft]` and `[update]` share: the optimizer's settings."""
 
     learning_rate: PositiveFloat
     epochs: PositiveFloat = 1.0
@@ -213,6 +214,8 @@ class TrainingConfig(_Table):
     mixed_precision: Literal["no", "bf16"] = "no"
     gradient_checkpointing: bool = False
     frozen: list[str] = []
+    lora_rank: int = Field(0, ge=0)
+    lora_alpha: PositiveInt = 32
 
 
 class ColdStartConfig(TrainingConfig):
@@ -228,11 +231,24 @@ class SamplingConfig(_Table):
     """`[sampling]`: what each round samples on-policy."""
 
     questions: PositiveInt = 1000
+    order: Literal["fresh", "informative", "difficult"] = "fresh"
     samples: PositiveInt = 8
     style: Literal["cot", "direct"] = "cot"
-    temperature: PositiveFloat = 1.0
+    temperature: PositiveFloat | list[PositiveFloat] = 1.0
     top_p: float = Field(1.0, gt=0.0, le=1.0)
     max_tokens: PositiveInt = 256
+
+    @model_validator(mode="after")
+    def _schedule_has_steps(self) -> "SamplingConfig":
+        if self.temperature == []:
+            raise ValueError("temperature must be a number, or a list with one for each round")
+        return self
+
+    def temperature_of(self, number: int) -> float:
+        """The temperature of a round; a schedule's last one stays."""
+        if isinstance(self.temperature, list):
+            return self.temperature[min(number, len(self.temperature)) - 1]
+        return self.temperature
 
 
 class FallbackConfig(_Table):
@@ -245,11 +261,14 @@ class FallbackConfig(_Table):
 
 
 class PairsConfig(_Table):
-    """`[pairs]`: which questions give pairs (pass rate within `band`), and how many each."""
+    """`[pairs]`: which questions give pairs (pass rate within `band`), how many each, and by which rule."""
 
-    rule: Literal["random"] = "random"
-    per_question: PositiveInt = 2
+    rule: Literal["random", "all", "best_worst", "vote", "shortest_right", "contrast", "margin"] = "random"
+    per_question: int = Field(2, ge=0)
     band: list[float] = [0.0, 1.0]
+    weighting: Literal["equal", "information"] = "equal"
+    replay_rounds: int = Field(0, ge=0)
+    max_words: PositiveInt | None = None
 
     @model_validator(mode="after")
     def _band_in_order(self) -> "PairsConfig":
@@ -258,17 +277,37 @@ class PairsConfig(_Table):
         return self
 
 
+class RftConfig(TrainingConfig):
+    """`[rft]`: SFT on the round's right samples and a mixture beside them, before the DPO; off at per_question = 0."""
+
+    learning_rate: PositiveFloat = 5e-6
+    per_question: int = Field(0, ge=0)
+    band: list[float] = [0.0, 1.0]
+    rationales: int = Field(0, ge=0)
+    direct_items: int = Field(0, ge=0)
+    format_items: int = Field(0, ge=0)
+
+
 class UpdateConfig(TrainingConfig):
     """`[update]`: the DPO update; `losses` are TRL's loss names with their weights."""
 
     learning_rate: PositiveFloat = 5e-7
     beta: PositiveFloat = 0.1
     losses: dict[str, float] = Field({"sigmoid": 1.0}, min_length=1)
+    label_smoothing: float = Field(0.0, ge=0.0, lt=0.5)
+    start: Literal["serving", "cold_start"] = "serving"
+    reference: Literal["start", "cold_start", "ema"] = "start"
+    ema_steps: PositiveInt = 64
+    ema_mixup: float = Field(0.6, gt=0.0, le=1.0)
 
     @model_validator(mode="after")
-    def _losses_exist(self) -> "UpdateConfig":
+    def _losses_fit(self) -> "UpdateConfig":
         if unknown := sorted(self.losses.keys() - DPO_LOSSES):
             raise ValueError(f"losses: {unknown[0]!r} is unknown; known: {', '.join(sorted(DPO_LOSSES))}")
+        if "exo_pair" in self.losses and self.label_smoothing == 0.0:
+            raise ValueError("losses: 'exo_pair' needs label_smoothing > 0")
+        if self.lora_rank and self.reference == "ema":
+            raise ValueError("reference = 'ema' and lora_rank > 0 do not go together")
         return self
 
 
@@ -281,10 +320,13 @@ class EvaluationConfig(_Table):
 
 
 class GateConfig(_Table):
-    """`[gate]`: when a candidate is accepted; `level` is that of the paired test."""
+    """`[gate]`: when a candidate is accepted, judged on questions of its own; what a rejection leads to."""
 
     rule: Literal["improve", "not_worse", "always"] = "not_worse"
     level: float = Field(0.05, gt=0.0, lt=1.0)
+    limit: PositiveInt | None = None
+    learning_rate_factor: float = Field(1.0, gt=0.0, le=1.0)
+    patience: int = Field(0, ge=0)
 
 
 class EngineConfig(_Table):
@@ -312,6 +354,7 @@ class Config(_Table):
     sampling: SamplingConfig = SamplingConfig()
     fallback: FallbackConfig = FallbackConfig()
     pairs: PairsConfig = PairsConfig()
+    rft: RftConfig = RftConfig()
     update: UpdateConfig = UpdateConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     gate: GateConfig = GateConfig()

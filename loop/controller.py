@@ -1,6 +1,5 @@
 """The controller: rounds of phases, continued from whatever the store says is missing."""
 
-import hashlib
 import importlib.metadata
 import importlib.util
 import json
@@ -21,12 +20,13 @@ from loop.context import Context, Stopped
 from loop.errors import InputError
 from loop.evaluate import evaluate
 from loop.fallback import fallback
-from loop.gate import gate
+from loop.gate import gate, rejections_before
 from loop.ingest import ingest
 from loop.judge import judge
 from loop.pair import pair
 from loop.run_log import run_log
 from loop.sample import sample
+from loop.selection import choose_questions
 from loop.swap import first_probe_questions, probe_items, swap
 from loop.teacher_cost import confirm_cold_start
 from loop.teacher_setup import open_teacher
@@ -114,9 +114,17 @@ def _rounds(ctx: Context) -> None:
         state = get_round(ctx.store, state.number)
         if ctx.config.run.rounds and state.number >= ctx.config.run.rounds:
             return
+        if _levelled_off(ctx, state):
+            ctx.console.say(f"the last {ctx.config.gate.patience} rounds were rejected (gate.patience): levelled off")
+            return
         following = state.candidate if state.decision == "accepted" else state.serving
         assert following is not None
         state = _start_round(ctx, state.number + 1, following)
+
+
+def _levelled_off(ctx: Context, state: Round) -> bool:
+    patience = ctx.config.gate.patience
+    return patience > 0 and rejections_before(ctx.store, state.number + 1) >= patience
 
 
 def _finish_round(ctx: Context, state: Round) -> None:
@@ -139,25 +147,11 @@ def _finish_round(ctx: Context, state: Round) -> None:
 
 
 def _start_round(ctx: Context, number: int, serving: int) -> Round:
-    """Fix the round's questions: those asked least often so far, those added last before the others.
-
-    Among equals the order is drawn from the seed. Suspects (the teacher failed them twice) are left out.
-    """
+    """Fix the round's questions, so that every session of it works on the same."""
     wanted = ctx.config.sampling.questions if number else ctx.config.cold_start.rationales
     if number == 0 and ctx.teacher is None:
         wanted = 0
-    rows = ctx.store.rows(
-        "SELECT question.id, question.hash, question.batch, count(round_question.round) AS times FROM question"
-        " LEFT JOIN round_question ON round_question.question = question.id"
-        " WHERE split = 'train' AND suspect IS NULL AND (? OR answers != '[]') GROUP BY question.id",
-        number > 0,
-    )
-
-    def rank(row: Any) -> tuple[int, int, str]:
-        drawn = hashlib.sha256(f"{ctx.config.run.seed}:{row['hash']}".encode()).hexdigest()
-        return row["times"], -row["batch"], drawn
-
-    questions = [row["id"] for row in sorted(rows, key=rank)[:wanted]]
+    questions = choose_questions(ctx, number, wanted)
     first = next(iter(ROUND_PHASES if number else COLD_START_PHASES))
     start_round(ctx.store, number, first, serving, questions)
     return get_round(ctx.store, number)

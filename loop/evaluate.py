@@ -1,69 +1,88 @@
-"""Phase `evaluate`: a policy's greedy answers to the held-out questions, in both prompt styles."""
+"""Phase `evaluate`: a policy's greedy answers to held-out questions.
 
-from collections.abc import Iterator
+The `test` split is what is reported, in both prompt styles. The `gate` split is what the gate decides
+by, in the style that is trained: a split that is looked at again and again would flatter what it chose.
+"""
+
+from collections.abc import Iterator, Sequence
 
 from loop.context import Context
+from loop.gate import compared_policy, gate_questions, gate_split
 from loop.sample import COMMIT_CHAINS
+from loop.sources import FAITHFULNESS
 from loop.swap import serve
 from loop.verdicts import JudgedChain, as_columns, judge_chains
 from policies.sampler import Request
-from store.questions import find_questions
+from store.questions import Question, find_questions
 from store.rounds import Round
 
 STYLES = ("cot", "direct")
 
 
 def evaluate(ctx: Context, state: Round) -> None:
-    """Evaluate the round's candidate; in round 0 the base model first, so that the log shows the start."""
+    """Evaluate the round's candidate; in round 0 the base model first, so that the log shows the start.
+
+    What the gate compares the candidate with answers the gate's questions too, where it has not:
+    questions may have been added.
+    """
+    split, settings = gate_split(ctx.store, ctx.config), ctx.config.evaluation
+    reported = find_questions(ctx.store, "split = ? ORDER BY id LIMIT ?", settings.split, settings.limit or -1)
     if state.number == 0:
-        evaluate_policy(ctx, state.serving, state.number)
-    if state.candidate is not None:
-        evaluate_policy(ctx, state.candidate, state.number)
+        evaluate_policy(ctx, state.serving, state.number, settings.split, reported, STYLES)
+    if state.candidate is None:
+        return
+    evaluate_policy(ctx, state.candidate, state.number, settings.split, reported, STYLES)
+    decisive, style = gate_questions(ctx.store, ctx.config), (ctx.config.sampling.style,)
+    evaluate_policy(ctx, state.candidate, state.number, split, decisive, style)
+    if state.number > 0:
+        evaluate_policy(ctx, compared_policy(ctx, state), state.number, split, decisive, style)
 
 
-def evaluate_policy(ctx: Context, policy: int, number: int) -> None:
+def evaluate_policy(
+    ctx: Context, policy: int, number: int, split: str, asked: Sequence[Question], styles: Sequence[str]
+) -> None:
     """Answer what the policy has not answered yet, committing every few hundred answers."""
-    settings = ctx.config.evaluation
-    questions = {
-        question.id: question
-        for question in find_questions(ctx.store, "split = ? ORDER BY id LIMIT ?", settings.split, settings.limit or -1)
-    }
+    questions = {question.id: question for question in asked}
     answered = {
         (row[0], row[1])
         for row in ctx.store.rows(
-            "SELECT question, style FROM evaluation WHERE policy = ? AND split = ?", policy, settings.split
+            "SELECT question, style FROM evaluation WHERE policy = ? AND split = ?", policy, split
         )
     }
-    total = len(questions) * len(STYLES)
-    if len(answered) >= total:
+    missing = [(q, style) for style in styles for q in questions if (q, style) not in answered]
+    if not missing:
         return
     sampler = serve(ctx, policy, number)
 
     def requests() -> Iterator[Request]:
-        for style in STYLES:
-            for question in questions.values():
-                if (question.id, style) not in answered:
-                    yield Request((question.id, style), ctx.prompt(question, style), 0.0, settings.max_tokens)
+        for question, style in missing:
+            prompt = ctx.prompt(questions[question], style)
+            yield Request((question, style), prompt, 0.0, ctx.config.evaluation.max_tokens)
 
     batch: list[tuple[JudgedChain, int]] = []
+    check = FAITHFULNESS.get(ctx.config.questions.source)
+
+    def faithful(chain: JudgedChain) -> bool | None:
+        return check(chain.text, chain.question.images) if check and chain.style == "cot" else None
 
     def commit() -> None:
         judged = judge_chains(ctx, [chain for chain, _ in batch])
         rows = [
-            (policy, settings.split, c.style, c.question.id, c.text, tokens, c.finish_reason, *as_columns(verdict))
+            (policy, split, c.style, c.question.id, c.text, tokens, c.finish_reason, faithful(c), *as_columns(verdict))
             for (c, tokens), verdict in zip(batch, judged, strict=True)
         ]
         with ctx.store.transaction():
             ctx.store.db.conn.executemany(
-                "INSERT INTO evaluation (policy, split, style, question, text, tokens, finish_reason,"
+                "INSERT INTO evaluation (policy, split, style, question, text, tokens, finish_reason, faithful,"
                 " judge, judge_version, extracted, score, outcome, flags)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 rows,
             )
         batch.clear()
         ctx.check_stop()
 
-    with ctx.console.bar(f"evaluating policy {policy}", total, "answer", len(answered)) as bar:
+    total = len(questions) * len(styles)
+    with ctx.console.bar(f"evaluating policy {policy} ({split})", total, "answer", total - len(missing)) as bar:
         for chain in sampler.sample(requests()):
             assert isinstance(chain.key, tuple)
             question, style = chain.key

@@ -2,43 +2,84 @@
 
 from dataclasses import dataclass
 
+from loop.config import Config
 from loop.context import Context
 from loop.statistics import mcnemar_p_value
 from loop.swap import serve
+from store import Store
+from store.questions import Question, find_questions
 from store.rounds import Round, decide
 
+GATE = "gate"
+"""The split kept for the gate."""
+
 DISCORDANT = """
-SELECT coalesce(sum(new.outcome = 'correct' AND old.outcome != 'correct'), 0) AS gained,
+SELECT count(*) AS questions,
+       coalesce(sum(new.outcome = 'correct' AND old.outcome != 'correct'), 0) AS gained,
        coalesce(sum(new.outcome != 'correct' AND old.outcome = 'correct'), 0) AS lost
 FROM evaluation AS new JOIN evaluation AS old USING (split, style, question)
 WHERE new.policy = ? AND old.policy = ? AND split = ? AND style = ?"""
 
+BEST_ACCEPTED = """
+SELECT round.candidate_policy FROM round JOIN evaluation ON evaluation.policy = round.candidate_policy
+WHERE round.decision = 'accepted' AND split = ? AND style = ?
+GROUP BY round.candidate_policy
+ORDER BY avg(evaluation.outcome = 'correct') DESC, round.candidate_policy DESC LIMIT 1"""
+
+DECISIONS = "SELECT decision FROM round WHERE number > 0 AND number < ? AND decision IS NOT NULL ORDER BY number DESC"
+
 
 @dataclass(frozen=True)
 class Comparison:
-    """Held-out questions that candidate or serving policy alone answers right, and the test's p."""
+    """Gate questions that the candidate or the policy it is compared with alone answers right, and the test's p."""
 
     gained: int
     lost: int
     p_value: float
 
 
+def gate_split(store: Store, config: Config) -> str:
+    """The split that the gate decides by; where a source has none, the reported one."""
+    has_one = store.row("SELECT 1 FROM question WHERE split = ? LIMIT 1", GATE)
+    return GATE if has_one else config.evaluation.split
+
+
+def gate_questions(store: Store, config: Config) -> list[Question]:
+    """The questions of that split that the gate looks at."""
+    split = gate_split(store, config)
+    limit = config.gate.limit if split == GATE else config.evaluation.limit
+    return find_questions(store, "split = ? ORDER BY id LIMIT ?", split, limit or -1)
+
+
+def compared_policy(ctx: Context, state: Round) -> int:
+    """The best policy accepted so far, by the gate's own questions.
+
+    Not simply the serving one: many losses, each too small to be significant, would add up.
+    """
+    split, style = gate_split(ctx.store, ctx.config), ctx.config.sampling.style
+    best: int | None = ctx.store.value(BEST_ACCEPTED, split, style)
+    return state.serving if best is None else best
+
+
 def gate(ctx: Context, state: Round) -> None:
-    """Compare candidate and serving policy on the same questions, in the style that is trained."""
+    """Compare the candidate with the best accepted policy on the same questions, in the style that is trained."""
     if state.candidate is None:
-        decide(ctx.store, state.number, "no_update", "no pair was found")
+        decide(ctx.store, state.number, "no_update", "there was nothing to train on")
         return
     if state.number == 0:
         decide(ctx.store, 0, "accepted", "the cold start is where the rounds begin")
         return
-    row = ctx.store.row(
-        DISCORDANT, state.candidate, state.serving, ctx.config.evaluation.split, ctx.config.sampling.style
-    )
+    other, split = compared_policy(ctx, state), gate_split(ctx.store, ctx.config)
+    row = ctx.store.row(DISCORDANT, state.candidate, other, split, ctx.config.sampling.style)
     assert row is not None
     comparison = Comparison(row["gained"], row["lost"], mcnemar_p_value(row["gained"], row["lost"]))
     accepted = accepts(ctx.config.gate.rule, ctx.config.gate.level, comparison)
-    reason = f"gained {comparison.gained}, lost {comparison.lost}, p = {comparison.p_value:.3g}"
-    decide(ctx.store, state.number, "accepted" if accepted else "rejected", reason)
+    reason = (
+        f"against policy {other} on {row['questions']} questions of split {split!r}:"
+        f" gained {comparison.gained}, lost {comparison.lost}, p = {comparison.p_value:.3g}"
+    )
+    decide(ctx.store, state.number, "accepted" if accepted else "rejected", reason, other)
+    ctx.console.say(f"  {reason}: {'accepted' if accepted else 'rejected'}")
     if not accepted:
         serve(ctx, state.serving, state.number)
 
@@ -51,3 +92,13 @@ def accepts(rule: str, level: float, comparison: Comparison) -> bool:
     if rule == "not_worse":
         return not (significant and comparison.lost > comparison.gained)
     return True
+
+
+def rejections_before(store: Store, number: int) -> int:
+    """How many rounds in a row were rejected just before this one."""
+    count = 0
+    for row in store.rows(DECISIONS, number):
+        if row["decision"] != "rejected":
+            break
+        count += 1
+    return count

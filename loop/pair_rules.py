@@ -5,8 +5,9 @@ weights. A weight is how often a pair enters the update's epoch: 0.5 is every ot
 `loop.update`), so a weighted loss needs no trainer of its own.
 """
 
+import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -24,6 +25,10 @@ class Judged:
     score: float
     extracted: str | None = None
     copies: int = 1
+    votes: int = 0
+    """How many samples of the question give the same answer, itself included; 0 where it has none."""
+    logprob: float | None = None
+    """log pi_policy of the chain as the sampler wrote it, in nats."""
     verifier: float | None = None
     """log pi_policy - log pi_reference of the chain, in nats, where the rule needs it."""
 
@@ -76,19 +81,16 @@ def vote(samples: Sequence[Judged], most: int, rng: random.Random) -> list[Chose
 
     Looks at no accepted answer, so it serves questions that have none.
     """
-    answers: dict[str, list[Judged]] = {}
-    for each in samples:
-        if each.extracted is not None:
-            answers.setdefault(each.extracted.casefold(), []).append(each)
-    votes = {answer: sum(s.copies for s in group) for answer, group in answers.items()}
-    if len(votes) < 2:
+    answered = [s for s in samples if s.votes]
+    if not answered:
         return []
-    first, last = max(votes, key=votes.__getitem__), min(votes, key=votes.__getitem__)
-    weight = (votes[first] - votes[last]) / sum(s.copies for s in samples)
-    if weight <= 0.0:
+    high, low = max(s.votes for s in answered), min(s.votes for s in answered)
+    if high == low:
         return []
-    count = min(most, len(answers[first]), len(answers[last]))
-    chosen, rejected = rng.sample(answers[first], count), rng.sample(answers[last], count)
+    first, last = [s for s in answered if s.votes == high], [s for s in answered if s.votes == low]
+    weight = (high - low) / sum(s.copies for s in samples)
+    count = min(most, len(first), len(last))
+    chosen, rejected = rng.sample(first, count), rng.sample(last, count)
     return [Chosen(c.id, r.id, weight) for c, r in zip(chosen, rejected, strict=True)]
 
 
@@ -160,10 +162,14 @@ RULES: dict[str, Rule] = {
 }
 
 
-def information(answers: Sequence[str], frequency: dict[str, float]) -> float:
-    """How unlikely an accepted answer is to be hit by chance: 1 - the share of questions it answers, in [0, 1).
+def information(answers: Sequence[str], share: Mapping[str, float]) -> float:
+    """What being right by chance would have cost: -log of the accepted answers' share, over that of the rarest.
 
-    A right yes/no says less of the chain before it than a right colour. `frequency` gives the share
-    of the train questions with that answer, case folded.
+    In (0, 1]. `share` maps each case-folded answer to its share of the train questions. A right "yes" where two
+    answers are as common says little of the chain before it; a right colour among eight says much.
     """
-    return 1.0 - min(1.0, sum(frequency.get(answer.casefold(), 0.0) for answer in set(answers)))
+    rarest = min(share.values(), default=1.0)
+    if rarest >= 1.0 or not answers:
+        return 1.0
+    common = sum(share.get(answer, rarest) for answer in {answer.casefold() for answer in answers})
+    return max(-math.log(min(common, 0.99)) / -math.log(rarest), 0.01)

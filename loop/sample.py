@@ -76,7 +76,7 @@ def _requests(ctx: Context, state: Round, questions: list[Question], present: se
                 yield Request(
                     key=(question.id, index),
                     prompt=prompt,
-                    temperature=settings.temperature,
+                    temperature=settings.temperature_of(state.number),
                     top_p=settings.top_p,
                     max_tokens=settings.max_tokens,
                     seed=sample_seed(ctx.config.run.seed, state.number, question.id, index),
@@ -99,5 +99,5 @@ def _new_sample(ctx: Context, state: Round, chain: Chain) -> NewSample:
         finish_reason=chain.finish_reason,
         logprob=chain.logprob,
         seed=sample_seed(ctx.config.run.seed, state.number, question, index),
-        temperature=settings.temperature,
+        temperature=settings.temperature_of(state.number),
     )

@@ -5,8 +5,9 @@ import time
 from loop.context import Context
 from loop.errors import LoopError
 from loop.run_log import library_noise_to
-from policies.probe import ProbeItem, largest_difference
+from policies.probe import largest_difference
 from policies.sampler import Sampler
+from policies.verifier import ScoredChain
 from policies.vllm_engine import EngineSettings, VllmEngine
 from store.database import now
 from store.questions import find_questions
@@ -73,11 +74,11 @@ def first_probe_questions(ctx: Context) -> list[int]:
     return [row["id"] for row in ctx.store.rows(sql, ctx.config.evaluation.split, PROBE_QUESTIONS)]
 
 
-def probe_items(ctx: Context, ids: list[int]) -> list[ProbeItem]:
+def probe_items(ctx: Context, ids: list[int]) -> list[ScoredChain]:
     """These questions in both styles, each with its accepted answer as completion."""
     questions = find_questions(ctx.store, f"id IN ({','.join(str(int(n)) for n in ids)}) ORDER BY id")
     return [
-        ProbeItem(
+        ScoredChain(
             ctx.prompt(question, style),
             tuple(ctx.encoder.completion_ids(f"### Answer: {question.answers[0]}")),
         )

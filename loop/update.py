@@ -1,15 +1,21 @@
-"""Phase `update`: train a candidate from the serving policy and publish it."""
+"""Phase `update`: train a candidate and publish it.
 
-import random
+Round 0 is SFT on the cold start's mixture. A round is up to two stages from one start: SFT on right
+samples (`[rft]`, and what the teacher wrote for hard questions), then DPO on pairs (`[update]`).
+"""
+
 import shutil
-from collections.abc import Callable
-from dataclasses import asdict
-from itertools import islice, zip_longest
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any, TypeVar
 
 from loop.config import TrainingConfig
 from loop.context import Context
+from loop.gate import rejections_before
+from loop.pair import cold_start_policy
 from loop.swap import first_probe_questions, probe_items
+from loop.training_items import cold_start_items, pair_items, rft_items, taught_items
 from policies.learner import (
     DpoSettings,
     PairItem,
@@ -25,103 +31,92 @@ from policies.learner import (
 from policies.probe import learner_logprobs
 from policies.weights import publish
 from store.database import as_json
-from store.questions import Question, find_questions
 from store.rounds import Policy, Round, add_policy, get_policy, next_policy_number
-from store.samples import unpack_token_ids
 
-PAIRS = """
-SELECT chosen.question AS question, chosen.style AS style, chosen.token_ids AS chosen, rejected.token_ids AS rejected
-FROM pair JOIN sample AS chosen ON chosen.id = pair.chosen JOIN sample AS rejected ON rejected.id = pair.rejected
-WHERE pair.round = ? ORDER BY pair.id"""
+Recipe = TypeVar("Recipe", bound=TrainingConfig)
 
-RATIONALES = """
-SELECT sample.question AS question, sample.token_ids AS token_ids
-FROM sample JOIN verdict ON verdict.sample = sample.id
-WHERE sample.round = ? AND sample.author = 'teacher' AND verdict.outcome = 'correct' ORDER BY sample.question"""
+
+@dataclass(frozen=True)
+class Stage:
+    """One training of an update: its method, recipe table, items, and what came of it."""
+
+    method: str
+    recipe: TrainingConfig
+    items: int
+    result: TrainingResult
 
 
 def update(ctx: Context, state: Round) -> None:
-    """DPO on the round's pairs (SFT on the distilled mixture in round 0); nothing if there are none."""
+    """Train and publish the round's candidate; nothing if there is nothing to train on."""
     if state.candidate is not None:
         return
+    config = ctx.config
+    start, stages = state.serving, []
     if state.number == 0:
-        _train_and_publish(ctx, state, "sft", sft_items(ctx, state), ctx.config.cold_start, _cold_start)
+        imitated, pairs = cold_start_items(ctx), list[PairItem]()
+        imitation: TrainingConfig = config.cold_start
     else:
-        _train_and_publish(ctx, state, "dpo", pair_items(ctx, state), ctx.config.update, _dpo)
-
-
-def pair_items(ctx: Context, state: Round) -> list[PairItem]:
-    """The round's pairs on the token ids that the sampler wrote."""
-    rows = ctx.store.rows(PAIRS, state.number)
-    questions = _questions(ctx, {row["question"] for row in rows})
-    return [
-        PairItem(
-            ctx.prompt(questions[row["question"]], row["style"]),
-            tuple(unpack_token_ids(row["chosen"])),
-            tuple(unpack_token_ids(row["rejected"])),
-        )
-        for row in rows
-    ]
-
-
-def sft_items(ctx: Context, state: Round) -> list[SftItem]:
-    """The cold start's mixture: kept rationales, direct short answers, and format items.
-
-    Format items are direct items spread evenly over the distinct answers, so that every short form
-    (each word, yes and no) is seen as often as any other.
-    """
-    rows = ctx.store.rows(RATIONALES, state.number)
-    questions = _questions(ctx, {row["question"] for row in rows})
-    items = [
-        SftItem(ctx.prompt(questions[row["question"]], "cot"), tuple(unpack_token_ids(row["token_ids"])))
-        for row in rows
-    ]
-    settings = ctx.config.cold_start
-    train = find_questions(ctx.store, "split = 'train' AND answers != '[]' ORDER BY hash")
-    random.Random(f"{ctx.config.run.seed}:direct").shuffle(train)
-    direct, rest = train[: settings.direct_items], train[settings.direct_items :]
-    by_answer: dict[str, list[Question]] = {}
-    for question in rest:
-        by_answer.setdefault(question.answers[0].casefold(), []).append(question)
-    turns = (each for turn in zip_longest(*by_answer.values()) for each in turn if each is not None)
-    for question in direct + list(islice(turns, settings.format_items)):
-        answer = tuple(ctx.encoder.completion_ids(question.answers[0]))
-        items.append(SftItem(ctx.prompt(question, "direct"), answer))
-    return items
-
-
-def _questions(ctx: Context, ids: set[int]) -> dict[int, Question]:
-    found = find_questions(ctx.store, f"id IN ({','.join(map(str, sorted(ids)))})") if ids else []
-    return {question.id: question for question in found}
-
-
-def _cold_start(ctx: Context, model: Any, items: Any, settings: TrainingSettings, progress: Progress) -> Any:
-    return train_sft(model, ctx.encoder, items, settings, ctx.run_dir / "training", progress)
-
-
-def _dpo(ctx: Context, model: Any, items: Any, settings: TrainingSettings, progress: Progress) -> Any:
-    dpo = DpoSettings(losses=ctx.config.update.losses, beta=ctx.config.update.beta)
-    return train_dpo(model, ctx.encoder, items, settings, dpo, ctx.run_dir / "training", progress)
-
-
-def _train_and_publish(
-    ctx: Context,
-    state: Round,
-    method: str,
-    items: list[Any],
-    recipe: TrainingConfig,
-    train: Callable[..., TrainingResult],
-) -> None:
-    if not items:
+        imitated = [*rft_items(ctx, state), *taught_items(ctx, state)]
+        pairs, imitation = pair_items(ctx, state), _slower(ctx, state, config.rft)
+        if config.update.start == "cold_start":
+            start = cold_start_policy(ctx.store)
+    if not imitated and not pairs:
         return
-    serving = get_policy(ctx.store, state.serving)
-    model = load_model(
-        str(ctx.policy_directory(serving.path)),
-        ctx.encoder,
-        trust_remote_code=ctx.config.policy.trust_remote_code,
-    )
+    model = _load(ctx, start)
     ctx.check_stop()
-    with ctx.console.bar(f"round {state.number}: training", 0, "step") as bar:
+    if imitated:
+        method = "sft" if state.number == 0 else "rft"
+        stages.append(_train_sft(ctx, state, method, model, imitated, imitation))
+        model = stages[-1].result.model
+    if pairs:
+        stages.append(_train_dpo(ctx, state, model, pairs))
+    _publish(ctx, state, start, stages)
+    del model, stages
+    free_accelerator()
+    shutil.rmtree(ctx.run_dir / "training", ignore_errors=True)
+
+
+def _load(ctx: Context, policy: int) -> Any:
+    directory = ctx.policy_directory(get_policy(ctx.store, policy).path)
+    return load_model(str(directory), ctx.encoder, trust_remote_code=ctx.config.policy.trust_remote_code)
+
+
+def _slower(ctx: Context, state: Round, recipe: Recipe) -> Recipe:
+    """The recipe with its learning rate lowered for every rejection in a row just before (`gate`)."""
+    factor = ctx.config.gate.learning_rate_factor ** rejections_before(ctx.store, state.number)
+    return recipe.model_copy(update={"learning_rate": recipe.learning_rate * factor})
+
+
+def _train_sft(
+    ctx: Context, state: Round, method: str, model: Any, items: list[SftItem], recipe: TrainingConfig
+) -> Stage:
+    settings = training_settings(recipe, ctx.config.run.seed + state.number)
+    with _progress(ctx, state, method) as progress:
+        result = train_sft(model, ctx.encoder, items, settings, ctx.run_dir / "training", progress)
+    return _said(ctx, Stage(method, recipe, len(items), result))
+
+
+def _train_dpo(ctx: Context, state: Round, model: Any, items: list[PairItem]) -> Stage:
+    recipe = _slower(ctx, state, ctx.config.update)
+    settings = training_settings(recipe, ctx.config.run.seed + state.number)
+    dpo = DpoSettings(
+        losses=recipe.losses,
+        beta=recipe.beta,
+        label_smoothing=recipe.label_smoothing,
+        ema_steps=recipe.ema_steps if recipe.reference == "ema" else None,
+        ema_mixup=recipe.ema_mixup,
+    )
+    reference = _load(ctx, cold_start_policy(ctx.store)) if recipe.reference == "cold_start" else None
+    with _progress(ctx, state, "dpo") as progress:
+        result = train_dpo(
+            model, ctx.encoder, items, settings, dpo, ctx.run_dir / "training", progress, reference=reference
+        )
+    return _said(ctx, Stage("dpo", recipe, len(items), result))
+
+
+@contextmanager
+def _progress(ctx: Context, state: Round, method: str) -> Iterator[Progress]:
+    with ctx.console.bar(f"round {state.number}: training ({method})", 0, "step") as bar:
 
         def progress(done: int, total: int, loss: float | None) -> None:
             bar.total = total
@@ -130,16 +125,16 @@ def _train_and_publish(
                 bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
             ctx.check_stop()
 
-        settings = training_settings(recipe, ctx.config.run.seed + state.number)
-        result = train(ctx, model, items, settings, progress)
+        yield progress
+
+
+def _said(ctx: Context, stage: Stage) -> Stage:
+    result = stage.result
     ctx.console.say(
-        f"  {method}: {len(items)} items, {result.steps} steps in {result.seconds:.1f} s"
-        f" ({len(items) * recipe.epochs / result.seconds:.1f} items/s), loss {result.loss:.4f}"
+        f"  {stage.method}: {stage.items} items, {result.steps} steps in {result.seconds:.1f} s"
+        f" ({stage.items * stage.recipe.epochs / result.seconds:.1f} items/s), loss {result.loss:.4f}"
     )
-    _publish(ctx, state, method, len(items), recipe, result)
-    del model, result
-    free_accelerator()
-    shutil.rmtree(ctx.run_dir / "training", ignore_errors=True)
+    return stage
 
 
 def training_settings(recipe: TrainingConfig, seed: int) -> TrainingSettings:
@@ -157,22 +152,35 @@ def training_settings(recipe: TrainingConfig, seed: int) -> TrainingSettings:
         mixed_precision=recipe.mixed_precision,
         gradient_checkpointing=recipe.gradient_checkpointing,
         frozen=tuple(recipe.frozen),
+        lora_rank=recipe.lora_rank,
+        lora_alpha=recipe.lora_alpha,
     )
 
 
-def _publish(
-    ctx: Context, state: Round, method: str, items: int, recipe: TrainingConfig, result: TrainingResult
-) -> None:
+def _publish(ctx: Context, state: Round, start: int, stages: list[Stage]) -> None:
     """Weights first, then one transaction that says so; a crash between leaves a directory to replace."""
-    number = next_policy_number(ctx.store)
+    number, last = next_policy_number(ctx.store), stages[-1]
     path = f"policies/{number:04d}"
-    digest = publish(result.model, ctx.encoder.processor, ctx.run_dir / path)
+    model = last.result.model
+    digest = publish(model, ctx.encoder.processor, ctx.run_dir / path)
     questions = first_probe_questions(ctx)
-    logprobs = learner_logprobs(result.model, ctx.encoder, probe_items(ctx, questions))
+    logprobs = learner_logprobs(model, ctx.encoder, probe_items(ctx, questions))
     probe = {"questions": questions, "logprobs": logprobs}
-    policy = Policy(number, state.serving, method, digest, path, probe)
+    method = "+".join(stage.method for stage in stages)
+    recipes = {stage.method: stage.recipe.model_dump(mode="json") for stage in stages}
+    metrics = {
+        stage.method: {
+            **stage.result.metrics,
+            "items": stage.items,
+            "steps": stage.result.steps,
+            "loss": stage.result.loss,
+            "seconds": stage.result.seconds,
+            "settings": asdict(training_settings(stage.recipe, ctx.config.run.seed + state.number)),
+        }
+        for stage in stages
+    }
     with ctx.store.transaction():
-        add_policy(ctx.store, policy)
+        add_policy(ctx.store, Policy(number, start, method, digest, path, probe))
         ctx.store.db.conn.execute(
             "INSERT INTO training (round, candidate, method, recipe, items, steps, loss, seconds, metrics)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -180,12 +188,12 @@ def _publish(
                 state.number,
                 number,
                 method,
-                recipe.model_dump_json(),
-                items,
-                result.steps,
-                result.loss,
-                result.seconds,
-                as_json({**result.metrics, "settings": asdict(training_settings(recipe, 0))}),
+                as_json(recipes),
+                sum(stage.items for stage in stages),
+                sum(stage.result.steps for stage in stages),
+                last.result.loss,
+                sum(stage.result.seconds for stage in stages),
+                as_json(metrics),
             ),
         )
         ctx.store.db.conn.execute("UPDATE round SET candidate_policy = ? WHERE number = ?", (number, state.number))

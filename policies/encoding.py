@@ -77,6 +77,11 @@ class Encoder:
         ids: list[int] = self.tokenizer(words, add_special_tokens=False)["input_ids"]
         return [*ids, self.tokenizer.eos_token_id]
 
+    def text(self, token_ids: Sequence[int]) -> str:
+        """What token ids say, special tokens left out."""
+        words: str = self.tokenizer.decode(list(token_ids), skip_special_tokens=True)
+        return words
+
     def is_plain(self, completion: Sequence[int]) -> bool:
         """Whether a completion has no special token before its last: one with image tokens cannot be trained on."""
         return not self._special_ids.intersection(completion[:-1])

@@ -1,6 +1,8 @@
 """Training through TRL and accelerate, on token ids that somebody else has already made."""
 
+import copy
 import gc
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -9,6 +11,7 @@ from typing import Any
 
 import torch
 from datasets import Dataset
+from peft import LoraConfig, PeftModel
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForImageTextToText,
@@ -57,14 +60,23 @@ class TrainingSettings:
     mixed_precision: str = "no"
     gradient_checkpointing: bool = False
     frozen: tuple[str, ...] = ()
+    lora_rank: int = 0
+    lora_alpha: int = 32
 
 
 @dataclass(frozen=True)
 class DpoSettings:
-    """TRL's losses by name with their weights (`sigmoid`, `sft`, `ipo`, ...), and beta."""
+    """TRL's losses by name with their weights (`sigmoid`, `sft`, `ipo`, ...), and beta.
+
+    With `ema_steps` the reference follows the policy: every so many steps it becomes
+    `ema_mixup` * policy + (1 - `ema_mixup`) * reference (TR-DPO, arXiv 2404.09656).
+    """
 
     losses: dict[str, float] = field(default_factory=lambda: {"sigmoid": 1.0})
     beta: float = 0.1
+    label_smoothing: float = 0.0
+    ema_steps: int | None = None
+    ema_mixup: float = 0.6
 
 
 @dataclass(frozen=True)
@@ -134,6 +146,7 @@ def train_sft(
         train_dataset=Dataset.from_list(rows),
         processing_class=encoder.processor,
         callbacks=[_Progress(progress)],
+        peft_config=_lora(settings),
     )
     return _train(trainer)
 
@@ -153,11 +166,14 @@ def train_dpo(
     dpo: DpoSettings,
     work_dir: Path,
     progress: Progress,
+    reference: Any = None,
 ) -> TrainingResult:
     """DPO (Rafailov et al., arXiv 2305.18290) with TRL's DPOTrainer on the sampler's own token ids.
 
-    The reference is the policy as it was loaded: TRL reads it again from the model's directory.
+    Without a `reference` the model as it comes is the reference.
     """
+    if reference is None and not settings.lora_rank:
+        reference = copy.deepcopy(model)
 
     def collate(rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         pairs = [items[row["item"]] for row in rows]
@@ -169,17 +185,36 @@ def train_dpo(
         beta=dpo.beta,
         loss_type=list(dpo.losses),
         loss_weights=list(dpo.losses.values()),
+        label_smoothing=dpo.label_smoothing,
+        sync_ref_model=dpo.ema_steps is not None,
+        ref_model_sync_steps=dpo.ema_steps or 1,
+        ref_model_mixup_alpha=dpo.ema_mixup,
         max_length=None,
     )
     trainer = _PairTrainer(
         model=_frozen(model, settings.frozen),
+        ref_model=reference,
         args=arguments,
         data_collator=collate,
         train_dataset=Dataset.from_list(rows),
         processing_class=encoder.processor,
         callbacks=[_Progress(progress)],
+        peft_config=_lora(settings),
     )
     return _train(trainer)
+
+
+def _lora(settings: TrainingSettings) -> LoraConfig | None:
+    """Low-rank adapters (arXiv 2106.09685) on every linear layer that is not frozen, if the recipe wants them."""
+    if not settings.lora_rank:
+        return None
+    excluded = "|".join(re.escape(pattern) for pattern in settings.frozen)
+    return LoraConfig(
+        r=settings.lora_rank,
+        lora_alpha=settings.lora_alpha,
+        target_modules="all-linear",
+        exclude_modules=f".*(?:{excluded}).*" if excluded else None,
+    )
 
 
 def _arguments(settings: TrainingSettings, work_dir: Path) -> dict[str, Any]:
@@ -225,6 +260,8 @@ def _train(trainer: Any) -> TrainingResult:
     started = time.monotonic()
     output = trainer.train()
     model = trainer.accelerator.unwrap_model(trainer.model)
+    if isinstance(model, PeftModel):
+        model = model.merge_and_unload()
     history = [entry for entry in trainer.state.log_history if "loss" in entry]
     kept = {k: float(v) for k, v in (history[-1] if history else {}).items() if k != "epoch"}
     return TrainingResult(model, output.global_step, float(output.training_loss), time.monotonic() - started, kept)

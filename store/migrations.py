@@ -148,3 +148,14 @@ def m003_teacher(db: Database) -> None:
             sample INTEGER REFERENCES sample (id), PRIMARY KEY (round, question)) WITHOUT ROWID""",
     ):
         db.execute(statement)
+
+
+@MIGRATIONS()
+def m005_recipes(db: Database) -> None:
+    """Kinds of questions, faithfulness of chains, and what the gate compared a candidate with."""
+    for statement in (
+        "ALTER TABLE question ADD COLUMN kind TEXT",
+        "ALTER TABLE evaluation ADD COLUMN faithful INTEGER CHECK (faithful IN (0, 1))",
+        "ALTER TABLE round ADD COLUMN compared_with INTEGER REFERENCES policy (number)",
+    ):
+        db.execute(statement)

@@ -27,6 +27,8 @@ class NewQuestion:
     external_id: str | None = None
     where: str = ""
     choices: Sequence[str] = ()
+    kind: str | None = None
+    """What sort of question it is, for accuracies by kind."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +67,8 @@ def _add(store: Store, question: NewQuestion, batch: int) -> bool:
             kind, width, height = _inspect_image(content, question.where)
             store.db.conn.execute("INSERT INTO image VALUES (?, ?, ?, ?, ?)", (digest, content, kind, width, height))
     cursor = store.db.conn.execute(
-        "INSERT INTO question (hash, external_id, text, answers, judge, split, source, batch, choices)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO question (hash, external_id, text, answers, judge, split, source, batch, choices, kind)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             key,
             question.external_id,
@@ -77,6 +79,7 @@ def _add(store: Store, question: NewQuestion, batch: int) -> bool:
             question.source,
             batch,
             as_json(list(question.choices)),
+            question.kind,
         ),
     )
     store.db.conn.executemany(

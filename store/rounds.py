@@ -79,10 +79,13 @@ def add_phase_time(store: Store, number: int, phase: str, seconds: float) -> Non
     )
 
 
-def decide(store: Store, number: int, decision: str, reason: str) -> None:
-    """Record the gate's decision and why."""
+def decide(store: Store, number: int, decision: str, reason: str, compared_with: int | None = None) -> None:
+    """Record the gate's decision, why, and which policy the candidate was compared with."""
     with store.transaction():
-        store.db.conn.execute("UPDATE round SET decision = ?, reason = ? WHERE number = ?", (decision, reason, number))
+        store.db.conn.execute(
+            "UPDATE round SET decision = ?, reason = ?, compared_with = ? WHERE number = ?",
+            (decision, reason, compared_with, number),
+        )
 
 
 def get_policy(store: Store, number: int) -> Policy:

@@ -20,8 +20,9 @@ from policies.learner import (
     train_dpo,
     train_sft,
 )
-from policies.probe import ProbeItem, largest_difference, learner_logprobs
+from policies.probe import largest_difference, learner_logprobs
 from policies.sampler import Request
+from policies.verifier import ScoredChain
 from policies.weights import HashedWeights, publish, weights_sha256
 
 SCENES = [draw_scene(random.Random(n)) for n in range(8)]
@@ -68,8 +69,8 @@ def answers(engine, *arguments: object) -> dict:
     return {chain.key: chain for chain in engine.sample(requests(*arguments))}
 
 
-def probe() -> list[ProbeItem]:
-    return [ProbeItem(Prompt(TEXT, (str(n),)), (60 + n, 117, 200)) for n in range(4)]
+def probe() -> list[ScoredChain]:
+    return [ScoredChain(Prompt(TEXT, (str(n),)), (60 + n, 117, 200)) for n in range(4)]
 
 
 def test_the_base_model_sees_colors(engine) -> None:
@@ -102,7 +103,7 @@ def test_after_each_swap_sampler_and_learner_agree_on_the_probe(engine, encoder,
 def test_sampled_log_probabilities_are_those_of_the_learner(engine, encoder) -> None:
     engine.load_weights(BASE_MODEL)
     chains = list(engine.sample(requests(1.0, 2)))
-    items = [ProbeItem(Prompt(TEXT, (str(chain.key[0]),)), chain.token_ids) for chain in chains]
+    items = [ScoredChain(Prompt(TEXT, (str(chain.key[0]),)), chain.token_ids) for chain in chains]
     learner = learner_logprobs(load_model(str(BASE_MODEL), encoder), encoder, items)
     assert largest_difference(learner, [chain.logprob for chain in chains], items) < 1e-3
 
@@ -177,8 +178,8 @@ def test_dpo_raises_the_margin_of_chosen_over_rejected(encoder, tmp_path: Path) 
         for n in range(8)
         if SCENES[n].color != "blue"
     ]
-    chosen = [ProbeItem(p.prompt, p.chosen) for p in pairs]
-    rejected = [ProbeItem(p.prompt, p.rejected) for p in pairs]
+    chosen = [ScoredChain(p.prompt, p.chosen) for p in pairs]
+    rejected = [ScoredChain(p.prompt, p.rejected) for p in pairs]
     model = load_model(str(BASE_MODEL), encoder)
 
     def margin() -> float:

@@ -1,6 +1,6 @@
 """Where questions come from: one file a source, registered in `SOURCES`."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from loop.config import QuestionsConfig
 from loop.sources import easy_vqa, jsonl
@@ -10,3 +10,6 @@ SOURCES: dict[str, Callable[[QuestionsConfig], Iterator[NewQuestion]]] = {
     "easy_vqa": easy_vqa.read_questions,
     "jsonl": jsonl.read_questions,
 }
+
+FAITHFULNESS: dict[str, Callable[[str, Sequence[str]], bool | None]] = {"easy_vqa": easy_vqa.is_faithful}
+"""Sources that can check a chain's own statements: (chain, image hashes) -> whether they are true."""

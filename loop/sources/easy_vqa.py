@@ -8,7 +8,7 @@ import hashlib
 import random
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -20,10 +20,17 @@ SOURCE = "easy_vqa"
 SHAPES = ("circle", "rectangle", "triangle")
 COLORS = ("black", "blue", "brown", "gray", "green", "red", "teal", "yellow")
 SHUFFLE_SEED = 20161
+GATE_EVERY = 4
+NEGATION = re.compile(r"\b(?:not|no)\b")
+SEEN = re.compile(r"\bshows an? (\w+) (\w+)\b")
 
 
 def read_questions(config: QuestionsConfig) -> Iterator[NewQuestion]:
-    """The held-out test questions, then `train_limit` train questions; both in a fixed random order."""
+    """The held-out questions, then `train_limit` train questions; both in a fixed random order.
+
+    The package's test images are shared out by their number: every fourth is for the gate to decide
+    by, the others are what is reported, so no image serves both.
+    """
     for split in ("test", "train"):
         texts, answers, image_ids = _questions(split)
         paths = _image_paths(split)
@@ -37,9 +44,10 @@ def read_questions(config: QuestionsConfig) -> Iterator[NewQuestion]:
                 text=texts[n],
                 answers=[answers[n]],
                 images=[Path(path).read_bytes()],
-                split=split,
+                split="gate" if split == "test" and image_ids[n] % GATE_EVERY == 0 else split,
                 source=SOURCE,
                 judge=find_judge(config.judge).name,
+                kind=question_kind(texts[n]),
                 external_id=f"{split}-{n}",
                 where=f"easy_vqa {split} question {n}",
             )
@@ -67,13 +75,33 @@ def write_rationale(question: str, answer: str | None, images: list[str]) -> str
             return None
         named = match[1] or f"{match[2]} shape"
         exists = match[0] in (shape, color)
-        negated = answer is not None and re.search(r"\b(?:not|no)\b", asked) is not None
+        negated = answer is not None and NEGATION.search(asked) is not None
         believed = "yes" if exists else "no"
         middle = (
             f"The question asks if there is {'no' if negated else 'a'} {named}."
             f" There is {'a' if exists else 'no'} {named}."
         )
     return f"The image shows a {color} {shape}. {middle}\n### Answer: {believed if answer is None else answer}"
+
+
+def question_kind(text: str) -> str:
+    """colour, shape, yes/no, or negated yes/no."""
+    asked = text.casefold()
+    if asked.startswith("what"):
+        return "color" if "color" in asked else "shape"
+    return "negated yes/no" if NEGATION.search(asked) else "yes/no"
+
+
+def is_faithful(chain: str, images: Sequence[str]) -> bool | None:
+    """Whether the colour and shape that a chain says it sees are those of the image; None if nobody knows.
+
+    A right answer can follow a wrong chain; this is the part of a chain that can be checked.
+    """
+    shown = annotations().get(images[0]) if len(images) == 1 else None
+    if shown is None:
+        return None
+    seen = SEEN.search(chain)
+    return seen is not None and (seen[2], seen[1]) == shown
 
 
 @lru_cache(maxsize=1)
@@ -94,7 +122,7 @@ def annotations() -> dict[str, tuple[str, str]]:
 def _facts(question: str, answer: str) -> dict[str, str]:
     """What a question and its answer together say of the image's shape and colour."""
     words = [answer]
-    if question.startswith("what") or (answer == "yes") != bool(re.search(r"\b(?:not|no)\b", question)):
+    if question.startswith("what") or (answer == "yes") != bool(NEGATION.search(question)):
         words += question.rstrip("?").split()
     kinds = {**dict.fromkeys(SHAPES, "shape"), **dict.fromkeys(COLORS, "color")}
     return {kinds[word]: word for word in words if word in kinds}

@@ -1,7 +1,8 @@
 """Your own questions: a JSON object a line, images by path relative to the file.
 
-`{"question", "answer" or "answers", "images": [...], "choices"?, "judge"?, "id"?, "split"?}`. Rows without a
-split are held out by a hash of question and answers, so the same row lands in the same split every time.
+`{"question", "answer" or "answers", "images": [...], "choices"?, "judge"?, "kind"?, "id"?, "split"?}`. Rows without a
+split are held out by a hash of question and answers, so the same row lands in the same split every time:
+`test` is what accuracies are reported on, `gate` what the gate decides by. `kind` groups the accuracies.
 Where the recipe sets `questions.unlabelled`, a row may have no answer; it is never held out.
 """
 
@@ -17,7 +18,8 @@ from loop.errors import InputError
 from store.questions import NewQuestion
 
 SOURCE = "jsonl"
-KEYS = {"question", "answer", "answers", "choices", "images", "judge", "id", "split"}
+SPLITS = ("train", "gate", "test")
+KEYS = {"question", "answer", "answers", "choices", "images", "judge", "kind", "id", "split"}
 
 
 def read_questions(config: QuestionsConfig) -> Iterator[NewQuestion]:
@@ -62,11 +64,14 @@ def _question(line: str, path: Path, where: str, config: QuestionsConfig) -> New
     names = row.get("images", [])
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise InputError(f"{where}: 'images' must be a list of paths")
-    split = row.get("split", "train" if unlabelled else _split([text, *answers], config.held_out_share))
-    if split not in ("train", "test"):
-        raise InputError(f"{where}: 'split' must be 'train' or 'test', not {split!r}")
-    if unlabelled and split == "test":
+    split = row.get("split", "train" if unlabelled else _split([text, *answers], config))
+    if split not in SPLITS:
+        raise InputError(f"{where}: 'split' must be one of {', '.join(SPLITS)}, not {split!r}")
+    if unlabelled and split != "train":
         raise InputError(f"{where}: a held-out question needs an answer")
+    kind = row.get("kind")
+    if kind is not None and (not isinstance(kind, str) or not kind.strip()):
+        raise InputError(f"{where}: 'kind' must be a text that is not empty")
     external_id = row.get("id")
     return NewQuestion(
         text=text,
@@ -78,6 +83,7 @@ def _question(line: str, path: Path, where: str, config: QuestionsConfig) -> New
         external_id=None if external_id is None else str(external_id),
         where=where,
         choices=choices,
+        kind=kind,
     )
 
 
@@ -109,9 +115,11 @@ def _answers(row: dict[str, Any], where: str) -> list[str]:
     return texts
 
 
-def _split(content: list[str], held_out_share: float) -> str:
+def _split(content: list[str], config: QuestionsConfig) -> str:
     fraction = int.from_bytes(hashlib.sha256(json.dumps(content).encode()).digest()[:8]) / 2**64
-    return "test" if fraction < held_out_share else "train"
+    if fraction < config.held_out_share:
+        return "test"
+    return "gate" if fraction < config.held_out_share + config.gate_share else "train"
 
 
 def _read_image(folder: Path, name: str, where: str) -> bytes:
