@@ -33,7 +33,8 @@ def cli() -> None:
 
 
 @cli.command()
-@click.option("--config", required=True, metavar="NAME_OR_FILE", help="A recipe in configs/, or a TOML file.")
+@click.option("--config", required=True, metavar="NAME_OR_FILE", help="A name in configs/, or a TOML file.")
+@click.option("--recipe", metavar="NAME_OR_FILE", help="A name in configs/recipes/, in place of the configuration's.")
 @click.option("--run-dir", type=click.Path(path_type=Path), help="Where the run is kept.")
 @click.option("--rounds", type=click.IntRange(min=0), help="Rounds in all; 0 goes on until stopped.")
 @click.option("--set", "overrides", multiple=True, metavar="A.B=VALUE", help="Override a configuration key.")
@@ -43,6 +44,7 @@ def cli() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print the accuracy log as JSON when done.")
 def run(
     config: str,
+    recipe: str | None,
     run_dir: Path | None,
     rounds: int | None,
     overrides: tuple[str, ...],
@@ -52,11 +54,11 @@ def run(
     as_json: bool,
 ) -> None:
     """Start a run, or continue it from wherever it is."""
-    from loop.config import load_config
+    from loop.config_file import load_config
     from loop.console import Console
 
     extra = [] if rounds is None else [f"run.rounds={rounds}"]
-    resolved = load_config(config, [*overrides, *extra])
+    resolved = load_config(config, [*overrides, *extra], recipe)
     if dry_run:
         from loop.plan import format_plan
 
@@ -158,7 +160,7 @@ def judge(
 
 
 def _stored_config(store: Any, run_dir: Path) -> "Config":
-    from loop.config import parse_config
+    from loop.config_file import parse_config
 
     text = store.value("SELECT configuration FROM run")
     if text is None:

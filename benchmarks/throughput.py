@@ -20,7 +20,8 @@ from transformers import PrinterCallback
 from trl import DPOConfig, DPOTrainer
 from vllm import SamplingParams
 
-from loop.config import Config, parse_config
+from loop.config import Config
+from loop.config_file import parse_config
 from loop.console import Console
 from loop.context import Context
 from loop.run_log import run_log

@@ -34,7 +34,8 @@ def _round_row(store: Store, state: Any) -> dict[str, Any]:
         number,
     )
     passed = store.row(
-        "SELECT count(*) AS questions, sum(solved) AS solved FROM (SELECT max(outcome = 'correct') AS solved FROM sample"
+        "SELECT count(*) AS questions, sum(solved) AS solved FROM"
+        " (SELECT max(outcome = 'correct') AS solved FROM sample"
         " JOIN question ON question.id = sample.question JOIN verdict ON verdict.sample = sample.id"
         " WHERE round = ? AND author = 'policy' AND question.answers != '[]' GROUP BY sample.question)",
         number,
@@ -139,6 +140,8 @@ SELECT question.kind, count(*) AS questions, sum(outcome = 'correct') AS correct
        coalesce(sum(faithful), 0) AS faithful, count(faithful) AS checked
 FROM evaluation JOIN question ON question.id = evaluation.question
 WHERE policy = ? AND style = ? AND evaluation.split = ? GROUP BY question.kind ORDER BY question.kind"""
+
+BASE_HAS_NO = ("questions", "samples", "pass_rate", "unparsable", "truncated", "flagged", "majority")
 
 COLUMNS = (
     ("round", 6),

@@ -1,10 +1,5 @@
-"""Configuration: a TOML recipe, checked whole before anything is loaded.
+"""The configuration's tables: every key with its type, default and what it goes together with."""
 
-Unknown keys, wrong types and impossible combinations raise InputError with key and file.
-"""
-
-import tomllib
-from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import (
@@ -13,24 +8,12 @@ from pydantic import (
     Field,
     PositiveFloat,
     PositiveInt,
-    ValidationError,
     model_validator,
 )
 
 from judges import FLAGS, RULES, JudgeSpecError, find_judge
-from loop.errors import InputError
 from loop.teacher_prompts import NOTES
 
-PROJECT = Path(__file__).resolve().parent.parent
-CONFIGS = PROJECT / "configs"
-
-SCHEDULE_KEYS = frozenset({"run.rounds", "judging.base_url", "judging.concurrency", "judging.timeout_s"})
-"""Keys that may differ when a run is continued; every other key is part of what the run is."""
-
-MACHINE_KEYS = frozenset({"teacher", "engine"})
-"""Tables that say how work is done here, not what is done; they may differ too."""
-
-PATH_KEYS = (("policy", "model"), ("questions", "path"))
 EMBEDDED = "embedded"
 
 
@@ -342,8 +325,9 @@ class EngineConfig(_Table):
 
 
 class Config(_Table):
-    """A whole recipe."""
+    """A whole configuration; `recipe` is the name of the recipe that it was laid over."""
 
+    recipe: str | None = None
     run: RunConfig = RunConfig()
     policy: PolicyConfig
     questions: QuestionsConfig
@@ -378,87 +362,3 @@ class Config(_Table):
                 "teacher.base_url = 'embedded' knows easy_vqa only; give an endpoint, or teacher.enabled = false"
             )
         return self
-
-
-def load_config(name_or_file: str, overrides: list[str]) -> Config:
-    """Read a recipe by name (in `configs/`) or path, and apply `a.b=value` overrides."""
-    path = Path(name_or_file)
-    if not path.suffix and not path.exists():
-        path = CONFIGS / f"{name_or_file}.toml"
-    if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in CONFIGS.glob("*.toml")))
-        raise InputError(f"--config {name_or_file}: no such recipe or file; recipes: {known}")
-    try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not valid TOML: {error}") from error
-    _resolve_paths(tables, path.resolve().parent)
-    for override in overrides:
-        _apply(tables, override)
-    return parse_config(tables, str(path))
-
-
-def parse_config(tables: dict[str, Any], where: str) -> Config:
-    """Validate tables; raises InputError with one line a fault."""
-    try:
-        return Config.model_validate(tables)
-    except ValidationError as error:
-        lines = []
-        for fault in error.errors():
-            key = ".".join(str(part) for part in fault["loc"]) or "recipe"
-            message = {
-                "extra_forbidden": "unknown key; see docs/configuration.md",
-                "missing": "is required",
-            }.get(fault["type"], fault["msg"].removeprefix("Value error, "))
-            lines.append(f"{where}: {key}: {message}")
-        raise InputError("\n".join(lines)) from error
-
-
-def _resolve_paths(tables: dict[str, Any], base: Path) -> None:
-    """Make `policy.model` and `questions.path` absolute if they name something beside the recipe."""
-    for table, key in PATH_KEYS:
-        value = tables.get(table, {}).get(key) if isinstance(tables.get(table), dict) else None
-        if isinstance(value, str) and (key == "path" or value.startswith(".")):
-            tables[table][key] = str((base / value).resolve())
-
-
-def _apply(tables: dict[str, Any], override: str) -> None:
-    key, equals, text = override.partition("=")
-    parts = key.strip().split(".")
-    if not equals or len(parts) < 2 or not all(parts):
-        raise InputError(f"--set {override}: write it as table.key=value, for example run.rounds=5")
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text
-    table = tables
-    for part in parts[:-1]:
-        table = table.setdefault(part, {})
-        if not isinstance(table, dict):
-            raise InputError(f"--set {override}: {part} is a value, not a table")
-    named = isinstance(value, str) and (key == "questions.path" or value.startswith((".", "~")))
-    if named and tuple(parts) in PATH_KEYS:
-        value = str(Path(value).expanduser().resolve())
-    table[parts[-1]] = value
-
-
-def differing_keys(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """Keys of a stored and a new configuration that differ although they may not."""
-    flat_old, flat_new = _flatten(old), _flatten(new)
-    return [
-        f"{key} ({flat_old.get(key)!r} in the run, {flat_new.get(key)!r} now)"
-        for key in sorted(flat_old.keys() | flat_new.keys())
-        if flat_old.get(key) != flat_new.get(key)
-        and key not in SCHEDULE_KEYS
-        and key.partition(".")[0] not in MACHINE_KEYS
-    ]
-
-
-def _flatten(tables: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tables.items():
-        if isinstance(value, dict):
-            flat.update(_flatten(value, f"{prefix}{key}."))
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat

@@ -14,7 +14,8 @@ from typing import Any
 
 from loop.accuracy_log import append_finished_rounds, format_log
 from loop.cold_start import cold_start
-from loop.config import Config, differing_keys
+from loop.config import Config
+from loop.config_file import differing_keys
 from loop.console import Console
 from loop.context import Context, Stopped
 from loop.errors import InputError

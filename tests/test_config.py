@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from conftest import run_command
-from loop.config import CONFIGS, differing_keys, load_config
+from loop.config_file import CONFIGS, differing_keys, load_config
 from loop.errors import InputError
 
 MINIMAL = '[policy]\nmodel = "m"\n[questions]\nsource = "easy_vqa"\n'

@@ -10,7 +10,8 @@ import pytest
 
 from fault_server import BODIES, completion, serve
 from loop.accuracy_log import format_log, log_rows
-from loop.config import Config, parse_config
+from loop.config import Config
+from loop.config_file import parse_config
 from loop.console import Console
 from loop.context import Context
 from loop.controller import _start_round

@@ -9,7 +9,8 @@ from chat_endpoint import endpoint
 from judges import JudgeError
 from judges.llm import prompt, read_reply
 from loop.accuracy_log import log_rows
-from loop.config import Config, load_config, parse_config
+from loop.config import Config
+from loop.config_file import load_config, parse_config
 from loop.console import Console
 from loop.context import Context
 from loop.errors import InputError

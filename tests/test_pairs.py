@@ -1,45 +1,127 @@
 """Which samples become pairs."""
 
 import random
+from collections.abc import Sequence
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loop.config import PairsConfig
-from loop.pair import choose
+from loop.config import PairsConfig, SamplingConfig
+from loop.pair import Own, choose
+from loop.pair_rules import RULES, Judged, best_worst, contrast, information, margin, shortest_right, vote
 from loop.sample import sample_seed
 
 OUTCOMES = st.sampled_from(["correct", "wrong", "unparsable", "truncated", "judge_error"])
-SAMPLES = st.lists(st.tuples(st.text(max_size=3), st.sampled_from(["policy", "teacher"]), OUTCOMES), max_size=12)
 
 
-@given(SAMPLES, st.integers(1, 4))
-def test_right_is_chosen_wrong_is_rejected_nothing_else_is_used(rows: list[tuple[str, str, str]], most: int) -> None:
-    samples = [(n, text, author, outcome) for n, (text, author, outcome) in enumerate(rows)]
-    pairs = choose(samples, PairsConfig(per_question=most), random.Random(0))
+def sample(number: int, outcome: str, ids: Sequence[int] = (1, 2), votes: int = 0, copies: int = 1) -> Judged:
+    score = 1.0 if outcome == "correct" else 0.0
+    return Judged(number, f"text {number}", tuple(ids), outcome, score, None, copies, votes, 0.0, float(number))
+
+
+@st.composite
+def questions(draw: st.DrawFn) -> list[Judged]:
+    rows = draw(st.lists(st.tuples(OUTCOMES, st.lists(st.integers(0, 5), min_size=1, max_size=6)), max_size=10))
+    return [sample(n, outcome, ids, votes=n % 4) for n, (outcome, ids) in enumerate(rows)]
+
+
+def own(samples: list[Judged], taught: list[Judged] | None = None) -> Own:
+    passed = sum(s.outcome == "correct" for s in samples) / max(1, len(samples))
+    return Own(1, samples, taught or [], passed)
+
+
+@given(questions(), st.integers(1, 4), st.sampled_from(sorted(RULES)), st.integers(0, 3))
+def test_every_rule_keeps_to_its_samples_its_limit_and_its_seed(
+    samples: list[Judged], most: int, rule: str, seed: int
+) -> None:
+    pairs = RULES[rule](samples, most, random.Random(seed))
+    assert pairs == RULES[rule](samples, most, random.Random(seed))
     assert len(pairs) <= most
-    assert len({chosen for chosen, _, _ in pairs}) == len(pairs) == len({rejected for _, rejected, _ in pairs})
-    for chosen, rejected, rule in pairs:
-        assert samples[chosen][3] == "correct"
-        assert samples[rejected][2:] == ("policy", "wrong")
-        assert samples[chosen][2] == ("teacher" if rule == "fallback" else "policy")
+    known = {s.id: s for s in samples}
+    for each in pairs:
+        assert each.chosen != each.rejected
+        assert 0.0 < each.weight <= 1.0
+        if rule not in ("vote", "shortest_right"):
+            assert known[each.chosen].outcome == "correct"
+            assert known[each.rejected].outcome == "wrong"
+    if rule != "all":
+        assert len({p.chosen for p in pairs}) == len(pairs) == len({p.rejected for p in pairs})
+
+
+@given(questions(), st.integers(0, 4))
+def test_right_is_chosen_wrong_is_rejected_nothing_else_is_used(samples: list[Judged], most: int) -> None:
+    pairs = choose(own(samples), PairsConfig(per_question=most), True, random.Random(0))
+    assert len(pairs) <= most
+    for each in pairs:
+        assert samples[each.chosen].outcome == "correct"
+        assert samples[each.rejected].outcome == "wrong"
 
 
 def test_the_band_leaves_out_questions_that_are_too_easy_or_too_hard() -> None:
     settings = PairsConfig(band=[0.25, 0.85])
 
     def count(right: int) -> int:
-        rows = [(n, str(n), "policy", "correct" if n < right else "wrong") for n in range(8)]
-        return len(choose(rows, settings, random.Random(0)))
+        rows = [sample(n, "correct" if n < right else "wrong") for n in range(8)]
+        return len(choose(own(rows), settings, False, random.Random(0)))
 
     assert [count(right) for right in (0, 1, 2, 6, 7, 8)] == [0, 0, 2, 2, 0, 0]
 
 
-def test_the_teacher_steps_in_only_where_no_sample_is_right() -> None:
-    solved = [(0, "a", "policy", "correct"), (1, "b", "policy", "wrong"), (2, "c", "teacher", "correct")]
-    unsolved = [(1, "b", "policy", "wrong"), (2, "c", "teacher", "correct")]
-    assert choose(solved, PairsConfig(), random.Random(0)) == [(0, 1, "random")]
-    assert choose(unsolved, PairsConfig(), random.Random(0)) == [(2, 1, "fallback")]
+def test_the_teacher_steps_in_only_where_no_sample_is_right_and_the_recipe_pairs_it() -> None:
+    wrong, taught = sample(1, "wrong"), sample(2, "correct")
+    solved = choose(own([sample(0, "correct"), wrong], [taught]), PairsConfig(), True, random.Random(0))
+    assert [(p.chosen, p.rejected, p.rule) for p in solved] == [(0, 1, "random")]
+    unsolved = choose(own([wrong], [taught]), PairsConfig(), True, random.Random(0))
+    assert [(p.chosen, p.rejected, p.rule) for p in unsolved] == [(2, 1, "fallback")]
+    assert choose(own([wrong], [taught]), PairsConfig(), False, random.Random(0)) == []
+
+
+def test_contrast_takes_the_pair_that_differs_least() -> None:
+    right = [sample(0, "correct", (1, 2, 3, 4)), sample(1, "correct", (7, 8, 9))]
+    wrong = [sample(2, "wrong", (5, 5, 5, 5)), sample(3, "wrong", (1, 2, 9, 4))]
+    (pair,) = contrast([*right, *wrong], 1, random.Random(0))
+    assert (pair.chosen, pair.rejected) == (0, 3)
+
+
+def test_vote_pairs_most_with_least_voted_and_weighs_by_the_margin() -> None:
+    samples = [
+        sample(0, "wrong", votes=5, copies=3),
+        sample(1, "wrong", votes=5, copies=2),
+        sample(2, "correct", votes=1),
+    ]
+    pairs = vote(samples, 1, random.Random(0))
+    assert [(p.chosen in (0, 1), p.rejected, p.weight) for p in pairs] == [(True, 2, pytest.approx(4 / 6))]
+    assert vote([sample(0, "wrong", votes=2), sample(1, "wrong", votes=2)], 1, random.Random(0)) == []
+
+
+def test_best_worst_drops_ties_and_shortest_right_shortens_only_what_is_all_right() -> None:
+    assert best_worst([sample(0, "correct"), sample(1, "correct")], 2, random.Random(0)) == []
+    lengths = [sample(n, "correct", range(n + 2)) for n in range(4)]
+    assert [(p.chosen, p.rejected) for p in shortest_right(lengths, 2, random.Random(0))] == [(0, 3), (1, 2)]
+    (mixed,) = shortest_right([lengths[0], sample(9, "wrong", (1,))], 2, random.Random(0))
+    assert (mixed.chosen, mixed.rejected) == (0, 9)
+
+
+def test_margin_prefers_what_the_verifier_likes_on_both_sides() -> None:
+    samples = [sample(n, "correct" if n % 2 else "wrong") for n in range(6)]
+    (pair,) = margin(samples, 1, random.Random(0))
+    assert (pair.chosen, pair.rejected) == (5, 4)
+
+
+def test_information_is_one_for_the_rarest_answer_and_small_for_a_coin_toss() -> None:
+    shares = {"yes": 0.4, "no": 0.4, "red": 0.1, "teal": 0.02}
+    assert information(["Teal"], shares) == pytest.approx(1.0)
+    assert information(["yes"], shares) < information(["red"], shares) < 1.0
+    assert information(["yes", "no"], shares) < 0.1
+    assert information(["never seen"], shares) == pytest.approx(1.0)
+    assert information([], shares) == information(["yes"], {}) == 1.0
+
+
+def test_a_temperature_schedule_ends_on_its_last_step() -> None:
+    schedule = SamplingConfig(temperature=[0.8, 1.3])
+    assert [schedule.temperature_of(n) for n in (1, 2, 3, 9)] == [0.8, 1.3, 1.3, 1.3]
+    assert SamplingConfig(temperature=0.7).temperature_of(5) == 0.7
 
 
 def test_seeds_differ_by_run_round_question_and_index_and_fit_the_sampler() -> None:

@@ -16,7 +16,11 @@ CONFIG = QuestionsConfig(source="jsonl", path="questions.jsonl")
 def test_easy_vqa_keeps_its_own_test_split_and_a_fixed_part_of_train() -> None:
     config = QuestionsConfig(source="easy_vqa", train_limit=50)
     rows = list(easy_vqa.read_questions(config))
-    assert [row.split for row in rows].count("test") == 9673
+    splits = [row.split for row in rows]
+    assert splits.count("test") + splits.count("gate") == 9673
+    assert 0.2 < splits.count("gate") / 9673 < 0.3
+    reported, decisive = ({row.images[0] for row in rows if row.split == name} for name in ("test", "gate"))
+    assert not reported & decisive
     assert [row.split for row in rows].count("train") == 50
     assert rows == list(easy_vqa.read_questions(config))
     test_images = {row.images[0] for row in rows if row.split == "test"}

@@ -17,7 +17,7 @@ import pytest
 from base_model.scenes import draw_scene
 from conftest import BASE_MODEL, PROJECT
 from loop.cold_start import cold_start
-from loop.config import parse_config
+from loop.config_file import parse_config
 from loop.console import Console
 from loop.context import Context
 from loop.teacher_setup import teacher_settings
