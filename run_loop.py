@@ -112,6 +112,39 @@ def _print_log(run_dir: Path, *, as_json: bool) -> None:
 
 
 @cli.command()
+@run_dir_argument
+@click.option("--policy", type=int, metavar="N", help="Its number; the accepted one if left out.")
+@click.option("--split", default="test", show_default=True, help="Whose questions are asked.")
+@click.option("--best-of", "samples", type=click.IntRange(min=2), metavar="K", help="Also vote over K samples.")
+@click.option("--reference", type=int, metavar="N", help="The verifier's reference; the cold start if left out.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def evaluate(
+    run_dir: Path, policy: int | None, split: str, samples: int | None, reference: int | None, as_json: bool
+) -> None:
+    """Score one policy on held-out questions: greedily, and with K samples by vote and verifier."""
+    from loop.best_of import as_json as figure_as_json
+    from loop.best_of import format_figures
+    from loop.console import Console
+    from loop.controller import evaluate_run
+    from store import open_store
+
+    store = open_store(run_dir)
+    config = _stored_config(store, run_dir)
+    store.close()
+    found = evaluate_run(config, run_dir, Console(quiet=as_json), policy, split, samples or 0, reference)
+    figures = found.pop("best_of")
+    if as_json:
+        click.echo(json.dumps({**found, "best_of": [figure_as_json(each) for each in figures]}))
+        return
+    for style, figure in found["accuracy"].items():
+        low, high = 100 * figure["low"], 100 * figure["high"]
+        click.echo(f"policy {found['policy']}, {style}: {100 * figure['accuracy']:.1f}% [{low:.1f}, {high:.1f}]")
+    if figures:
+        click.echo(f"best of {samples}, verified against policy {found['reference']}")
+        click.echo(format_figures(figures, samples or 0))
+
+
+@cli.command()
 @click.option("--judge", "spec", required=True, metavar="NAME", help="A judge, for example 'numeric(relative=0.05)'.")
 @click.option("--against", metavar="NAME", help="A second judge; the summary says how often both say the same.")
 @click.option("--prediction-key", default="prediction", show_default=True, help="Where a row has its prediction.")

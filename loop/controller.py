@@ -12,19 +12,20 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from loop.accuracy_log import append_finished_rounds, format_log
+from loop.accuracy_log import accuracy, append_finished_rounds, format_log
+from loop.best_of import best_of
 from loop.cold_start import cold_start
 from loop.config import Config
 from loop.config_file import differing_keys
 from loop.console import Console
 from loop.context import Context, Stopped
 from loop.errors import InputError
-from loop.evaluate import evaluate
+from loop.evaluate import STYLES, evaluate, evaluate_policy
 from loop.fallback import fallback
 from loop.gate import gate, rejections_before
 from loop.ingest import ingest
 from loop.judge import judge
-from loop.pair import pair
+from loop.pair import cold_start_policy, pair
 from loop.run_log import run_log
 from loop.sample import sample
 from loop.selection import choose_questions
@@ -38,15 +39,17 @@ from policies.probe import learner_logprobs
 from policies.weights import weights_sha256
 from store import Store, open_store, run_lock
 from store.database import as_json, now
-from store.questions import load_image
+from store.questions import find_questions, load_image
 from store.rounds import (
     Policy,
     Round,
     add_phase_time,
     add_policy,
     end_phase,
+    get_policy,
     get_round,
     latest_round,
+    served_policy,
     start_round,
 )
 
@@ -105,6 +108,41 @@ def run(config: Config, run_dir: Path, console: Console, *, agreed: bool = False
         return True
 
 
+def evaluate_run(
+    config: Config, run_dir: Path, console: Console, number: int | None, split: str, samples: int, reference: int | None
+) -> dict[str, Any]:
+    """Score one policy of a run that is not running: greedy in both styles, and with `samples` best of so many.
+
+    Without a number the accepted policy; without a reference the cold start's.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(run_lock(run_dir))
+        stack.enter_context(run_log(run_dir))
+        store = open_store(run_dir)
+        stack.callback(store.close)
+        policy = served_policy(store) if number is None else get_policy(store, number).number
+        against = cold_start_policy(store) if reference is None else get_policy(store, reference).number
+        if samples and policy == against:
+            raise InputError(f"policy {policy} is its own reference: the verifier needs two; give --reference")
+        limit = config.evaluation.limit if split == config.evaluation.split else config.gate.limit
+        questions = find_questions(store, "split = ? AND answers != '[]' ORDER BY id LIMIT ?", split, limit or -1)
+        if not questions:
+            raise InputError(f"{run_dir} has no question of split {split!r}")
+        ctx = stack.enter_context(_session(store, config, run_dir, console))
+        try:
+            evaluate_policy(ctx, policy, None, split, questions, STYLES)
+            figures = best_of(ctx, policy, against, split, questions, samples) if samples else []
+        except Stopped:
+            _end_session(ctx, "stopped")
+            raise KeyboardInterrupt from None
+        except BaseException as error:
+            _end_session(ctx, type(error).__name__)
+            raise
+        _end_session(ctx, "finished")
+        accuracies = {style: accuracy(store, policy, style, split) for style in STYLES}
+        return {"policy": policy, "split": split, "accuracy": accuracies, "reference": against, "best_of": figures}
+
+
 def _rounds(ctx: Context) -> None:
     state = latest_round(ctx.store) or _start_round(ctx, 0, 0)
     _point_to_current(ctx)
@@ -160,15 +198,12 @@ def _start_round(ctx: Context, number: int, serving: int) -> Round:
 
 def _point_to_current(ctx: Context) -> None:
     """`DIR/policies/current` is a link to the accepted policy's directory."""
-    row = ctx.store.row(
-        "SELECT policy.path FROM round JOIN policy ON policy.number = round.candidate_policy"
-        " WHERE decision = 'accepted' ORDER BY round.number DESC LIMIT 1"
-    )
-    if row is None:
+    served = served_policy(ctx.store)
+    if served == 0:
         return
     temporary, link = ctx.run_dir / "policies" / "current.tmp", ctx.run_dir / "policies" / "current"
     temporary.unlink(missing_ok=True)
-    temporary.symlink_to(Path(row["path"]).name)
+    temporary.symlink_to(Path(get_policy(ctx.store, served).path).name)
     temporary.replace(link)
 
 

@@ -39,7 +39,7 @@ def evaluate(ctx: Context, state: Round) -> None:
 
 
 def evaluate_policy(
-    ctx: Context, policy: int, number: int, split: str, asked: Sequence[Question], styles: Sequence[str]
+    ctx: Context, policy: int, number: int | None, split: str, asked: Sequence[Question], styles: Sequence[str]
 ) -> None:
     """Answer what the policy has not answered yet, committing every few hundred answers."""
     questions = {question.id: question for question in asked}

@@ -22,7 +22,7 @@ def swap(ctx: Context, state: Round) -> None:
         serve(ctx, state.candidate, state.number)
 
 
-def serve(ctx: Context, policy: int, number: int) -> Sampler:
+def serve(ctx: Context, policy: int, number: int | None) -> Sampler:
     """Make the sampler serve a policy and prove it; starts the engine at the first call of a session.
 
     Two proofs: the sha256 of the bytes that were loaded is the one the store recorded, and the

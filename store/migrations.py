@@ -152,8 +152,21 @@ def m003_teacher(db: Database) -> None:
 
 @MIGRATIONS()
 def m005_recipes(db: Database) -> None:
-    """Kinds of questions, faithfulness of chains, and what the gate compared a candidate with."""
+    """Kinds of questions, faithfulness of chains, what the gate compared a candidate with, best-of-K samples."""
+    outcomes = ("correct", "wrong", "unparsable", "truncated", "judge_error")
     for statement in (
+        f"""CREATE TABLE evaluation_sample (
+            id INTEGER PRIMARY KEY, policy INTEGER NOT NULL REFERENCES policy (number),
+            split TEXT NOT NULL, style TEXT NOT NULL, question INTEGER NOT NULL REFERENCES question (id),
+            "index" INTEGER NOT NULL, text TEXT NOT NULL, token_ids BLOB NOT NULL, finish_reason TEXT NOT NULL,
+            judge TEXT NOT NULL, judge_version TEXT NOT NULL, extracted TEXT, score REAL NOT NULL,
+            outcome TEXT NOT NULL {_one_of("outcome", outcomes)}, flags TEXT NOT NULL DEFAULT '[]',
+            UNIQUE (policy, split, style, question, "index"))""",
+        # token_scores: little-endian 32-bit floats, one a token, deflated; score is their sum, in nats.
+        """CREATE TABLE verifier_score (
+            sample INTEGER NOT NULL REFERENCES evaluation_sample (id),
+            reference INTEGER NOT NULL REFERENCES policy (number), score REAL NOT NULL,
+            token_scores BLOB NOT NULL, PRIMARY KEY (sample, reference)) WITHOUT ROWID""",
         "ALTER TABLE question ADD COLUMN kind TEXT",
         "ALTER TABLE evaluation ADD COLUMN faithful INTEGER CHECK (faithful IN (0, 1))",
         "ALTER TABLE round ADD COLUMN compared_with INTEGER REFERENCES policy (number)",

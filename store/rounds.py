@@ -103,6 +103,14 @@ def get_policy(store: Store, number: int) -> Policy:
     )
 
 
+def served_policy(store: Store) -> int:
+    """The policy that was accepted last; 0, the base, before any was."""
+    number: int | None = store.value(
+        "SELECT candidate_policy FROM round WHERE decision = 'accepted' ORDER BY number DESC LIMIT 1"
+    )
+    return number or 0
+
+
 def next_policy_number(store: Store) -> int:
     """The number that the next published policy gets."""
     last = store.value("SELECT max(number) FROM policy")
