@@ -92,6 +92,11 @@ def test_text_without_delimiters_is_read_as_latex_unless_it_is_a_number_or_prose
     assert readings("there are 5") == ["there are 5"]
 
 
+def test_an_accepted_answer_written_back_is_right_whatever_it_is() -> None:
+    for answer in ("I do not know", TOWER, "1/0", "", r"\frac{"):
+        assert math(f" {answer} ", ["7", answer]) == 1.0
+
+
 def test_failures_are_told_apart_from_wrong_answers() -> None:
     assert reason("I do not know", "3") == "math_unparsed"
     assert reason("3", "I do not know") == "math_key_unparsed"
