@@ -106,7 +106,7 @@ def test_failures_are_told_apart_from_wrong_answers() -> None:
 
 
 def test_a_hanging_input_costs_its_time_out_and_nothing_else() -> None:
-    math("1", ["1"])  # workers are up
+    math("2/2", ["1"])  # workers are up
     items = [(TOWER, ["3"])] + [(str(n), [f"{2 * n}/2"]) for n in range(1, 20)]
     started = time.monotonic()
     scores = math_many(items, timeout=1.0)
@@ -130,14 +130,14 @@ def children() -> dict[int, str]:
 
 
 def test_killed_workers_are_replaced_and_no_zombie_stays() -> None:
-    math("1", ["1"])
+    math("2/2", ["1"])
     before = shared_pool().pids()
     assert reason(TOWER, "3", timeout=0.5) == "math_timeout"
-    assert math_many([("1", ["1"]), ("2", ["2"])]) == [1.0, 1.0]
+    assert math_many([("2/2", ["1"]), ("4/2", ["2"])]) == [1.0, 1.0]
     for pid in shared_pool().pids():
         os.kill(pid, signal.SIGKILL)
     time.sleep(0.2)
-    assert math_many([("1", ["1"]), ("2", ["2"])]) == [1.0, 1.0]
+    assert math_many([("2/2", ["1"]), ("4/2", ["2"])]) == [1.0, 1.0]
     assert set(before) != set(shared_pool().pids())
     assert "Z" not in children().values()
     assert len(children()) <= shared_pool().size + 1
@@ -164,7 +164,7 @@ def test_a_pool_that_is_closed_leaves_no_process() -> None:
 
 def test_workers_die_with_a_parent_that_was_killed() -> None:
     code = (
-        "from judges.math import math; from judges.workers import shared_pool; math('1', ['1']);"
+        "from judges.math import math; from judges.workers import shared_pool; math('2/2', ['1']);"
         "print(*shared_pool().pids(), flush=True); import time; time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as parent:
