@@ -25,10 +25,10 @@ def math(answer: str, accepted: Sequence[str], *, timeout: float = TIME_OUT_S) -
     """1.0 if math-verify calls the answer equal to an accepted one, else 0.0.
 
     The accepted answer as it stands; LaTeX between dollars or in a box, fractions, percentages, units,
-    intervals, sets, equations, matrices. Text without delimiters is read as LaTeX first, unless it is a number or prose. Raises JudgeError:
-    `math_timeout` after `timeout` seconds of processor time, `math_unparsed` for an answer and `math_key_unparsed` for
-    an accepted answer that math-verify cannot read, `math_failed` where the comparison itself broke,
-    `math_too_long` above 2,000 characters.
+    intervals, sets, equations, matrices. Text without delimiters is read as LaTeX first, unless it is
+    a number or prose. Raises JudgeError: `math_timeout` after `timeout` seconds of processor time,
+    `math_unparsed` for an answer and `math_key_unparsed` for an accepted answer that math-verify
+    cannot read, `math_failed` where the comparison itself broke, `math_too_long` above 2,000 characters.
     """
     (score,) = math_many([(answer, accepted)], timeout=timeout)
     if isinstance(score, JudgeError):

@@ -105,6 +105,14 @@ def test_failures_are_told_apart_from_wrong_answers() -> None:
         math("", ["3"])
 
 
+def test_a_megabyte_is_answered_at_once() -> None:
+    started = time.monotonic()
+    for piece in ("1+", "$", "\\frac{", "9^", "x "):
+        with pytest.raises(JudgeError, match="math_too_long"):
+            math(piece * (1_000_000 // len(piece)), ["1"])
+    assert time.monotonic() - started < 5
+
+
 def test_a_hanging_input_costs_its_time_out_and_nothing_else() -> None:
     math("2/2", ["1"])  # workers are up
     items = [(TOWER, ["3"])] + [(str(n), [f"{2 * n}/2"]) for n in range(1, 20)]
