@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from judges.exact import fold
 from judges.memo import remember_short
 
-LETTER = re.compile(r"(?i:option|choice|answer)?\s{0,4}([(\[]?)([A-Za-z])\s{0,2}(?:$|[).:\]]|[-–—]\s)")
+LETTER = re.compile(
+    r"(?i:option|choice|answer)?\s{0,4}([(\[]?)([A-Za-z])\s{0,2}(?:$|[)\]]|[.:](?=$|\s|[A-Z][a-z])|[-–—]\s)"
+)
 ANOTHER = re.compile(r"\s{0,4}(?:,|/|&|\+|and\b|or\b)\s{0,4}(?:option\s)?[(\[]?[A-Za-z](?=$|[).:\],/&]|\s(?:and|or)\b)")
 # "A cat" and "I see" name no option.
 LONE_CAPITAL = re.compile(r"(?<![\w'])([A-Z])(?![\w'])(?<!A(?= (?!or\b|and\b)[a-z]))(?<!I(?= [a-z]))")

@@ -70,7 +70,7 @@ ANIMALS = ("dog", "cat", "a bird", "2")
             (shape, "B", False)
             for shape in ("A", "A cat and a dog", "A or B", "A, B", "B and C", "(B", "I think so", "")
         ),
-        *((shape, "B", False) for shape in ("Blue", "b cat", "dog", "E", "E) cat", "17")),
+        *((shape, "B", False) for shape in ("Blue", "b cat", "dog", "E", "E) cat", "17", "b.c.")),
         ("cat", "cat", True),
         ("B", "cat", True),
         ("B) dog", "B", True),
