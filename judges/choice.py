@@ -7,8 +7,11 @@ import re
 from collections.abc import Sequence
 
 from judges.exact import fold
+from judges.memo import remember_short
 
-LETTER = re.compile(r"(?i:option|choice|answer)?\s{0,4}([(\[]?)([A-Za-z])\s{0,2}(?:$|[).:\]]|[-–—]\s)")
+LETTER = re.compile(
+    r"(?i:option|choice|answer)?\s{0,4}([(\[]?)([A-Za-z])\s{0,2}(?:$|[)\]]|[.:](?=$|\s|[A-Z][a-z])|[-–—]\s)"
+)
 ANOTHER = re.compile(r"\s{0,4}(?:,|/|&|\+|and\b|or\b)\s{0,4}(?:option\s)?[(\[]?[A-Za-z](?=$|[).:\],/&]|\s(?:and|or)\b)")
 # "A cat" and "I see" name no option.
 LONE_CAPITAL = re.compile(r"(?<![\w'])([A-Z])(?![\w'])(?<!A(?= (?!or\b|and\b)[a-z]))(?<!I(?= [a-z]))")
@@ -25,11 +28,13 @@ def choice(answer: str, accepted: Sequence[str], *, choices: Sequence[str] = ())
     text is that number. In `B) cat` the letter decides, whatever B is. `A cat` is no letter but
     an article; `A or B` names nothing. Without `choices`, letters meet letters and texts meet texts.
     """
+    choices = tuple(choices)
     named = option(answer, choices)
     return float(any(named == option(each, choices) for each in accepted))
 
 
-def option(answer: str, choices: Sequence[str]) -> int | str:
+@remember_short
+def option(answer: str, choices: tuple[str, ...]) -> int | str:
     """The option's index, or the folded text where it is no option."""
     folded = fold(answer)
     texts = [fold(each) for each in choices]
@@ -55,7 +60,8 @@ def letter_and_rest(answer: str) -> tuple[int | None, str]:
     return ord(match[2].upper()) - ord("A"), answer[match.end() :].strip(DECORATION)
 
 
-def contradicts(answer: str, choices: Sequence[str]) -> bool:
+@remember_short
+def contradicts(answer: str, choices: tuple[str, ...]) -> bool:
     """True if the letter says one option and the text beside it is another one's."""
     letter, rest = letter_and_rest(answer)
     if letter is None or not rest or letter >= len(choices):
@@ -64,7 +70,8 @@ def contradicts(answer: str, choices: Sequence[str]) -> bool:
     return folded != fold(choices[letter]) and any(folded == fold(each) for each in choices)
 
 
-def options_named(answer: str, choices: Sequence[str]) -> int:
+@remember_short
+def options_named(answer: str, choices: tuple[str, ...]) -> int:
     """How many different options an answer mentions, by letter in brackets or alone, or by text."""
     answer = answer[:1000]
     letters = {ord(c) - ord("A") for c in LONE_CAPITAL.findall(answer)}

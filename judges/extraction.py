@@ -22,10 +22,9 @@ DEFAULT_MARKERS = ("answer|tag|boxed", "is")
 """One entry after the other is tried; within an entry the kind that stands last wins."""
 
 END_OF_TURN = ("<end_of_utterance>", "<|im_end|>", "<|eot_id|>", "</s>", "<|endoftext|>", "</answer>")
-COLON = re.compile(r"\*{0,2}[ \t]*[:：][ \t]*\*{0,2}")
-IS = re.compile(r"\s{1,8}is\b(?!')[ \t]*[:：]?[ \t]*\*{0,2}")
+COLON_LINE = re.compile(r"\*{0,2}[ \t]*[:：][ \t]*\*{0,2}\s*([^\n]*)")
+IS_LINE = re.compile(r"\s{1,8}(?i:is)\b(?!')[ \t]*[:：]?[ \t]*\*{0,2}\s*([^\n]*)")
 OPEN_BRACE = re.compile(r"\s{0,4}\{")
-NOT_SPACE = re.compile(r"\S")
 BRACE = re.compile(r"[{}\\]")
 SENTENCE_END = re.compile(r"(?<!\bMr)(?<!\bMrs)(?<!\bDr)(?<!\bSt)(?<!\bvs)[.!?;](?=\s)")
 DECORATION = "*`\"'“”‘’ \t\r\n"
@@ -121,9 +120,9 @@ def _last_word(lowered: str, end: int) -> int:
 def _find_answer(text: str, lowered: str, *, hashed: bool = False) -> Found | None:
     at = _last_word(lowered, len(lowered))
     while at >= 0:
-        colon = COLON.match(text, at + 6)
-        if colon and (not hashed or text[max(0, at - 12) : at].rstrip(" \t*").endswith("#")):
-            return _line(text, at, colon.end())
+        line = COLON_LINE.match(text, at + 6)
+        if line and (not hashed or text[max(0, at - 12) : at].rstrip(" \t*").endswith("#")):
+            return Found(at, line.end(), line[1])
         at = _last_word(lowered, at)
     return None
 
@@ -135,25 +134,14 @@ def _find_hash(text: str, lowered: str) -> Found | None:
 def _find_is(text: str, lowered: str) -> Found | None:
     at = _last_word(lowered, len(lowered))
     while at >= 0:
-        phrase = IS.match(lowered, at + 6)
-        if phrase:
-            line = _line(text, at, phrase.end())
-            end = SENTENCE_END.search(line.answer)
-            return (
-                line if end is None else Found(at, line.end - len(line.answer) + end.end(), line.answer[: end.start()])
-            )
+        line = IS_LINE.match(text, at + 6)
+        if line:
+            stop = SENTENCE_END.search(line[1])
+            if stop is None:
+                return Found(at, line.end(), line[1])
+            return Found(at, line.start(1) + stop.end(), line[1][: stop.start()])
         at = _last_word(lowered, at)
     return None
-
-
-def _line(text: str, start: int, after: int) -> Found:
-    """The first line from `after` on that is not empty."""
-    if text[after : after + 1].isspace() and (filled := NOT_SPACE.search(text, after)):
-        after = filled.start()
-    end = text.find("\n", after)
-    if end < 0:
-        end = len(text)
-    return Found(start, end, text[after:end])
 
 
 def _find_tag(text: str, lowered: str) -> Found | None:

@@ -3,7 +3,7 @@
 | flag | the output |
 | --- | --- |
 | `long` | has more than 1,000 words |
-| `repetitive` | has the 24 characters at its middle, or at three quarters, four times or more |
+| `repetitive` | has the 24 characters at three quarters of its length four times or more |
 | `answer_only` | gives fewer than three words of reasons before the answer, where reasons were asked for |
 | `lists_options` | names more than one option as its answer |
 | `contradiction` | has an option's letter and the text of another option in its answer |
@@ -37,6 +37,7 @@ def guard_flags(
     if needs_marker and found.start < 100 and len(text[: found.start].strip("# *\n").split()) < REASON_WORDS:
         flags.append("answer_only")
     if choices:
+        choices = tuple(choices)
         if contradicts(extracted, choices):
             flags.append("contradiction")
         elif options_named(extracted, choices) > 1:
@@ -49,21 +50,20 @@ def guard_flags(
 
 
 def repetitive(text: str) -> bool:
-    """Whether the 24 characters at the middle, or at three quarters, stand in the text four times or more."""
-    size = len(text)
-    for start in (size // 2, 3 * size // 4) if size > TIMES * PIECE else ():
-        piece = text[start : start + PIECE]
-        if not piece.isspace() and text.count(piece) >= TIMES:
-            return True
-    return False
+    """Whether the 24 characters at three quarters of the text stand in it four times or more.
+
+    Sampling that has begun to repeat itself rarely stops before the end.
+    """
+    start = 3 * len(text) // 4
+    piece = text[start : start + PIECE]
+    return len(piece) == PIECE and text.count(piece) >= TIMES and not piece.isspace()
 
 
 def changed(text: str, found: Found) -> bool:
     """Whether the marker before `found` gives another answer; one on the same line leads up to it."""
-    end = found.start
-    if text.find("nswer", 0, end) < 0 and text.find("NSWER", 0, end) < 0 and text.find("\\boxed", 0, end) < 0:
-        return False
     before = text[: found.start]
+    if "nswer" not in before and "NSWER" not in before and "\\boxed" not in before:
+        return False
     earlier = last_marked(before)
     if earlier is None or earlier.end >= len(before):
         return False

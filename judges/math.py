@@ -24,11 +24,11 @@ PROSE = re.compile(r"[A-Za-z]{2,}\s+[A-Za-z]{2,}")
 def math(answer: str, accepted: Sequence[str], *, timeout: float = TIME_OUT_S) -> float:
     """1.0 if math-verify calls the answer equal to an accepted one, else 0.0.
 
-    LaTeX between dollars or in a box, fractions, percentages, units, intervals, sets, equations,
-    matrices. Text without delimiters is read as LaTeX first, unless it is a number or prose. Raises JudgeError:
-    `math_timeout` after `timeout` seconds, `math_unparsed` for an answer and `math_key_unparsed` for
-    an accepted answer that math-verify cannot read, `math_failed` where the comparison itself broke,
-    `math_too_long` above 2,000 characters.
+    The accepted answer as it stands; LaTeX between dollars or in a box, fractions, percentages, units,
+    intervals, sets, equations, matrices. Text without delimiters is read as LaTeX first, unless it is
+    a number or prose. Raises JudgeError: `math_timeout` after `timeout` seconds of processor time,
+    `math_unparsed` for an answer and `math_key_unparsed` for an accepted answer that math-verify
+    cannot read, `math_failed` where the comparison itself broke, `math_too_long` above 2,000 characters.
     """
     (score,) = math_many([(answer, accepted)], timeout=timeout)
     if isinstance(score, JudgeError):
@@ -37,15 +37,22 @@ def math(answer: str, accepted: Sequence[str], *, timeout: float = TIME_OUT_S) -
 
 
 def math_many(items: Sequence[tuple[str, Sequence[str]]], *, timeout: float = TIME_OUT_S) -> list[float | JudgeError]:
-    """`math` for many (answer, accepted) at once, in parallel; an error stands in its score's place."""
+    """`math` for many (answer, accepted) at once, in parallel; an error stands in its score's place.
+
+    Only what is left to find out goes to the workers, each comparison once however often it comes.
+    """
     from judges.workers import shared_pool
 
-    short = [n for n, (answer, _) in enumerate(items) if len(answer) <= MAX_LENGTH]
-    scores: list[float | JudgeError] = [JudgeError("math_too_long") for _ in items]
-    replies = shared_pool().ask([(items[n][0], list(items[n][1])) for n in short], timeout)
-    for n, reply in zip(short, replies, strict=True):
-        scores[n] = _score(reply)
-    return scores
+    keys = [(answer.strip(), tuple(each.strip() for each in accepted)) for answer, accepted in items]
+    scores: dict[tuple[str, tuple[str, ...]], float | JudgeError] = {}
+    for answer, accepted in keys:
+        if answer in accepted:
+            scores[answer, accepted] = 1.0
+        elif len(answer) > MAX_LENGTH:
+            scores[answer, accepted] = JudgeError("math_too_long")
+    open_ = [key for key in dict.fromkeys(keys) if key not in scores]
+    scores.update(zip(open_, map(_score, shared_pool().ask(open_, timeout)), strict=True))
+    return [scores[key] for key in keys]
 
 
 def _score(reply: "Reply") -> float | JudgeError:

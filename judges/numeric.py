@@ -23,7 +23,7 @@ GROUPED = re.compile(r"\d{1,3}(?:([,' \u00a0\u202f])\d{2,3})(?:\1\d{2,3})*(?<=\d
 POINTED = re.compile(r"\d{1,3}(?:[. ]\d{3})+,\d+|\d+,\d+|\d{1,3}(?:\.\d{3}){2,}")
 TENS_POWER = re.compile(r"(?<=10)[⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+")
 POWER = re.compile(r"10\s?(?:\^|\*\*)\s?\(?([-+]?\d{1,4})\)?(?![\d.])")
-SIMPLE = re.compile(r"-?[0-9]+(?:\.[0-9]+)?")
+SIMPLE = re.compile(r"-?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?")
 PLAIN = re.compile(r"\d+\.?\d*|\.\d+")
 
 SMALL = """zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen
@@ -94,7 +94,7 @@ def parse_number(text: str) -> Number | None:
     if len(text) > MAX_LENGTH:
         return None
     if SIMPLE.fullmatch(text):
-        return Number(Decimal(text), False, "")
+        return Number(Decimal(text.replace(",", "")), False, "")
     text = TENS_POWER.sub(r"^\g<0>", text)
     text = unicodedata.normalize("NFKC", text.translate(MINUS)).casefold().strip().translate(MINUS)
     text = text.rstrip(".!;,") if text[:1] != "." else text

@@ -53,12 +53,16 @@ def give_verdict(
     one that ended without an answer is `unparsable`, and where the rule itself fails the outcome is
     `judge_error` with its reason among the flags; none of them is `wrong`.
     """
-    extracted, flags, settled = read(judge, Output(text, answers, choices, finish_reason, needs_marker))
+    return _verdict(judge, Output(text, answers, choices, finish_reason, needs_marker))
+
+
+def _verdict(judge: Judge, output: Output) -> Verdict:
+    extracted, flags, settled = read(judge, output)
     if settled is not None:
         return settled
     assert extracted is not None
     try:
-        score: float | JudgeError = judge.score(extracted, answers, choices)
+        score: float | JudgeError = judge.score(extracted, output.answers, output.choices)
     except JudgeError as error:
         score = error
     return decide(judge, extracted, flags, score)
@@ -67,10 +71,7 @@ def give_verdict(
 def give_verdicts(judge: Judge, outputs: Iterable[Output]) -> list[Verdict]:
     """`give_verdict` for many outputs with one judge; `math` works them off in parallel."""
     if judge.rule.score_many is None:
-        return [
-            give_verdict(judge, text, answers, finish_reason=reason, needs_marker=needs_marker, choices=choices)
-            for text, answers, choices, reason, needs_marker in outputs
-        ]
+        return [_verdict(judge, output) for output in outputs]
     outputs = list(outputs)
     found = [read(judge, output) for output in outputs]
     open_ = [n for n, (_, _, settled) in enumerate(found) if settled is None]

@@ -1,13 +1,16 @@
 """Worker processes that can be killed: how `math` survives inputs that never come back.
 
 Plain child processes on pipes, started fresh (never forked from a process that may hold threads or a
-GPU), one question at a time each. A late or dead one is killed, waited for, and replaced.
+GPU), one question at a time each. The time-out is processor time, so that a busy machine changes no
+verdict; on the clock a worker may take `SLACK` times as long. A late or dead one is killed, waited for,
+and replaced.
 """
 
 import atexit
 import json
 import os
 import selectors
+import signal
 import subprocess
 import sys
 import threading
@@ -23,7 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent
 RUN = "import sys; sys.path.insert(0, {root!r}); from judges.math_worker import main; main()"
 KEPT_VARIABLES = ("PATH", "HOME", "LANG", "LD_LIBRARY_PATH", "PYTHONPATH", "PYTHONHOME", "TMPDIR")
 START_S = 120.0
-ROUND_TRIP_S = 0.05
+SLACK, ROUND_TRIP_S = 10.0, 1.0
 
 
 class Worker:
@@ -61,15 +64,20 @@ class Worker:
                 raise RuntimeError("the worker of judge 'math' does not start; is math-verify installed?")
             self._ready = True
 
-    def ask(self, answer: str, accepted: Sequence[str], timeout: float) -> Reply | None:
-        """The reply, or None if the child died. "timeout" leaves it running: kill it."""
+    def ask(self, answer: str, accepted: Sequence[str], timeout: float) -> Reply:
+        """The reply; after "timeout" the child hangs or is dead: kill it."""
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(json.dumps([answer, list(accepted), timeout]).encode() + b"\n")
             self._process.stdin.flush()
         except OSError:
-            return None
-        return cast("Reply | None", self._line(timeout + ROUND_TRIP_S))
+            self._process.kill()
+            self._process.wait()
+            return "failed"
+        line = self._line(SLACK * timeout + ROUND_TRIP_S)
+        if line is None:
+            return "timeout" if self._process.wait() == -signal.SIGPROF else "failed"
+        return cast("Reply", line)
 
     def _line(self, timeout: float) -> str | None:
         """The next line, "timeout", or None at the end of the stream."""
@@ -144,9 +152,8 @@ class Pool:
                     break
                 worker = worker or Worker()
                 worker.wait_until_ready()
-                reply = worker.ask(*items[n], timeout)
-                replies[n] = reply or "failed"
-                if reply is None or reply == "timeout":
+                replies[n] = worker.ask(*items[n], timeout)
+                if replies[n] == "timeout" or not worker.alive:
                     worker.kill()
                     worker = None
         except BaseException:

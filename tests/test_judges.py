@@ -1,13 +1,17 @@
 """Every rule: tables from the published definitions, and properties that hold for any text."""
 
+import random
 import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from judges import OUTCOMES, RULES, JudgeError, JudgeSpecError, Output, find_judge, give_verdict, give_verdicts
+from benchmarks import fuzz_judges
+from conftest import PROJECT
+from judges import FLAGS, OUTCOMES, RULES, JudgeError, JudgeSpecError, Output, find_judge, give_verdict, give_verdicts
 from judges.chartqa import chartqa
+from judges.extraction import MARKERS
 from judges.numeric import parse_number
 from judges.vqa import normalise
 
@@ -66,7 +70,7 @@ ANIMALS = ("dog", "cat", "a bird", "2")
             (shape, "B", False)
             for shape in ("A", "A cat and a dog", "A or B", "A, B", "B and C", "(B", "I think so", "")
         ),
-        *((shape, "B", False) for shape in ("Blue", "b cat", "dog", "E", "E) cat", "17")),
+        *((shape, "B", False) for shape in ("Blue", "b cat", "dog", "E", "E) cat", "17", "b.c.")),
         ("cat", "cat", True),
         ("B", "cat", True),
         ("B) dog", "B", True),
@@ -550,8 +554,16 @@ def test_answers_that_a_rule_cannot_work_with_are_refused() -> None:
     find_judge("exact").check_answers(["red"])
 
 
-def test_every_rule_has_a_version_and_a_documented_source() -> None:
+def test_every_rule_marker_and_flag_has_its_row_in_the_documentation() -> None:
+    text = (PROJECT / "docs" / "judges.md").read_text()
+    for name in (*RULES, *MARKERS, *FLAGS, *OUTCOMES):
+        assert f"\n| `{name}` |" in text, name
     for name, rule in RULES.items():
         assert rule.name == name
         assert rule.version
-        assert rule.score.__doc__
+
+
+def test_random_outputs_make_no_judge_break_a_promise() -> None:
+    rng, judges = random.Random(7), [find_judge(spec) for spec in fuzz_judges.RULES]
+    for _ in range(200):
+        fuzz_judges.fuzz_once(rng, judges)

@@ -86,6 +86,14 @@ def test_jsonl_rows_become_questions(tmp_path: Path) -> None:
         ({"question": "q", "answer": "a", "images": ["/etc/hostname"]}, "outside"),
         ({"question": "q", "answer": "a", "split": "dev"}, "'split' must be"),
         ({"question": "q", "answer": "a", "judge": "vibes"}, "judge 'vibes' is unknown"),
+        ({"question": "q", "answer": "a", "judge": 7}, "'judge' must be a text"),
+        ({"question": "q", "answer": "a", "judge": "numeric(relative='x')"}, "must be a number"),
+        ({"question": "q", "answer": "a", "judge": "vqa"}, "one an annotator"),
+        ({"question": "q", "answer": "(", "judge": "regex"}, "is not a regular expression"),
+        ({"question": "q", "answer": "a", "judge": "python(function='os:system')"}, "name it in the recipe"),
+        ({"question": "q", "answer": "a", "judge": " python (function='os:system')"}, "name it in the recipe"),
+        ({"question": "q", "answer": "a", "choices": "ab"}, "'choices' must be a list"),
+        ({"question": "q", "answer": "a", "choices": [""]}, "'choices' must be a list"),
     ],
 )
 def test_a_bad_row_is_named_by_line(tmp_path: Path, row: object, complaint: str) -> None:
@@ -93,6 +101,27 @@ def test_a_bad_row_is_named_by_line(tmp_path: Path, row: object, complaint: str)
     with pytest.raises(InputError, match="line 2") as caught:
         list(jsonl.read_file(path, CONFIG))
     assert complaint in str(caught.value)
+
+
+def test_a_row_may_bring_its_judge_with_options_and_its_choices(tmp_path: Path) -> None:
+    row = {"question": "q", "answer": "B", "choices": ["x", "y"], "judge": " choice( correct_from = 1 ) "}
+    (question,) = jsonl.read_file(write(tmp_path, row), CONFIG)
+    assert (question.judge, question.choices) == ("choice", ["x", "y"])
+    recipe = QuestionsConfig(source="jsonl", path="x", judge="python(function='operator:contains')")
+    (question,) = jsonl.read_file(write(tmp_path, {"question": "q", "answer": "a"}), recipe)
+    assert question.judge == 'python(function="operator:contains")'
+
+
+def test_rows_without_an_answer_are_taken_where_the_recipe_says_so_and_never_held_out(tmp_path: Path) -> None:
+    recipe = QuestionsConfig(source="jsonl", path="x", unlabelled=True, held_out_share=0.99)
+    rows = [{"question": f"q{n}"} for n in range(20)]
+    read = list(jsonl.read_file(write(tmp_path, *rows, {"question": "q", "answer": "a"}), recipe))
+    assert {(tuple(row.answers), row.split) for row in read[:-1]} == {((), "train")}
+    assert read[-1].answers == ["a"]
+    with pytest.raises(InputError, match="a held-out question needs an answer"):
+        list(jsonl.read_file(write(tmp_path, {"question": "q", "split": "test"}), recipe))
+    with pytest.raises(InputError, match="at least one"):
+        list(jsonl.read_file(write(tmp_path, {"question": "q", "answers": []}), recipe))
 
 
 def test_an_image_link_may_not_leave_the_folder(tmp_path: Path) -> None:
