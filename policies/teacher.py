@@ -244,7 +244,9 @@ class _Asking:
             self.last_fault = reply.detail
             if self.failed_in_a_row >= FAILED_IN_A_ROW:
                 self.stop(self.outage())
-        elif reply.status == "rejected":
+            return reply
+        self.failed_in_a_row = 0
+        if reply.status == "rejected":
             self.rejected += 1
             if self.rejected >= REJECTED_AT_START and not self.answered:
                 self.stop(
@@ -255,7 +257,6 @@ class _Asking:
                 )
         else:
             self.answered += 1
-            self.failed_in_a_row = 0
         return reply
 
     def stop(self, error: PolicyError) -> None:

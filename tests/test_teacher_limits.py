@@ -68,18 +68,18 @@ def test_a_budget_is_never_overrun_whatever_is_in_flight(
         assert made + len(flying) <= requests
 
 
-def test_a_budget_names_the_limit_that_ended_it_only_once_nothing_is_in_flight() -> None:
-    budget = Budget([Limit("budget_usd", 1.0)])
+def test_a_budget_names_the_limit_that_refused_the_last_request() -> None:
+    budget = Budget([Limit("max_requests", 5, per_request=True), Limit("budget_usd", 1.0)])
     assert budget.admit(0.7)
     assert not budget.admit(0.7)
-    assert budget.spent is None
+    assert budget.spent == "budget_usd"
     budget.settle(0.7, 0.1)
     assert budget.admit(0.7)
+    assert budget.spent is None
     budget.settle(0.7, 0.5, made=False)
     assert budget.admit(0.9)
     budget.settle(0.9, 0.9)
     assert not budget.admit(0.1)
-    assert budget.spent == "budget_usd"
 
 
 @given(
