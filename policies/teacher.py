@@ -16,7 +16,14 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, sto
 
 from policies import PolicyError
 from policies.budget import Budget
-from policies.completion import Malformed, TeacherReply, parse_completion, read_completion, server_message
+from policies.completion import (
+    LONGEST_DETAIL,
+    Malformed,
+    TeacherReply,
+    parse_completion,
+    read_completion,
+    server_message,
+)
 from policies.prices import Usage, cost_usd
 from policies.rate_limit import RateLimit, retry_after_s
 from policies.teacher_request import TeacherRequest, TeacherSettings, request_body, request_tokens
@@ -124,11 +131,22 @@ class Teacher:
         reply = read_completion(body, request_prompt_tokens)
         price = self.settings.price
         cost = cost_usd(price, reply.usage, batch=batch) if price else None
-        return replace(reply, cost_usd=cost, text=self.redact(reply.text), detail=self.redact(reply.detail))
+        return replace(
+            reply,
+            cost_usd=cost,
+            text=self.redact(reply.text),
+            finish_reason=self.redact(reply.finish_reason)[:LONGEST_DETAIL],
+            detail=self.redact(reply.detail)[:LONGEST_DETAIL],
+        )
 
     def redact(self, text: str) -> str:
-        """The text without the key."""
+        """The text without the key; done before anything is cut off, so that no part of it stays."""
         return text.replace(self._key, "[key]") if self._key != LOOPBACK_KEY else text
+
+    def reason(self, status: Any, body: Any) -> str:
+        """An HTTP error in few words: its status and what the server says."""
+        message = self.redact(server_message(body))[:LONGEST_DETAIL]
+        return f"{status}: {message}" if message else str(status)
 
     def key_refused(self, status: int) -> PolicyError:
         """The error for 401 and 403, naming the variable."""
@@ -151,15 +169,11 @@ class Teacher:
         """
         # A loop of its own: the main thread's current one is left as it is, others may rely on it.
         with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
-            asking = runner.run(_open(self, budget or Budget([])))
+            asking = _Asking(self, budget or Budget([]))
             try:
                 yield from asking.run(runner, iter(requests), stopping)
             finally:
                 runner.run(asking.close())
-
-
-async def _open(teacher: Teacher, budget: Budget) -> "_Asking":
-    return _Asking(teacher, budget)
 
 
 class _Asking:
@@ -173,7 +187,7 @@ class _Asking:
         self.client = teacher.client()
         self.limit = RateLimit(settings.requests_per_minute, settings.tokens_per_minute, self.sleep)
         self.closing = asyncio.Event()
-        self.failure: PolicyError | None = None
+        self.failure: Exception | None = None
         self.last_fault = ""
         self.answered = self.rejected = self.failed = self.failed_in_a_row = 0
         self.in_flight = self.tokens_in_flight = 0
@@ -230,12 +244,12 @@ class _Asking:
             raise self.failure
 
     def outcome(self, task: "asyncio.Task[TeacherReply]") -> TeacherReply | None:
-        """A finished request's reply; None if it was abandoned or ended the asking."""
+        """A finished request's reply; None if it was abandoned or its error ends the asking."""
         try:
             reply = task.result()
         except _Abandoned:
             return None
-        except PolicyError as error:
+        except Exception as error:
             self.stop(error)
             return None
         if reply.status == "failed":
@@ -259,7 +273,7 @@ class _Asking:
             self.answered += 1
         return reply
 
-    def stop(self, error: PolicyError) -> None:
+    def stop(self, error: Exception) -> None:
         """End the asking with this error once what is in flight has come back."""
         self.failure = self.failure or error
         self.closing.set()
@@ -343,8 +357,8 @@ class _Asking:
 
     def status_error(self, error: openai.APIStatusError) -> TeacherReply:
         """What an HTTP error means: raise _Passing, end everything, or record that this request is rejected."""
-        status, reason = error.status_code, self.teacher.redact(server_message({"error": error.body}))
-        detail = f"{status}: {reason}" if reason else str(status)
+        status = error.status_code
+        detail = self.teacher.reason(status, {"error": error.body})
         if status in KEY_REFUSED:
             raise self.teacher.key_refused(status) from None
         if status in REJECTED:

@@ -7,34 +7,23 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from sqlite_utils import Database
 
+from asking import asker_of, fill, tasks_of
 from conftest import PROJECT
 from fault_server import serve
-from loop.ask import Asker, Task, ask, budget_left
+from loop.ask import ask, budget_left
 from loop.config import TeacherConfig
 from loop.console import Console
 from loop.teacher_prompts import NOTES, chain_of, template
-from loop.teacher_setup import teacher_settings
-from policies.teacher import Teacher
 from store import Store, open_store
 from store.database import APPLICATION_ID
 from store.migrations import MIGRATIONS
-from store.questions import NewQuestion, add_questions, find_questions
 from store.teacher_calls import spent
 
 QUESTIONS = 600
-
-
-def fill(run_dir: Path, count: int) -> Store:
-    """A store with so many questions."""
-    run_dir.mkdir(exist_ok=True)
-    store = open_store(run_dir, create=True)
-    add_questions(store, (NewQuestion(f"q{n}?", ["red"], [], "train", "test", "exact") for n in range(count)))
-    return store
 
 
 @pytest.fixture
@@ -42,20 +31,6 @@ def store(tmp_path: Path) -> Iterator[Store]:
     opened = fill(tmp_path, 20)
     yield opened
     opened.close()
-
-
-def tasks_of(store: Store, name: str = "solve") -> list[Task]:
-    asked = template(name)
-    return [
-        Task(each, asked, asked.fill(question=each.text, answer="red", chain="?"))
-        for each in find_questions(store, "1 ORDER BY id")
-    ]
-
-
-def asker_of(store: Store, url: str, number: int = 1, stopping: Any = lambda: False, **keys: Any) -> Asker:
-    config = TeacherConfig(**{"base_url": url, "model": "gpt-4o", "attempts": 2, "backoff_s": 0.01, **keys})
-    teacher = Teacher(teacher_settings(config, url), embedded=True)
-    return Asker(store, teacher, config, Console(quiet=True), number, "solve", stopping)
 
 
 def test_sigkill_with_200_requests_in_flight_repeats_none_that_was_committed(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from asking import asker_of, fill, tasks_of
 from batch_server import serve_batches
 from loop.ask_batch import ask_batch
 from loop.console import Console
@@ -13,7 +14,6 @@ from policies import PolicyError
 from policies.teacher import TeacherOutage
 from store import Store
 from store.teacher_calls import open_batches, spent
-from test_ask import asker_of, fill, tasks_of
 
 
 @pytest.fixture

@@ -258,6 +258,16 @@ def test_a_thousand_requests_at_twenty_percent_faults_end_answered_once_or_marke
     assert any(reply.attempts > 1 for _, reply in replies)
 
 
+def test_an_error_of_our_own_also_waits_for_what_is_in_flight() -> None:
+    broken = ImageFile(b"no image", "bmp", 4, 4)
+    requests = [request(0), request(1), request(2, broken), *map(request, range(3, 99))]
+    got: list[TeacherReply] = []
+    with serve("ok", delay_s=0.1) as server:
+        with pytest.raises(OSError, match="cannot identify image"):
+            collect(teacher(server, concurrency=3).ask_all(requests), got)
+        assert 2 <= len(got) == sum(server.answered.values()) < 30
+
+
 def test_what_was_answered_before_a_failure_is_handed_out() -> None:
     with serve(lambda number, _: "ok" if number < 2 else "401") as server:
         groups = teacher(server, concurrency=1).ask_all(map(request, range(6)))
@@ -346,9 +356,13 @@ def test_the_key_appears_nowhere_but_in_its_header(
 
 
 def test_a_server_that_echoes_the_key_does_not_get_it_recorded() -> None:
-    body = {"choices": [{"message": {"content": f"your key is {KEY}"}, "finish_reason": "stop"}]}
-    reply = teacher("http://127.0.0.1:9/v1").read(body, 10)
-    assert reply.text == "your key is [key]"
+    asked = teacher("http://127.0.0.1:9/v1")
+    body = {"choices": [{"message": {"content": f"your key is {KEY}"}, "finish_reason": KEY}]}
+    reply = asked.read(body, 10)
+    assert (reply.text, reply.finish_reason) == ("your key is [key]", "[key]")
+    for padding in range(250, 310):
+        body = {"choices": [{"message": {"refusal": "x" * padding + KEY}}], "error": {"message": "x" * padding + KEY}}
+        assert "sk-" not in asked.read(body, 10).detail + asked.reason(400, body)
 
 
 def test_azures_dated_interface_gets_its_version_and_its_header() -> None:

@@ -190,4 +190,4 @@ def test_whatever_a_server_sends_is_a_reply_or_malformed(body: object) -> None:
         reply = read_completion(body, 10)
         assert isinstance(reply, TeacherReply)
         (reply.text + reply.finish_reason + reply.detail).encode()
-    assert len(server_message(body)) <= 300
+    server_message(body).encode()
