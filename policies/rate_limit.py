@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 
-BURST_S = 0.5
-"""How far a limit may run ahead to make up for late timers; under 1% of a minute's allowance."""
+BURST_S = 0.2
+"""How far a limit may run ahead to make up for late timers: a third of a percent of a minute's allowance."""
 
 DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
