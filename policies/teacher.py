@@ -191,6 +191,7 @@ class _Asking:
         self.last_fault = ""
         self.answered = self.rejected = self.failed = self.failed_in_a_row = 0
         self.in_flight = self.tokens_in_flight = 0
+        self.answer_tokens = self.answers = 0
 
     async def close(self) -> None:
         """Close the connections."""
@@ -309,10 +310,11 @@ class _Asking:
         try:
             async for attempt in retrying:
                 with attempt:
-                    await self.limit.turn(tokens + self.settings.max_tokens)
+                    expected = tokens + self.expected_answer()
+                    await self.limit.turn(expected)
                     await self.sleep(0)
                     attempts += 1
-                    reply = await self.attempt(body, tokens)
+                    reply = await self.attempt(body, tokens, expected)
         except _Passing as error:
             return TeacherReply("failed", detail=str(error), cost_usd=0.0, attempts=attempts)
         return replace(reply, attempts=attempts)
@@ -323,19 +325,28 @@ class _Asking:
         error = state.outcome.exception() if state.outcome else None
         return jittered + (error.after_s if isinstance(error, _Passing) else 0.0)
 
-    async def attempt(self, body: dict[str, Any], tokens: int) -> TeacherReply:
-        """Send once. The time-out is for the whole exchange, so a slow drip cannot hold a place for ever."""
-        reserved, used = tokens + self.settings.max_tokens, 0
+    def expected_answer(self) -> int:
+        """Tokens that an answer will have: the mean of those so far, at first the most it may have."""
+        return round(self.answer_tokens / self.answers) if self.answers else self.settings.max_tokens
+
+    async def attempt(self, body: dict[str, Any], tokens: int, expected: int) -> TeacherReply:
+        """Send once; `tokens` are the prompt's, `expected` those of prompt and answer.
+
+        The time-out is for the whole exchange, so a slow drip cannot hold a place for ever.
+        """
+        used = 0
         self.in_flight += 1
-        self.tokens_in_flight += reserved
+        self.tokens_in_flight += expected
         try:
             async with asyncio.timeout(self.settings.timeout_s):
                 response: httpx2.Response = await self.client.post(
                     "/chat/completions", cast_to=httpx2.Response, body=body
                 )
-            self.observe(response, reserved)
+            self.observe(response, expected)
             reply = self.teacher.read(parse_completion(response.content), tokens)
             used = reply.usage.prompt + reply.usage.completion
+            self.answer_tokens += reply.usage.completion
+            self.answers += 1
             return reply
         except Malformed as error:
             raise _Passing(f"malformed: {error}") from error
@@ -344,16 +355,16 @@ class _Asking:
         except openai.APIConnectionError as error:
             raise _Passing(f"connection: {type(error.__cause__ or error).__name__}") from error
         except openai.APIStatusError as error:
-            self.observe(error.response, reserved)
+            self.observe(error.response, expected)
             return self.status_error(error)
         finally:
             self.in_flight -= 1
-            self.tokens_in_flight -= reserved
-            self.limit.settle(reserved, used)
+            self.tokens_in_flight -= expected
+            self.limit.settle(expected, used)
 
-    def observe(self, response: httpx2.Response, reserved: int) -> None:
+    def observe(self, response: httpx2.Response, expected: int) -> None:
         """Keep to the limits that the answer's headers tell."""
-        self.limit.observe(response.headers, self.in_flight - 1, self.tokens_in_flight - reserved)
+        self.limit.observe(response.headers, self.in_flight - 1, self.tokens_in_flight - expected)
 
     def status_error(self, error: openai.APIStatusError) -> TeacherReply:
         """What an HTTP error means: raise _Passing, end everything, or record that this request is rejected."""

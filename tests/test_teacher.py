@@ -326,13 +326,13 @@ def test_requests_a_minute_are_kept() -> None:
     assert len(server.times) <= seconds_used(server) * 3000 / 60
 
 
-def test_tokens_a_minute_are_kept_by_what_is_used_not_by_what_is_reserved() -> None:
+def test_tokens_a_minute_are_kept_by_what_is_used_not_by_what_an_answer_may_have() -> None:
     with serve("ok") as server:
         started = time.monotonic()
         ask(teacher(server, tokens_per_minute=360_000, max_tokens=1000, concurrency=16), 150)
-        reserved_s = 150 * 1000 * 60 / 360_000
+        at_most_tokens_each_s = 150 * 1000 * 60 / 360_000
     assert 120 * len(server.times) <= seconds_used(server) * 360_000 / 60 + 16 * 120
-    assert time.monotonic() - started < reserved_s / 2
+    assert time.monotonic() - started < at_most_tokens_each_s / 3
 
 
 def test_the_servers_own_limit_headers_are_kept() -> None:
