@@ -26,6 +26,7 @@ from policies.completion import (
 )
 from policies.prices import Usage, cost_usd
 from policies.rate_limit import RateLimit, retry_after_s
+from policies.teacher_images import sent_as_it_is
 from policies.teacher_request import TeacherRequest, TeacherSettings, request_body, request_tokens
 
 LOOPBACK_KEY = "loopback"
@@ -298,7 +299,10 @@ class _Asking:
     async def ask(self, request: TeacherRequest) -> TeacherReply:
         """One request with its retries. Raises PolicyError for what ends everything, _Abandoned if never sent."""
         tokens = request_tokens(self.settings, request)
-        body = await asyncio.to_thread(request_body, self.settings, request)
+        if all(sent_as_it_is(image, self.settings.longest_edge) for image in request.images):
+            body = request_body(self.settings, request)
+        else:
+            body = await asyncio.to_thread(request_body, self.settings, request)
         retrying = AsyncRetrying(
             retry=retry_if_exception_type(_Passing),
             stop=stop_after_attempt(self.settings.attempts),
