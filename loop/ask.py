@@ -71,7 +71,7 @@ class Asker:
 
     def say_if_spent(self, budget: Budget) -> None:
         """Tell the user which limit ended the asking, if one did."""
-        if budget.spent is not None:
+        if budget.spent is not None and not self.stopping():
             limit = getattr(self.config, budget.spent)
             self.console.say(
                 f"  the teacher's budget is spent (teacher.{budget.spent} = {limit});"

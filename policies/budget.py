@@ -12,6 +12,14 @@ class Limit:
     per_request: bool = False
     held: float = 0.0
 
+    def units(self, usd: float) -> float:
+        """What a request of this cost takes of it."""
+        return 1.0 if self.per_request else usd
+
+    def has_room(self, usd: float) -> bool:
+        """Whether one more request of at most this cost fits, with rounding errors of the sum forgiven."""
+        return self.held + self.units(usd) <= self.left + 1e-9
+
 
 class Budget:
     """Several limits that must all hold.
@@ -22,26 +30,21 @@ class Budget:
 
     def __init__(self, limits: list[Limit]) -> None:
         self._limits = limits
-        self._in_flight = 0
         self.spent: str | None = None
-        """The name of the limit that refused a request with nothing in flight; None while there is room."""
+        """The name of the limit that refused the last request; None if it was admitted."""
 
     def admit(self, most: float) -> bool:
         """Hold `most` dollars and one request, if every limit has room for them."""
+        self.spent = next((limit.name for limit in self._limits if not limit.has_room(most)), None)
+        if self.spent is not None:
+            return False
         for limit in self._limits:
-            if limit.held + (1.0 if limit.per_request else most) > limit.left + 1e-9:
-                if not self._in_flight:
-                    self.spent = limit.name
-                return False
-        self._in_flight += 1
-        for limit in self._limits:
-            limit.held += 1.0 if limit.per_request else most
+            limit.held += limit.units(most)
         return True
 
     def settle(self, most: float, cost: float, *, made: bool = True) -> None:
         """Give back what `admit` held and book what it came to; a request never made counts for nothing."""
-        self._in_flight -= 1
         for limit in self._limits:
-            limit.held = max(0.0, limit.held - (1.0 if limit.per_request else most))
+            limit.held -= limit.units(most)
             if made:
-                limit.left -= 1.0 if limit.per_request else cost
+                limit.left -= limit.units(cost)

@@ -15,6 +15,8 @@ the same). `rejected`: the server will not take this request (400, 413, 422). Th
 """
 
 LONGEST_DETAIL = 300
+"""Characters that are kept of what a server says in its own words."""
+
 NO_TOKENS = Usage()
 
 
@@ -62,7 +64,7 @@ def read_completion(body: Any, prompt_tokens: int) -> TeacherReply:
         raise Malformed("the answer's choice has no message")
     content, refusal = (message or {}).get("content"), (message or {}).get("refusal")
     text = _words(content)
-    finish_reason = _words(choice.get("finish_reason"))[:LONGEST_DETAIL] or "unknown"
+    finish_reason = _words(choice.get("finish_reason")) or "unknown"
     usage = _usage(body.get("usage"))
     status, detail = _status(text, _words(refusal), finish_reason, bool(body["choices"]))
     return TeacherReply(
@@ -79,7 +81,7 @@ def _status(text: str, refusal: str, finish_reason: str, chosen: bool) -> tuple[
     if finish_reason == "content_filter":
         return "content_filter", "the provider's filter withheld the answer"
     if refusal:
-        return "refusal", refusal[:LONGEST_DETAIL]
+        return "refusal", refusal
     if not text.strip():
         return "empty", "no text" if chosen else "no choices"
     return "answered", ""
@@ -106,7 +108,7 @@ def _count(value: Any) -> int | None:
 
 
 def server_message(body: Any) -> str:
-    """The reason in an OpenAI-style error object (`{"error": {"message": ...}}`), cut short; "" if there is none."""
+    """The reason in an OpenAI-style error object (`{"error": {"message": ...}}`); "" if there is none."""
     error = body.get("error") if isinstance(body, dict) else None
     message = error.get("message") if isinstance(error, dict) else error
-    return " ".join(_words(message).split())[:LONGEST_DETAIL]
+    return " ".join(_words(message).split())

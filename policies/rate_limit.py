@@ -7,8 +7,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 
-BURST_S = 0.5
-"""How far a limit may run ahead to make up for late timers; under 1% of a minute's allowance."""
+BURST_S = 0.2
+"""How far a limit may run ahead to make up for late timers: a third of a percent of a minute's allowance."""
+
+NAP_S = 0.05
 
 DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -73,7 +75,7 @@ class RateLimit:
         async with self._turn:
             while (seconds := self._wait_s(tokens)) > 0:
                 # Short naps: what is given back or learnt meanwhile may bring the turn forward.
-                await self._sleep(min(seconds, 0.25))
+                await self._sleep(min(seconds, NAP_S))
             now = self._clock()
             for limit, units in ((self._requests, 1), (self._tokens, tokens)):
                 if limit is not None:

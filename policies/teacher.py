@@ -16,9 +16,17 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, sto
 
 from policies import PolicyError
 from policies.budget import Budget
-from policies.completion import Malformed, TeacherReply, parse_completion, read_completion, server_message
+from policies.completion import (
+    LONGEST_DETAIL,
+    Malformed,
+    TeacherReply,
+    parse_completion,
+    read_completion,
+    server_message,
+)
 from policies.prices import Usage, cost_usd
 from policies.rate_limit import RateLimit, retry_after_s
+from policies.teacher_images import sent_as_it_is
 from policies.teacher_request import TeacherRequest, TeacherSettings, request_body, request_tokens
 
 LOOPBACK_KEY = "loopback"
@@ -124,11 +132,22 @@ class Teacher:
         reply = read_completion(body, request_prompt_tokens)
         price = self.settings.price
         cost = cost_usd(price, reply.usage, batch=batch) if price else None
-        return replace(reply, cost_usd=cost, text=self.redact(reply.text), detail=self.redact(reply.detail))
+        return replace(
+            reply,
+            cost_usd=cost,
+            text=self.redact(reply.text),
+            finish_reason=self.redact(reply.finish_reason)[:LONGEST_DETAIL],
+            detail=self.redact(reply.detail)[:LONGEST_DETAIL],
+        )
 
     def redact(self, text: str) -> str:
-        """The text without the key."""
+        """The text without the key; done before anything is cut off, so that no part of it stays."""
         return text.replace(self._key, "[key]") if self._key != LOOPBACK_KEY else text
+
+    def reason(self, status: Any, body: Any) -> str:
+        """An HTTP error in few words: its status and what the server says."""
+        message = self.redact(server_message(body))[:LONGEST_DETAIL]
+        return f"{status}: {message}" if message else str(status)
 
     def key_refused(self, status: int) -> PolicyError:
         """The error for 401 and 403, naming the variable."""
@@ -151,15 +170,11 @@ class Teacher:
         """
         # A loop of its own: the main thread's current one is left as it is, others may rely on it.
         with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
-            asking = runner.run(_open(self, budget or Budget([])))
+            asking = _Asking(self, budget or Budget([]))
             try:
                 yield from asking.run(runner, iter(requests), stopping)
             finally:
                 runner.run(asking.close())
-
-
-async def _open(teacher: Teacher, budget: Budget) -> "_Asking":
-    return _Asking(teacher, budget)
 
 
 class _Asking:
@@ -173,10 +188,11 @@ class _Asking:
         self.client = teacher.client()
         self.limit = RateLimit(settings.requests_per_minute, settings.tokens_per_minute, self.sleep)
         self.closing = asyncio.Event()
-        self.failure: PolicyError | None = None
+        self.failure: Exception | None = None
         self.last_fault = ""
         self.answered = self.rejected = self.failed = self.failed_in_a_row = 0
         self.in_flight = self.tokens_in_flight = 0
+        self.answer_tokens = self.answers = 0
 
     async def close(self) -> None:
         """Close the connections."""
@@ -230,12 +246,12 @@ class _Asking:
             raise self.failure
 
     def outcome(self, task: "asyncio.Task[TeacherReply]") -> TeacherReply | None:
-        """A finished request's reply; None if it was abandoned or ended the asking."""
+        """A finished request's reply; None if it was abandoned or its error ends the asking."""
         try:
             reply = task.result()
         except _Abandoned:
             return None
-        except PolicyError as error:
+        except Exception as error:
             self.stop(error)
             return None
         if reply.status == "failed":
@@ -244,7 +260,9 @@ class _Asking:
             self.last_fault = reply.detail
             if self.failed_in_a_row >= FAILED_IN_A_ROW:
                 self.stop(self.outage())
-        elif reply.status == "rejected":
+            return reply
+        self.failed_in_a_row = 0
+        if reply.status == "rejected":
             self.rejected += 1
             if self.rejected >= REJECTED_AT_START and not self.answered:
                 self.stop(
@@ -255,10 +273,9 @@ class _Asking:
                 )
         else:
             self.answered += 1
-            self.failed_in_a_row = 0
         return reply
 
-    def stop(self, error: PolicyError) -> None:
+    def stop(self, error: Exception) -> None:
         """End the asking with this error once what is in flight has come back."""
         self.failure = self.failure or error
         self.closing.set()
@@ -282,7 +299,10 @@ class _Asking:
     async def ask(self, request: TeacherRequest) -> TeacherReply:
         """One request with its retries. Raises PolicyError for what ends everything, _Abandoned if never sent."""
         tokens = request_tokens(self.settings, request)
-        body = await asyncio.to_thread(request_body, self.settings, request)
+        if all(sent_as_it_is(image, self.settings.longest_edge) for image in request.images):
+            body = request_body(self.settings, request)
+        else:
+            body = await asyncio.to_thread(request_body, self.settings, request)
         retrying = AsyncRetrying(
             retry=retry_if_exception_type(_Passing),
             stop=stop_after_attempt(self.settings.attempts),
@@ -294,10 +314,11 @@ class _Asking:
         try:
             async for attempt in retrying:
                 with attempt:
-                    await self.limit.turn(tokens + self.settings.max_tokens)
+                    expected = tokens + self.expected_answer()
+                    await self.limit.turn(expected)
                     await self.sleep(0)
                     attempts += 1
-                    reply = await self.attempt(body, tokens)
+                    reply = await self.attempt(body, tokens, expected)
         except _Passing as error:
             return TeacherReply("failed", detail=str(error), cost_usd=0.0, attempts=attempts)
         return replace(reply, attempts=attempts)
@@ -308,19 +329,28 @@ class _Asking:
         error = state.outcome.exception() if state.outcome else None
         return jittered + (error.after_s if isinstance(error, _Passing) else 0.0)
 
-    async def attempt(self, body: dict[str, Any], tokens: int) -> TeacherReply:
-        """Send once. The time-out is for the whole exchange, so a slow drip cannot hold a place for ever."""
-        reserved, used = tokens + self.settings.max_tokens, 0
+    def expected_answer(self) -> int:
+        """Tokens that an answer will have: the mean of those so far, at first the most it may have."""
+        return round(self.answer_tokens / self.answers) if self.answers else self.settings.max_tokens
+
+    async def attempt(self, body: dict[str, Any], tokens: int, expected: int) -> TeacherReply:
+        """Send once; `tokens` are the prompt's, `expected` those of prompt and answer.
+
+        The time-out is for the whole exchange, so a slow drip cannot hold a place for ever.
+        """
+        used = 0
         self.in_flight += 1
-        self.tokens_in_flight += reserved
+        self.tokens_in_flight += expected
         try:
             async with asyncio.timeout(self.settings.timeout_s):
                 response: httpx2.Response = await self.client.post(
                     "/chat/completions", cast_to=httpx2.Response, body=body
                 )
-            self.observe(response, reserved)
+            self.observe(response, expected)
             reply = self.teacher.read(parse_completion(response.content), tokens)
             used = reply.usage.prompt + reply.usage.completion
+            self.answer_tokens += reply.usage.completion
+            self.answers += 1
             return reply
         except Malformed as error:
             raise _Passing(f"malformed: {error}") from error
@@ -329,21 +359,21 @@ class _Asking:
         except openai.APIConnectionError as error:
             raise _Passing(f"connection: {type(error.__cause__ or error).__name__}") from error
         except openai.APIStatusError as error:
-            self.observe(error.response, reserved)
+            self.observe(error.response, expected)
             return self.status_error(error)
         finally:
             self.in_flight -= 1
-            self.tokens_in_flight -= reserved
-            self.limit.settle(reserved, used)
+            self.tokens_in_flight -= expected
+            self.limit.settle(expected, used)
 
-    def observe(self, response: httpx2.Response, reserved: int) -> None:
+    def observe(self, response: httpx2.Response, expected: int) -> None:
         """Keep to the limits that the answer's headers tell."""
-        self.limit.observe(response.headers, self.in_flight - 1, self.tokens_in_flight - reserved)
+        self.limit.observe(response.headers, self.in_flight - 1, self.tokens_in_flight - expected)
 
     def status_error(self, error: openai.APIStatusError) -> TeacherReply:
         """What an HTTP error means: raise _Passing, end everything, or record that this request is rejected."""
-        status, reason = error.status_code, self.teacher.redact(server_message({"error": error.body}))
-        detail = f"{status}: {reason}" if reason else str(status)
+        status = error.status_code
+        detail = self.teacher.reason(status, {"error": error.body})
         if status in KEY_REFUSED:
             raise self.teacher.key_refused(status) from None
         if status in REJECTED:

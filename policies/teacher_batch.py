@@ -14,7 +14,7 @@ from typing import IO, Any, Literal
 import openai
 
 from policies import PolicyError
-from policies.completion import LONGEST_DETAIL, Malformed, TeacherReply, server_message
+from policies.completion import LONGEST_DETAIL, Malformed, TeacherReply
 from policies.teacher import KEY_REFUSED, REJECTED, Teacher, TeacherOutage
 from policies.teacher_request import TeacherRequest, request_body, request_tokens
 
@@ -102,7 +102,7 @@ class BatchTeacher:
         if not isinstance(response, dict):
             reason = error.get("code") or error.get("message") if isinstance(error, dict) else None
             return TeacherReply(
-                "failed", detail=self.teacher.redact(f"batch: {reason or 'no answer'}"[:LONGEST_DETAIL])
+                "failed", detail=self.teacher.redact(f"batch: {reason or 'no answer'}")[:LONGEST_DETAIL]
             )
         status, body = response.get("status_code"), response.get("body")
         if status == 200:
@@ -112,7 +112,7 @@ class BatchTeacher:
                 return TeacherReply("failed", detail=f"malformed: {fault}")
         if status in KEY_REFUSED:
             raise self.teacher.key_refused(status)
-        detail = self.teacher.redact(f"{status}: {server_message(body)}")
+        detail = self.teacher.reason(status, body)
         return TeacherReply("rejected" if status in REJECTED else "failed", detail=detail)
 
     @contextmanager
@@ -126,7 +126,7 @@ class BatchTeacher:
         except openai.APIStatusError as error:
             if error.status_code in KEY_REFUSED:
                 raise self.teacher.key_refused(error.status_code) from None
-            detail = self.teacher.redact(f"{error.status_code}: {server_message({'error': error.body})}")
+            detail = self.teacher.reason(error.status_code, {"error": error.body})
             if error.status_code == 429 or error.status_code >= 500:
                 raise TeacherOutage(f"teacher at {url} is down ({detail}); run again later") from None
             raise PolicyError(f"teacher at {url} does not take batches ({detail}); set teacher.mode = 'live'") from None

@@ -20,13 +20,18 @@ class ImageFile:
     height: int
 
 
+def sent_as_it_is(image: ImageFile, longest_edge: int) -> bool:
+    """Whether the file's bytes need no decoding to be sent: small enough, and of a format that servers read."""
+    return max(image.width, image.height) <= longest_edge and image.format in SENT_AS_THEY_ARE
+
+
 def data_url(image: ImageFile, longest_edge: int) -> str:
     """An image file as a data URL: the bytes as they are, unless too large or of a rare format.
 
     A photograph (JPEG) that is shrunk stays one; everything else becomes PNG, without loss.
     """
     content, kind = image.content, image.format
-    if max(image.width, image.height) > longest_edge or kind not in SENT_AS_THEY_ARE:
+    if not sent_as_it_is(image, longest_edge):
         with Image.open(io.BytesIO(content)) as decoded:
             upright = ImageOps.exif_transpose(decoded).convert("RGB")
         upright.thumbnail((longest_edge, longest_edge))

@@ -1,35 +1,29 @@
 """Asking with the store: nothing paid twice, whatever is killed; budgets; batches across restarts."""
 
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
+from sqlite_utils import Database
 
+from asking import asker_of, fill, tasks_of
 from conftest import PROJECT
 from fault_server import serve
-from loop.ask import Asker, Task, ask, budget_left
+from loop.ask import ask, budget_left
 from loop.config import TeacherConfig
 from loop.console import Console
 from loop.teacher_prompts import NOTES, chain_of, template
-from loop.teacher_setup import teacher_settings
-from policies.teacher import Teacher
 from store import Store, open_store
-from store.questions import NewQuestion, add_questions, find_questions
+from store.database import APPLICATION_ID
+from store.migrations import MIGRATIONS
 from store.teacher_calls import spent
 
 QUESTIONS = 600
-
-
-def fill(run_dir: Path, count: int) -> Store:
-    """A store with so many questions."""
-    run_dir.mkdir(exist_ok=True)
-    store = open_store(run_dir, create=True)
-    add_questions(store, (NewQuestion(f"q{n}?", ["red"], [], "train", "test", "exact") for n in range(count)))
-    return store
 
 
 @pytest.fixture
@@ -37,20 +31,6 @@ def store(tmp_path: Path) -> Iterator[Store]:
     opened = fill(tmp_path, 20)
     yield opened
     opened.close()
-
-
-def tasks_of(store: Store, name: str = "solve") -> list[Task]:
-    asked = template(name)
-    return [
-        Task(each, asked, asked.fill(question=each.text, answer="red", chain="?"))
-        for each in find_questions(store, "1 ORDER BY id")
-    ]
-
-
-def asker_of(store: Store, url: str, number: int = 1, stopping: Any = lambda: False, **keys: Any) -> Asker:
-    config = TeacherConfig(**{"base_url": url, "model": "gpt-4o", "attempts": 2, "backoff_s": 0.01, **keys})
-    teacher = Teacher(teacher_settings(config, url), embedded=True)
-    return Asker(store, teacher, config, Console(quiet=True), number, "solve", stopping)
 
 
 def test_sigkill_with_200_requests_in_flight_repeats_none_that_was_committed(tmp_path: Path) -> None:
@@ -122,7 +102,7 @@ def test_rounds_have_a_budget_of_their_own_and_the_cold_start_has_not(store: Sto
 def test_the_spent_budget_is_said_with_its_key(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     with serve("ok") as server:
         asker = asker_of(store, server.url, max_requests=1)
-        list(ask(Asker(**{**vars(asker), "console": Console()}), tasks_of(store)))
+        list(ask(replace(asker, console=Console()), tasks_of(store)))
     assert "budget is spent (teacher.max_requests = 1); the loop goes on without the teacher" in capsys.readouterr().out
 
 
@@ -149,3 +129,32 @@ def test_only_the_chain_of_a_correction_is_trained_on() -> None:
     )
     assert chain_of(correct, "It is red.\n### Answer: red") == ""
     assert chain_of(solve, "It is red.\n### Answer: red") == "It is red.\n### Answer: red"
+
+
+def test_a_store_made_before_is_brought_up_to_date_with_its_calls(tmp_path: Path) -> None:
+    run_dir = tmp_path / "old"
+    run_dir.mkdir()
+    connection = sqlite3.connect(run_dir / "store.db")
+    database = Database(connection)
+    MIGRATIONS.apply(database, stop_before="m003_teacher")
+    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    connection.execute(
+        "INSERT INTO question (hash, text, answers, judge, split, source, batch)"
+        " VALUES ('h', 'q?', '[]', 'exact', 'train', 's', 0)"
+    )
+    for key, status in (("a", "kept"), ("b", "dropped: wrong"), ("c", "refused (400)")):
+        columns = "(hash, purpose, round, question, model, status, created)"
+        connection.execute(
+            f"INSERT INTO teacher_call {columns} VALUES (?, 'cold_start', 0, 1, 'm', ?, '')", (key, status)
+        )
+    connection.commit()
+    database.close()
+    store = open_store(run_dir)
+    rows = store.rows("SELECT status, attempts, usage, cost_usd FROM teacher_call ORDER BY hash")
+    assert [tuple(row) for row in rows] == [
+        ("answered", 1, "reported", None),
+        ("answered", 1, "reported", None),
+        ("rejected", 1, "reported", None),
+    ]
+    assert store.value("SELECT suspect FROM question") is None
+    store.close()

@@ -1,17 +1,19 @@
 """The Batch API: sent once, waited for across restarts, reconciled item by item, at half the price."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from asking import asker_of, fill, tasks_of
 from batch_server import serve_batches
 from loop.ask_batch import ask_batch
+from loop.console import Console
 from policies import PolicyError
 from policies.teacher import TeacherOutage
 from store import Store
 from store.teacher_calls import open_batches, spent
-from test_ask import asker_of, fill, tasks_of
 
 
 @pytest.fixture
@@ -128,9 +130,11 @@ def test_a_kill_between_two_commits_of_a_fetch_repeats_nothing(store: Store, mon
     assert spent(store)[1] == pytest.approx(20 * 450 / 1e6 / 2)
 
 
-def test_the_budget_holds_for_batches(store: Store) -> None:
+def test_the_budget_holds_for_batches_and_is_said(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     with serve_batches() as server:
-        run(store, server.url, max_requests=6)
+        asker = asker_of(store, server.url, **QUICK, max_requests=6)
+        list(ask_batch(replace(asker, console=Console()), tasks_of(store)))
+        assert "teacher.max_requests = 6" in capsys.readouterr().out
         assert statuses(store) == {"answered": 6}
         run(store, server.url, max_requests=6)
     assert len(server.batches) == 1

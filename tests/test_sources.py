@@ -1,6 +1,9 @@
 """Question sources: easy-VQA with its annotations, and your own JSONL files."""
 
+import hashlib
 import json
+import re
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -28,8 +31,6 @@ def test_easy_vqa_keeps_its_own_test_split_and_a_fixed_part_of_train() -> None:
 
 
 def test_rationales_end_in_the_accepted_answer_and_say_what_the_image_shows() -> None:
-    import hashlib
-
     written = 0
     for row in easy_vqa.read_questions(QuestionsConfig(source="easy_vqa", train_limit=300)):
         digest = hashlib.sha256(row.images[0]).hexdigest()
@@ -51,6 +52,20 @@ def write(folder: Path, *rows: object) -> Path:
     path = folder / "questions.jsonl"
     path.write_text("".join((r if isinstance(r, str) else json.dumps(r)) + "\n" for r in rows))
     return path
+
+
+def test_without_the_answer_the_stand_in_is_right_unless_the_question_is_negated() -> None:
+    seen = {"right": 0, "negated": 0}
+    for row in islice(easy_vqa.read_questions(QuestionsConfig(source="easy_vqa")), 400):
+        digest = hashlib.sha256(row.images[0]).hexdigest()
+        text = easy_vqa.write_rationale(row.text, None, [digest])
+        if text is None:
+            continue
+        verdict = give_verdict(JUDGES["exact"], text, row.answers, finish_reason="stop", needs_marker=True)
+        negated = not row.text.startswith("what") and re.search(r"\b(?:not|no)\b", row.text) is not None
+        assert (verdict.outcome == "correct") is not negated, (row.text, row.answers, text)
+        seen["negated" if negated else "right"] += 1
+    assert min(seen.values()) > 50
 
 
 def test_jsonl_rows_become_questions(tmp_path: Path) -> None:

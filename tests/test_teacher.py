@@ -21,6 +21,7 @@ from policies import PolicyError
 from policies.budget import Budget, Limit
 from policies.completion import TeacherReply
 from policies.prices import Price, Usage
+from policies.rate_limit import BURST_S
 from policies.teacher import REJECTED_AT_START, Teacher, TeacherOutage
 from policies.teacher_endpoint import serve_teacher
 from policies.teacher_images import ImageFile, data_url
@@ -258,6 +259,16 @@ def test_a_thousand_requests_at_twenty_percent_faults_end_answered_once_or_marke
     assert any(reply.attempts > 1 for _, reply in replies)
 
 
+def test_an_error_of_our_own_also_waits_for_what_is_in_flight() -> None:
+    broken = ImageFile(b"no image", "bmp", 4, 4)
+    requests = [request(0), request(1), request(2, broken), *map(request, range(3, 99))]
+    got: list[TeacherReply] = []
+    with serve("ok", delay_s=0.1) as server:
+        with pytest.raises(OSError, match="cannot identify image"):
+            collect(teacher(server, concurrency=3).ask_all(requests), got)
+        assert 2 <= len(got) == sum(server.answered.values()) < 30
+
+
 def test_what_was_answered_before_a_failure_is_handed_out() -> None:
     with serve(lambda number, _: "ok" if number < 2 else "401") as server:
         groups = teacher(server, concurrency=1).ask_all(map(request, range(6)))
@@ -304,18 +315,24 @@ def test_a_budget_with_room_lets_everything_through() -> None:
         assert left.spent is None
 
 
-def test_requests_a_minute_are_kept_to_within_two_percent() -> None:
+def seconds_used(server: FaultServer) -> float:
+    """From the first request to the last, with what a limit may run ahead and a network's jitter on top."""
+    return server.times[-1] - server.times[0] + 2 * BURST_S
+
+
+def test_requests_a_minute_are_kept() -> None:
     with serve("ok") as server:
         ask(teacher(server, requests_per_minute=3000, concurrency=32), 150)
-    rate = 60 * (len(server.times) - 1) / (server.times[-1] - server.times[0])
-    assert 0.9 * 3000 < rate <= 1.02 * 3000
+    assert len(server.times) <= seconds_used(server) * 3000 / 60
 
 
-def test_tokens_a_minute_are_kept_by_what_is_used_not_by_what_is_reserved() -> None:
+def test_tokens_a_minute_are_kept_by_what_is_used_not_by_what_an_answer_may_have() -> None:
     with serve("ok") as server:
+        started = time.monotonic()
         ask(teacher(server, tokens_per_minute=360_000, max_tokens=1000, concurrency=16), 150)
-    used = 120 * (len(server.times) - 1) * 60 / (server.times[-1] - server.times[0])
-    assert 0.5 * 360_000 < used <= 1.02 * 360_000
+        at_most_tokens_each_s = 150 * 1000 * 60 / 360_000
+    assert 120 * len(server.times) <= seconds_used(server) * 360_000 / 60 + 16 * 120
+    assert time.monotonic() - started < at_most_tokens_each_s / 3
 
 
 def test_the_servers_own_limit_headers_are_kept() -> None:
@@ -346,9 +363,13 @@ def test_the_key_appears_nowhere_but_in_its_header(
 
 
 def test_a_server_that_echoes_the_key_does_not_get_it_recorded() -> None:
-    body = {"choices": [{"message": {"content": f"your key is {KEY}"}, "finish_reason": "stop"}]}
-    reply = teacher("http://127.0.0.1:9/v1").read(body, 10)
-    assert reply.text == "your key is [key]"
+    asked = teacher("http://127.0.0.1:9/v1")
+    body = {"choices": [{"message": {"content": f"your key is {KEY}"}, "finish_reason": KEY}]}
+    reply = asked.read(body, 10)
+    assert (reply.text, reply.finish_reason) == ("your key is [key]", "[key]")
+    for padding in range(250, 310):
+        body = {"choices": [{"message": {"refusal": "x" * padding + KEY}}], "error": {"message": "x" * padding + KEY}}
+        assert "sk-" not in asked.read(body, 10).detail + asked.reason(400, body)
 
 
 def test_azures_dated_interface_gets_its_version_and_its_header() -> None:
