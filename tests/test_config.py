@@ -108,3 +108,23 @@ def test_the_installed_command_finds_its_recipes_and_its_model(tmp_path: Path) -
     model = Path(json.loads(done.stdout)["policy"]["model"])
     assert model.is_relative_to(target)
     assert (model / "model.safetensors").is_file()
+
+
+def test_a_configuration_is_laid_over_its_recipe_key_by_key(tmp_path: Path) -> None:
+    recipe, config = tmp_path / "recipe.toml", tmp_path / "config.toml"
+    recipe.write_text("[sampling]\nsamples = 4\nquestions = 10\n[update]\nbeta = 0.3\nlosses = { ipo = 1.0 }\n")
+    config.write_text(
+        f'recipe = "{recipe}"\n[policy]\nmodel = "m"\n[questions]\nsource = "easy_vqa"\n[sampling]\nquestions = 20\n'
+    )
+    resolved = load_config(str(config), ["update.beta=0.5"])
+    assert (resolved.sampling.samples, resolved.sampling.questions) == (4, 20)
+    assert (resolved.update.beta, resolved.update.losses) == (0.5, {"ipo": 1.0})
+    assert resolved.recipe == str(recipe)
+    assert load_config(str(config), [], "irpo").sampling.samples == 30
+    with pytest.raises(InputError, match=r"--recipe none: no such recipe or file; known: .*irpo"):
+        load_config(str(config), [], "none")
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (CONFIGS / "recipes").glob("*.toml")))
+def test_every_recipe_fits_the_embedded_default(name: str) -> None:
+    assert load_config("easy_vqa", [], name).recipe == name

@@ -61,7 +61,7 @@ def test_without_the_answer_the_stand_in_is_right_unless_the_question_is_negated
         text = easy_vqa.write_rationale(row.text, None, [digest])
         if text is None:
             continue
-        verdict = give_verdict(JUDGES["exact"], text, row.answers, finish_reason="stop", needs_marker=True)
+        verdict = give_verdict(find_judge("exact"), text, row.answers, finish_reason="stop", needs_marker=True)
         negated = not row.text.startswith("what") and re.search(r"\b(?:not|no)\b", row.text) is not None
         assert (verdict.outcome == "correct") is not negated, (row.text, row.answers, text)
         seen["negated" if negated else "right"] += 1
@@ -155,3 +155,28 @@ def test_empty_or_missing_files_are_refused(tmp_path: Path) -> None:
         list(jsonl.read_file(write(tmp_path, ""), CONFIG))
     with pytest.raises(InputError, match="cannot be read"):
         list(jsonl.read_file(tmp_path / "nosuch.jsonl", CONFIG))
+
+
+def test_the_kind_of_a_question_and_the_truth_of_a_chain_are_read_off_the_words() -> None:
+    digest = next(iter(easy_vqa.annotations()))
+    shape, color = easy_vqa.annotations()[digest]
+    other = next(s for s in easy_vqa.SHAPES if s != shape)
+    assert easy_vqa.is_faithful(f"The image shows a {color} {shape}. So it is.", [digest]) is True
+    assert easy_vqa.is_faithful(f"The image shows a {color} {other}. There is a {shape}.", [digest]) is False
+    assert easy_vqa.is_faithful(f"### Answer: {color}", [digest]) is False
+    assert easy_vqa.is_faithful(f"The image shows a {color} {shape}.", ["unknown"]) is None
+    kinds = [
+        easy_vqa.question_kind(text)
+        for text in ("what color is it?", "what shape is it?", "is a circle present?", "is there not a circle?")
+    ]
+    assert kinds == ["color", "shape", "yes/no", "negated yes/no"]
+
+
+def test_rows_without_a_split_are_shared_out_and_rows_may_name_the_gate(tmp_path: Path) -> None:
+    rows = [{"question": f"{n}?", "answer": "x", "kind": "easy"} for n in range(400)]
+    path = write(tmp_path, *rows, {"question": "named", "answer": "x", "split": "gate"})
+    read = list(jsonl.read_file(path, CONFIG.model_copy(update={"held_out_share": 0.2, "gate_share": 0.2})))
+    counts = [sum(row.split == split for row in read) for split in ("test", "gate", "train")]
+    assert all(50 < count < 120 for count in counts[:2])
+    assert read[-1].split == "gate"
+    assert {row.kind for row in read[:-1]} == {"easy"}
