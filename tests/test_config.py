@@ -52,8 +52,8 @@ def test_a_mistake_names_key_and_file(tmp_path: Path, text: str, culprit: str) -
     assert path in str(caught.value)
 
 
-def test_unknown_recipe_lists_the_known_ones() -> None:
-    with pytest.raises(InputError, match=r"no such recipe.*easy_vqa"):
+def test_unknown_configuration_lists_the_known_ones() -> None:
+    with pytest.raises(InputError, match=r"no such configuration.*easy_vqa"):
         load_config("nosuch", [])
 
 
@@ -82,7 +82,7 @@ def test_dry_run_prints_the_plan(recipe: str) -> None:
 
 def test_every_configuration_key_is_documented() -> None:
     text = (CONFIGS.parent / "docs" / "configuration.md").read_text()
-    for table, values in load_config("easy_vqa", []).model_dump().items():
+    for table, values in load_config("easy_vqa", []).model_dump(exclude={"recipe"}).items():
         for key in values:
             assert f"`{table}.{key}`" in text or f"`{key}`" in text, f"{table}.{key}"
 
