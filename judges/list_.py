@@ -22,7 +22,8 @@ def list_(answer: str, accepted: Sequence[str]) -> float:
 @remember_short
 def items(text: str) -> frozenset[str]:
     """The folded items of a list."""
-    found = frozenset(fold(each) for each in SEPARATOR.split(text.strip("[]{}() \t\n")) if each.strip())
+    pieces = set(SEPARATOR.split(text.strip("[]{}() \t\n")))
+    found = frozenset(fold(each) for each in pieces if each.strip())
     return found - {""} or frozenset([fold(text)])
 
 

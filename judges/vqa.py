@@ -45,12 +45,17 @@ def vqa(answer: str, accepted: Sequence[str]) -> float:
     step, and only where they are not all the same: "Yes" from everybody rejects "yes". One
     annotator alone has no others, so every answer scores 0.
     """
+    theirs, unanimous = _annotators(tuple(accepted))
     ours = normalise(answer)
-    theirs = [each.replace("\n", " ").replace("\t", " ").strip() for each in accepted]
-    if len(set(theirs)) > 1:
-        theirs = [_settled(each) for each in theirs]
-        ours = _settled(ours)
-    return agreement(ours, theirs)
+    return agreement(ours if unanimous else _settled(ours), theirs)
+
+
+@lru_cache(maxsize=4096)
+def _annotators(accepted: tuple[str, ...]) -> tuple[tuple[str, ...], bool]:
+    """The annotators' answers as they are compared, and whether they are all the same."""
+    theirs = tuple(each.replace("\n", " ").replace("\t", " ").strip() for each in accepted)
+    unanimous = len(set(theirs)) < 2
+    return theirs if unanimous else tuple(map(_settled, theirs)), unanimous
 
 
 def agreement(answer: str, annotators: Sequence[str]) -> float:
