@@ -7,6 +7,7 @@ from typing import Any
 
 from loop.statistics import wilson_interval
 from store import Store
+from store.summary import round_figures
 
 PHASE_SECONDS = ("sample", "judge", "update", "swap", "evaluate")
 
@@ -18,12 +19,8 @@ def log_rows(store: Store) -> list[dict[str, Any]]:
 
 def _round_row(store: Store, state: Any) -> dict[str, Any]:
     number = state["number"]
-    sampled = store.row(
-        "SELECT count(*) AS samples, count(DISTINCT question) AS questions, sum(outcome = 'correct') AS correct,"
-        " sum(outcome = 'unparsable') AS unparsable, sum(outcome = 'truncated') AS truncated, sum(tokens) AS tokens"
-        " FROM sample LEFT JOIN verdict ON verdict.sample = sample.id WHERE round = ? AND author = 'policy'",
-        number,
-    )
+    figures = round_figures(store, number)
+    sampled = dict.fromkeys(("samples", "questions"), 0) if figures is None else dict(figures)
     calls = store.row(
         "SELECT count(*) AS asked, coalesce(sum(status = 'kept'), 0) AS kept FROM teacher_call WHERE round = ?",
         number,
@@ -32,7 +29,6 @@ def _round_row(store: Store, state: Any) -> dict[str, Any]:
     times = store.rows("SELECT phase, seconds FROM phase_time WHERE round = ?", number)
     seconds = {row["phase"]: row["seconds"] for row in times}
     swaps = store.rows("SELECT seconds, probe_difference FROM swap WHERE round = ? ORDER BY id", number)
-    assert sampled is not None
     assert calls is not None
     samples = sampled["samples"]
 
@@ -46,9 +42,9 @@ def _round_row(store: Store, state: Any) -> dict[str, Any]:
         "policy": state["candidate_policy"],
         "questions": sampled["questions"],
         "samples": samples,
-        "pass_rate": share(sampled["correct"]),
-        "unparsable": share(sampled["unparsable"]),
-        "truncated": share(sampled["truncated"]),
+        "pass_rate": share(sampled.get("correct")),
+        "unparsable": share(sampled.get("unparsable")),
+        "truncated": share(sampled.get("truncated")),
         "teacher_asked": calls["asked"],
         "teacher_kept": calls["kept"],
         "pairs": store.value("SELECT count(*) FROM pair WHERE round = ?", number),

@@ -26,7 +26,7 @@ CONFIGS = PROJECT / "configs"
 SCHEDULE_KEYS = frozenset({"run.rounds"})
 """Keys that may differ when a run is continued; every other key is part of what the run is."""
 
-MACHINE_KEYS = frozenset({"teacher", "engine"})
+MACHINE_KEYS = frozenset({"teacher", "engine", "retention"})
 """Tables that say how work is done here, not what is done; they may differ too."""
 
 PATH_KEYS = (("policy", "model"), ("questions", "path"))
@@ -192,6 +192,12 @@ class GateConfig(_Table):
     level: float = Field(0.05, gt=0.0, lt=1.0)
 
 
+class RetentionConfig(_Table):
+    """`[retention]`: which policies' weights stay on disk besides serving policy, its parent and the best."""
+
+    keep_every: PositiveInt = 10
+
+
 class EngineConfig(_Table):
     """`[engine]`: vLLM's options for this machine."""
 
@@ -219,6 +225,7 @@ class Config(_Table):
     update: UpdateConfig = UpdateConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     gate: GateConfig = GateConfig()
+    retention: RetentionConfig = RetentionConfig()
     engine: EngineConfig = EngineConfig()
 
     @model_validator(mode="after")

@@ -25,6 +25,7 @@ from loop.gate import gate
 from loop.ingest import ingest
 from loop.judge import judge
 from loop.pair import pair
+from loop.retention import delete_old_weights
 from loop.run_log import run_log
 from loop.sample import sample
 from loop.sources.easy_vqa import write_rationale
@@ -37,6 +38,7 @@ from policies.teacher import Teacher, TeacherSettings
 from policies.teacher_endpoint import serve_teacher
 from policies.weights import weights_sha256
 from store import Store, open_store, run_lock
+from store.crash_points import crash_point
 from store.database import as_json, now
 from store.questions import load_image
 from store.rounds import (
@@ -109,6 +111,7 @@ def _rounds(ctx: Context) -> None:
     while True:
         _finish_round(ctx, state)
         append_finished_rounds(ctx.store, ctx.run_dir / "rounds.jsonl")
+        delete_old_weights(ctx)
         ctx.check_stop()
         state = get_round(ctx.store, state.number)
         if ctx.config.run.rounds and state.number >= ctx.config.run.rounds:
@@ -124,6 +127,7 @@ def _finish_round(ctx: Context, state: Round) -> None:
     while state.phase != "done":
         ctx.console.say(f"round {state.number}: {state.phase}")
         started = time.monotonic()
+        crash_point(f"round {state.number}: {state.phase} begins")
         try:
             phases[state.phase](ctx, state)
         except BaseException:

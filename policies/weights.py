@@ -1,9 +1,11 @@
 """Weights on disk: published whole or not at all, and known by their sha256."""
 
+import fcntl
 import hashlib
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +58,35 @@ class HashedWeights:
     def sha256(self) -> str:
         """Digest of everything handed out so far."""
         return self._digest.hexdigest()
+
+
+@contextmanager
+def reading(directory: Path) -> Iterator[None]:
+    """Keep a directory of weights from being deleted while it is read, whichever process reads it."""
+    with _locked(directory, fcntl.LOCK_SH):
+        yield
+
+
+@contextmanager
+def deleting(directory: Path) -> Iterator[bool]:
+    """Keep others from reading a directory that is to be deleted; yields False if somebody reads it now."""
+    with _locked(directory, fcntl.LOCK_EX | fcntl.LOCK_NB) as locked:
+        yield locked
+
+
+@contextmanager
+def _locked(directory: Path, how: int) -> Iterator[bool]:
+    """A kernel lock on the directory itself: it dies with its process and leaves no file behind."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, how)
+        locked = True
+    except BlockingIOError:
+        locked = False
+    try:
+        yield locked
+    finally:
+        os.close(descriptor)
 
 
 def publish(model: Any, processor: Any, directory: Path) -> str:
