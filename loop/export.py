@@ -97,7 +97,13 @@ def export_pairs(
 
 
 def export_samples(
-    store: Store, config: Config, path: Path, form: str, rounds: Collection[int], outcomes: Collection[str], say: Console
+    store: Store,
+    config: Config,
+    path: Path,
+    form: str,
+    rounds: Collection[int],
+    outcomes: Collection[str],
+    say: Console,
 ) -> int:
     """Write the samples of these rounds and outcomes (all, if empty), archived ones too; returns how many."""
     question = _question_cache(store)

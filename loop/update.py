@@ -25,6 +25,7 @@ from policies.learner import (
 from policies.probe import learner_logprobs
 from policies.weights import publish
 from store.database import as_json
+from store.imported import adopt_imported_pairs
 from store.questions import Question, find_questions
 from store.rounds import Policy, Round, add_policy, get_policy, next_policy_number
 from store.samples import unpack_token_ids
@@ -47,6 +48,7 @@ def update(ctx: Context, state: Round) -> None:
     if state.number == 0:
         _train_and_publish(ctx, state, "sft", sft_items(ctx, state), ctx.config.cold_start, _cold_start)
     else:
+        adopt_imported_pairs(ctx.store, state.number, ctx.encoder.completion_ids)
         _train_and_publish(ctx, state, "dpo", pair_items(ctx, state), ctx.config.update, _dpo)
 
 

@@ -1,5 +1,7 @@
 """Weights on disk: published whole or not at all, and known by their sha256."""
 
+from __future__ import annotations
+
 import fcntl
 import hashlib
 import os
@@ -7,13 +9,14 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from safetensors import SafetensorError
-from safetensors.torch import load as parse_safetensors
 
 from policies import PolicyError
+
+if TYPE_CHECKING:
+    import torch
 
 
 def safetensors_files(directory: Path) -> list[Path]:
@@ -46,6 +49,9 @@ class HashedWeights:
         self._digest = hashlib.sha256()
 
     def __iter__(self) -> Iterator[tuple[str, torch.Tensor]]:
+        # Not at the top: it loads torch, and 'check' only hashes.
+        from safetensors.torch import load as parse_safetensors
+
         for file in self._files:
             content = file.read_bytes()
             self._digest.update(content)

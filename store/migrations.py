@@ -198,8 +198,6 @@ def _change_table(db: Database, table: str, old: str, new: str) -> None:
         raise ValueError(f"table {table} is not as the first schema made it: {sql}")
     version = int(db.execute("PRAGMA schema_version").fetchone()[0])
     db.execute("PRAGMA writable_schema = ON")
-    db.execute(
-        "UPDATE sqlite_master SET sql = ? WHERE type = 'table' AND name = ?", [sql.replace(old, new, 1), table]
-    )
+    db.execute("UPDATE sqlite_master SET sql = ? WHERE type = 'table' AND name = ?", [sql.replace(old, new, 1), table])
     db.execute(f"PRAGMA schema_version = {version + 1}")
     db.execute("PRAGMA writable_schema = RESET")

@@ -84,7 +84,9 @@ def add_phase_time(store: Store, number: int, phase: str, seconds: float) -> Non
 def decide(store: Store, number: int, decision: str, reason: str) -> None:
     """Record the gate's decision and why."""
     with store.transaction():
-        store.connection.execute("UPDATE round SET decision = ?, reason = ? WHERE number = ?", (decision, reason, number))
+        store.connection.execute(
+            "UPDATE round SET decision = ?, reason = ? WHERE number = ?", (decision, reason, number)
+        )
 
 
 def get_policy(store: Store, number: int) -> Policy:

@@ -92,9 +92,8 @@ def _speed(store: Store, state: Round) -> tuple[float | None, float | None]:
     return (counted / seconds if seconds > 0 else None), max(0.0, (now_ms() - max(times)) / 1000)
 
 
-def status_of(run_dir: Path, store: Store) -> str:
+def format_status(run_dir: Path, status: Status) -> str:
     """Status as lines for people."""
-    status = run_status(store)
     lines = [f"{run_dir}: " + ("not running" if status.pid is None else f"running (process {status.pid})")]
     if status.round is None:
         return "\n".join([*lines, "no round has started"])
