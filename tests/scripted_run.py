@@ -1,8 +1,8 @@
 """The real controller with a scripted engine and learner: no arithmetic, so that a run takes a fraction of a second.
 
-`python -m tests.scripted_run FOLDER` kills one run at every crash point, one process each, lets another process
-finish it, and prints a JSON object a point: its name, whether the process died there, and in which tables the
-finished store differs from that of a run that nothing killed.
+`python scripted_run.py FOLDER (once|all)` kills one run at every crash point, one process each (`once`: where a
+name comes for the first time), lets another process finish it, and prints a JSON object a point: its name, whether the
+process died there, and in which tables the finished store differs from that of a run that nothing killed.
 
 What stands in are vLLM and TRL alone; store, phases, controller, teacher client and teacher endpoint are the real ones.
 """
@@ -16,14 +16,16 @@ import shutil
 import signal
 import sqlite3
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import sqlite_utils  # noqa: F401 (loaded once, before the processes fork)
+from tqdm import tqdm
 
 import loop.controller
 import loop.evaluate
@@ -43,14 +45,17 @@ from store import crash_points
 from store.questions import NewQuestion
 
 COLOURS = ("red", "blue", "green", "teal")
-ROUNDS, TRAIN, TEST = 3, 12, 6
+ROUNDS, TRAIN, TEST = 2, 12, 6
 
 
-def scripted_config(**tables: dict[str, Any]) -> Config:
-    """A few rounds with cold start, fallback, pairs and gate; commits of a few rows each."""
+def scripted_config(folder: Path, **tables: dict[str, Any]) -> Config:
+    """Base weights in the folder, and two rounds that go through every phase; commits are of a few rows each."""
+    base = folder / "base"
+    base.mkdir(parents=True, exist_ok=True)
+    Weights("base").save_pretrained(base)
     recipe: dict[str, dict[str, Any]] = {
         "run": {"rounds": ROUNDS},
-        "policy": {"model": str(BASE_MODEL), "dtype": "float32"},
+        "policy": {"model": str(base), "dtype": "float32"},
         "questions": {"source": "easy_vqa"},
         "teacher": {"model": "scripted", "concurrency": 2},
         "cold_start": {"rationales": 4, "direct_items": 2, "format_items": 2},
@@ -134,15 +139,11 @@ def logprobs(sha256: str, prompts: Sequence[Prompt], completions: Sequence[Seque
 
 
 def load_model(model: str, *_: object, **__: object) -> Weights:
-    return Weights((Path(model) / "model.safetensors").read_bytes().hex()[:1000])
+    return Weights((Path(model) / "model.safetensors").read_text())
 
 
 def learner_logprobs(model: Weights, _: object, items: Sequence[Any]) -> list[float]:
-    if model.content.startswith("trained"):
-        digest = model.sha256
-    else:
-        digest = weights_sha256(BASE_MODEL)
-    return logprobs(digest, [item.prompt for item in items], [item.completion for item in items])
+    return logprobs(model.sha256, [item.prompt for item in items], [item.completion for item in items])
 
 
 def train(model: Weights, _: object, items: Sequence[Any], settings: Any, *rest: Any) -> TrainingResult:
@@ -167,6 +168,9 @@ def prepare() -> None:
     encoder = Encoder(str(BASE_MODEL), lambda _: None)
     encoder.processor = SimpleNamespace(save_pretrained=lambda folder: (folder / "processor.json").write_text("{}"))
 
+    tqdm.monitor_interval = 0  # a process that forks must have no threads
+    encoder.completion_ids = lru_cache(maxsize=None)(encoder.completion_ids)
+
     def prepared(_: str, load_image: Any, **__: object) -> Encoder:
         encoder.load_image = load_image
         return encoder
@@ -180,8 +184,6 @@ def prepare() -> None:
     loop.sample.COMMIT_CHAINS = loop.evaluate.COMMIT_CHAINS = 6
     loop.judge.BATCH = 8
     SOURCES["easy_vqa"] = questions
-    # Collections in the processes to come need not look at what is loaded already.
-    gc.freeze()
 
 
 def run_scripted(run_dir: Path, config: Config, reached: Callable[[str], None] | None = None) -> None:
@@ -293,20 +295,16 @@ def kill_at(run_dir: Path, config: Config, point: int) -> None:
     run_scripted(run_dir, config, reached)
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, which: str) -> None:
     """Kill a run at every crash point and print what came of it."""
     prepare()
-    config = scripted_config()
-    unbroken = folder / "unbroken"
-
-    def record() -> None:
-        names: list[str] = []
-        run_scripted(unbroken, config, names.append)
-        (folder / "points").write_text("\n".join(names))
-
-    assert in_process(record) == 0
-    expected = content(unbroken)
-    names = (folder / "points").read_text().splitlines()
+    config = scripted_config(folder)
+    names: list[str] = []
+    run_scripted(folder / "unbroken", config, names.append)
+    expected = content(folder / "unbroken")
+    # Collections in the processes to come need not look at what is here already.
+    assert threading.active_count() == 1
+    gc.freeze()
 
     def case(point: int) -> None:
         run_dir = folder / f"killed-{point}"
@@ -322,9 +320,10 @@ def main(folder: Path) -> None:
         os.write(sys.stdout.fileno(), json.dumps(result).encode() + b"\n")
         shutil.rmtree(run_dir)
 
-    # Processes that fork must have no threads: as many cases at once as there are cores, each in a process of its own.
     running = 0
     for point in range(1, len(names) + 1):
+        if which == "once" and names[point - 1] in names[: point - 1]:
+            continue
         if running == os.cpu_count():
             os.wait()
             running -= 1
@@ -336,4 +335,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), sys.argv[2])
