@@ -7,6 +7,7 @@ from loop.context import Context
 from loop.sample import COMMIT_CHAINS
 from loop.swap import serve
 from policies.sampler import Chain, Request
+from store.database import now_s
 from store.questions import Question, find_questions
 from store.rounds import Round
 
@@ -51,7 +52,8 @@ def evaluate_policy(ctx: Context, policy: int, number: int) -> None:
         with ctx.store.transaction():
             ctx.store.db.conn.executemany(
                 "INSERT INTO evaluation (policy, split, style, question, text, tokens, finish_reason,"
-                " judge, judge_version, extracted, score, outcome) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                " judge, judge_version, extracted, score, outcome, created)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 batch,
             )
         batch.clear()
@@ -90,4 +92,5 @@ def _row(policy: int, split: str, style: str, question: Question, chain: Chain) 
         verdict.extracted,
         verdict.score,
         verdict.outcome,
+        now_s(),
     )

@@ -15,19 +15,15 @@ from typing import Any
 
 from store.database import Store, StoreError, now
 from store.summary import summarise_round
+from store.views_004 import verdict_of
 
 FOLDER = "archive"
 BATCH = 10_000
 ARROW_TYPES = {"INTEGER": "int64", "REAL": "float64", "TEXT": "string", "BLOB": "binary"}
 
-# The sample with the largest id stays: SQLite gives the number after it to the next one, so no id is used twice.
-MOVES = """sample.round = ? AND sample.author = 'policy' AND sample.id < (SELECT max(id) FROM sample)
-  AND NOT EXISTS (SELECT 1 FROM pair WHERE pair.chosen = sample.id)
-  AND NOT EXISTS (SELECT 1 FROM pair WHERE pair.rejected = sample.id)"""
-
-IN_STORE = """
+IN_STORE = f"""
 SELECT sample.*, verdict.judge, verdict.judge_version, verdict.extracted, verdict.score, verdict.outcome
-FROM sample LEFT JOIN verdict ON verdict.id = (SELECT max(id) FROM verdict WHERE verdict.sample = sample.id)"""
+FROM sample LEFT JOIN verdict ON {verdict_of("sample")}"""
 
 VERDICT_KEYS = ("judge", "judge_version", "extracted", "score", "outcome")
 
@@ -60,7 +56,7 @@ def archive_round(store: Store, number: int) -> int:
         with store.transaction():
             if store.value("SELECT 1 FROM archive WHERE round = ?", number):
                 return 0
-            ids = [row["id"] for row in store.rows(f"SELECT id FROM sample WHERE {MOVES} ORDER BY id", number)]
+            ids = [row["id"] for row in store.rows(f"SELECT id FROM sample WHERE {_moves(store)} ORDER BY id", number)]
             if ids != written:
                 raise StoreError(f"round {number} changed while it was archived; nothing was moved, try again")
             temporary.replace(path)
@@ -72,21 +68,21 @@ def archive_round(store: Store, number: int) -> int:
 
 
 def round_samples(store: Store, number: int) -> Iterator[dict[str, Any]]:
-    """Every sample of a round in the order of its id, with its last verdict, wherever it is kept."""
+    """Every sample of a round in the order of its id, with its verdict, wherever it is kept."""
     here = (dict(row) for row in store.stream(f"{IN_STORE} WHERE sample.round = ? ORDER BY sample.id", number))
     row = store.row("SELECT file FROM archive WHERE round = ?", number)
-    there = iter(()) if row is None else (_with_last_verdict(each) for each in read_archive(store, row["file"]))
+    there = iter(()) if row is None else (_with_verdict(each) for each in read_archive(store, row["file"]))
     return merge(here, there, key=lambda sample: sample["id"])
 
 
 def find_sample(store: Store, sample: int) -> dict[str, Any]:
-    """A sample by its id with its last verdict, wherever it is kept; raises StoreError if there is none."""
+    """A sample by its id with its verdict, wherever it is kept; raises StoreError if there is none."""
     row = store.row(f"{IN_STORE} WHERE sample.id = ?", sample)
     if row is not None:
         return dict(row)
     for archived in store.rows("SELECT file FROM archive WHERE ? BETWEEN first_sample AND last_sample", sample):
         for each in read_archive(store, archived["file"], [("id", "==", sample)]):
-            return _with_last_verdict(each)
+            return _with_verdict(each)
     raise StoreError(f"{store.path.parent} has no sample {sample}")
 
 
@@ -113,10 +109,27 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _with_last_verdict(row: dict[str, Any]) -> dict[str, Any]:
-    verdicts = row.pop("verdicts")
-    last: dict[str, Any] = max(verdicts, key=lambda verdict: verdict["id"]) if verdicts else {}
-    return {**row, **{key: last.get(key) for key in VERDICT_KEYS}}
+def _with_verdict(row: dict[str, Any]) -> dict[str, Any]:
+    """The same choice among several verdicts as `verdict_of` makes."""
+    verdicts = sorted(row.pop("verdicts"), key=lambda verdict: verdict["judge"])
+    one: dict[str, Any] = max(verdicts, key=lambda verdict: verdict["judge_version"], default={})
+    return {**row, **{key: one.get(key) for key in VERDICT_KEYS}}
+
+
+def _moves(store: Store) -> str:
+    """The condition on samples that move: the policy's own that no other table refers to.
+
+    The sample with the largest id stays: SQLite gives the number after it to the next one, so no id is used twice.
+    """
+    kept = [
+        f"sample.id NOT IN (SELECT {key['from']} FROM {table} WHERE {key['from']} IS NOT NULL)"
+        for table in (row["name"] for row in store.rows("SELECT name FROM sqlite_master WHERE type = 'table'"))
+        if table != "verdict"
+        for key in store.rows(f"PRAGMA foreign_key_list({table})")
+        if key["table"] == "sample"
+    ]
+    own = "sample.round = ? AND sample.author = 'policy' AND sample.id < (SELECT max(id) FROM sample)"
+    return " AND ".join([own, *kept])
 
 
 def _write(store: Store, number: int, path: Path) -> list[int]:
@@ -125,7 +138,7 @@ def _write(store: Store, number: int, path: Path) -> list[int]:
 
     verdict_type = pa.struct(_fields(store, "verdict"))
     schema = pa.schema([*_fields(store, "sample"), pa.field("verdicts", pa.list_(verdict_type))])
-    samples = store.stream(f"SELECT * FROM sample WHERE {MOVES} ORDER BY id", number)
+    samples = store.stream(f"SELECT * FROM sample WHERE {_moves(store)} ORDER BY id", number)
     written: list[int] = []
     with path.open("xb") as file:
         with pq.ParquetWriter(file, schema, compression="zstd") as writer:
@@ -159,8 +172,8 @@ def _delete(store: Store, number: int, file: str, digest: str, ids: list[int]) -
     )
     store.connection.execute(
         "INSERT INTO archived_question SELECT sample.round, sample.question, count(*), coalesce(sum(outcome ="
-        " 'correct'), 0) FROM sample LEFT JOIN verdict ON verdict.id = (SELECT max(id) FROM verdict WHERE"
-        f" verdict.sample = sample.id) WHERE {MOVES} GROUP BY sample.question",
+        f" 'correct'), 0) FROM sample LEFT JOIN verdict ON {verdict_of('sample')}"
+        f" WHERE {_moves(store)} GROUP BY sample.question",
         (number,),
     )
     store.connection.executemany("DELETE FROM verdict WHERE sample = ?", ((number,) for number in ids))

@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from store.database import Store, StoreError, now_ms
+from store.database import Store, StoreError, now_s
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def unpack_token_ids(blob: bytes) -> list[int]:
 
 def add_samples(store: Store, samples: Iterable[NewSample]) -> None:
     """Insert a batch; the caller's transaction decides when it is committed."""
-    created = now_ms()
+    created = now_s()
     store.connection.executemany(
         'INSERT INTO sample (round, question, author, policy, style, "index", seed, temperature, text,'
         " token_ids, tokens, logprob, finish_reason, teacher_call, created)"

@@ -4,11 +4,11 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from store.database import Store, now_ms
+from store.database import Store, now_s
 from store.lock import lock_holder
 from store.rounds import Round, latest_round
 
-RECENT = 1024
+RECENT = 8192
 """Rows over which the speed is taken."""
 STYLES = 2
 """Held-out questions are answered in both prompt styles."""
@@ -30,7 +30,7 @@ class Status:
     done: int | None
     total: int | None
     per_second: float | None
-    age_s: float | None
+    age_s: int | None
 
 
 def run_status(store: Store) -> Status:
@@ -73,7 +73,7 @@ def _configured(store: Store, table: str, key: str) -> int | None:
     return value
 
 
-def _speed(store: Store, state: Round) -> tuple[float | None, float | None]:
+def _speed(store: Store, state: Round) -> tuple[float | None, int | None]:
     match state.phase:
         case "sample":
             recent = "SELECT created FROM sample WHERE round = ? ORDER BY id DESC LIMIT ?"
@@ -88,8 +88,8 @@ def _speed(store: Store, state: Round) -> tuple[float | None, float | None]:
         return None, None
     # The rows of one commit share a moment: those of the earliest commit were made before it, so they do not count.
     # A clock that was set back leaves no span to divide by.
-    counted, seconds = sum(time > min(times) for time in times), (max(times) - min(times)) / 1000
-    return (counted / seconds if seconds > 0 else None), max(0.0, (now_ms() - max(times)) / 1000)
+    counted, seconds = sum(time > min(times) for time in times), max(times) - min(times)
+    return (counted / seconds if seconds > 0 else None), max(0, now_s() - max(times))
 
 
 def format_status(run_dir: Path, status: Status) -> str:
@@ -99,7 +99,7 @@ def format_status(run_dir: Path, status: Status) -> str:
         return "\n".join([*lines, "no round has started"])
     done = "" if status.total is None else f", {status.done} of {status.total}"
     speed = "" if status.per_second is None else f", {status.per_second:.1f} a second"
-    seen = "" if status.age_s is None else f", the last {status.age_s:.0f} s ago"
+    seen = "" if status.age_s is None else f", the last {status.age_s} s ago"
     lines.append(f"round {status.round}: {status.phase}{done}{speed}{seen}")
     candidate = "" if status.candidate_policy is None else f", candidate {status.candidate_policy}"
     lines.append(f"serving policy {status.serving_policy}{candidate}")

@@ -1,13 +1,21 @@
 """The views of migration 4, and the sum that it shares with `store.summary`. Like the migration, they never change."""
 
-SUMMARY = """
+
+def verdict_of(sample: str, verdict: str = "verdict") -> str:
+    """A JOIN's condition: of a sample's verdicts the one of the highest judge version."""
+    return f"""{verdict}.sample = {sample}.id AND ({verdict}.judge, {verdict}.judge_version) = (
+        SELECT one.judge, one.judge_version FROM verdict AS one WHERE one.sample = {sample}.id
+        ORDER BY one.judge_version DESC, one.judge LIMIT 1)"""
+
+
+SUMMARY = f"""
 SELECT sample.round, count(*) AS samples, count(DISTINCT sample.question) AS questions,
        coalesce(sum(outcome = 'correct'), 0) AS correct, coalesce(sum(outcome = 'wrong'), 0) AS wrong,
        coalesce(sum(outcome = 'unparsable'), 0) AS unparsable,
        coalesce(sum(outcome = 'truncated'), 0) AS truncated,
        coalesce(sum(outcome = 'judge_error'), 0) AS judge_error, sum(tokens) AS tokens
-FROM sample LEFT JOIN verdict ON verdict.id = (SELECT max(id) FROM verdict WHERE verdict.sample = sample.id)"""
-"""Figures of a round's own samples; a sample judged twice counts once, by its last verdict."""
+FROM sample LEFT JOIN verdict ON {verdict_of("sample")}"""
+"""Figures of a round's own samples; a sample judged twice counts once."""
 
 VIEWS_004 = (
     f"""CREATE VIEW round_figures AS
@@ -35,7 +43,7 @@ VIEWS_004 = (
     FROM round LEFT JOIN round_figures AS figures ON figures.round = round.number
     LEFT JOIN training ON training.round = round.number AND training.candidate = round.candidate_policy
     ORDER BY round.number""",
-    """CREATE VIEW pair_detail AS
+    f"""CREATE VIEW pair_detail AS
     SELECT pair.id AS pair, pair.round, pair.rule, pair.source, pair.weight,
            question.id AS question, question.text AS question_text, question.answers,
            (SELECT json_group_array(image) FROM (SELECT image FROM question_image
@@ -57,12 +65,10 @@ VIEWS_004 = (
     JOIN question ON question.id = chosen.question
     LEFT JOIN policy AS chosen_policy ON chosen_policy.number = chosen.policy
     LEFT JOIN policy AS rejected_policy ON rejected_policy.number = rejected.policy
-    LEFT JOIN verdict AS chosen_verdict
-           ON chosen_verdict.id = (SELECT max(id) FROM verdict WHERE verdict.sample = chosen.id)
-    LEFT JOIN verdict AS rejected_verdict
-           ON rejected_verdict.id = (SELECT max(id) FROM verdict WHERE verdict.sample = rejected.id)
+    LEFT JOIN verdict AS chosen_verdict ON {verdict_of("chosen", "chosen_verdict")}
+    LEFT JOIN verdict AS rejected_verdict ON {verdict_of("rejected", "rejected_verdict")}
     LEFT JOIN imported_pair ON imported_pair.pair = pair.id""",
-    """CREATE VIEW question_history AS
+    f"""CREATE VIEW question_history AS
     SELECT question, question_text, answers, round, serving_policy, samples, correct,
            1.0 * correct / nullif(samples, 0) AS pass_rate, teacher_asked
     FROM (SELECT question.id AS question, question.text AS question_text, question.answers,
@@ -71,7 +77,7 @@ VIEWS_004 = (
                      WHERE sample.round = asked.round AND sample.question = asked.question
                        AND sample.author = 'policy') AS samples,
                  coalesce(archived.correct, 0) + (SELECT count(*) FROM sample
-                     JOIN verdict ON verdict.id = (SELECT max(id) FROM verdict WHERE verdict.sample = sample.id)
+                     JOIN verdict ON {verdict_of("sample")}
                      WHERE sample.round = asked.round AND sample.question = asked.question
                        AND sample.author = 'policy' AND verdict.outcome = 'correct') AS correct,
                  (SELECT count(*) FROM teacher_call WHERE teacher_call.question = asked.question
@@ -82,7 +88,9 @@ VIEWS_004 = (
           LEFT JOIN archived_question AS archived
                  ON archived.round = asked.round AND archived.question = asked.question)""",
     """CREATE VIEW teacher_cost AS
-    SELECT round, purpose, model, count(*) AS calls, sum(status = 'kept') AS kept,
+    SELECT round, purpose, model, count(*) AS calls,
+           sum(EXISTS (SELECT 1 FROM sample JOIN verdict ON verdict.sample = sample.id
+                       WHERE sample.teacher_call = teacher_call.hash AND verdict.outcome = 'correct')) AS kept,
            sum(prompt_tokens) AS prompt_tokens, sum(completion_tokens) AS completion_tokens
     FROM teacher_call GROUP BY round, purpose, model""",
     """CREATE VIEW policy_lineage AS
