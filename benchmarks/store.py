@@ -18,20 +18,18 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-from loop.config import parse_config
-from loop.console import Console
-from loop.context import Context
+from loop.config import Config, parse_config
 from loop.judge import BATCH, UNJUDGED
-from loop.pair import pair
+from loop.pair import choose
 from loop.sample import COMMIT_CHAINS, PRESENT
 from store import Store, open_store
 from store.database import as_json, now
+from store.judged import judged_by_question
 from store.questions import NewQuestion, add_questions
-from store.rounds import Policy, add_policy, decide, end_phase, get_round, start_round
-from store.samples import NewSample, NewVerdict, add_samples, add_verdicts, pack_token_ids
+from store.rounds import Policy, add_policy, decide, end_phase, start_round
+from store.samples import NewSample, NewVerdict, add_samples, add_verdicts, pack_token_ids, unpack_token_ids
 
 PROJECT = Path(__file__).resolve().parent.parent
 QUESTIONS, SAMPLES, HELD_OUT = 10_000, 16, 2_000
@@ -94,6 +92,9 @@ class Bench:
                     self.store,
                     [NewQuestion(f"question {n}?", ["red"], [], split, "bench", "exact") for n in range(count)],
                 )
+        start_round(self.store, 0, "distil", 0, [])
+        decide(self.store, 0, "no_update", "benchmark")
+        end_phase(self.store, 0, "gate", "done", 1.0)
 
     @property
     def total(self) -> int:
@@ -191,7 +192,7 @@ class Bench:
 
     def missing(self, size: int) -> None:
         """'What is missing' for the next batch: as the phases `sample` and `judge` ask it."""
-        asked = {
+        asked: dict[str, Callable[[], object]] = {
             "sample": lambda: self.store.rows(PRESENT, self.number, self.number - 1, "cot"),
             "judge": lambda: self.store.rows(UNJUDGED, self.number, 0, BATCH),
         }
@@ -205,11 +206,8 @@ class Bench:
         child = os.fork()
         if child == 0:
             store = open_store(self.folder)
-            encoder: Any = SimpleNamespace(is_plain=_is_plain)
-            ctx = Context(self.folder, self.config, store, encoder, Console(quiet=True), 0)
-            before, times = _peak(), []
-            for _ in range(self.repeats):
-                times.append(_timed(partial(pair, ctx, get_round(store, self.number))))
+            before = _peak()
+            times = [_timed(partial(_select_pairs, store, self.number, self.config)) for _ in range(self.repeats)]
             count = store.value("SELECT count(*) FROM pair WHERE round = ?", self.number)
             _say(
                 "pair selection of a round",
@@ -330,8 +328,19 @@ def _run(command: list[str]) -> None:
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
-def _is_plain(token_ids: list[int]) -> bool:
-    return not FORBIDDEN.intersection(token_ids[:-1])
+def _select_pairs(store: Store, number: int, config: Config) -> None:
+    """What the phase `pair` does, on a stream of questions."""
+    rows = []
+    for question, judged in judged_by_question(store, number):
+        plain = [row for row in judged if not FORBIDDEN.intersection(unpack_token_ids(row["token_ids"])[:-1])]
+        samples = [(row["id"], row["text"], row["author"], row["outcome"]) for row in plain]
+        rng = random.Random(f"0:{number}:{question}:pairs")
+        rows += [(number, *chosen, 1.0) for chosen in choose(samples, config.pairs, rng)]
+    with store.transaction():
+        store.connection.execute("DELETE FROM pair WHERE round = ?", (number,))
+        store.connection.executemany(
+            "INSERT INTO pair (round, chosen, rejected, rule, weight) VALUES (?, ?, ?, ?, ?)", rows
+        )
 
 
 def _timed(work: Callable[[], object]) -> float:
