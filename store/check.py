@@ -16,6 +16,9 @@ MOST_OF_ONE_KIND = 100
 """Rows named of one kind of fault; what follows is counted."""
 
 ORPHANS = {
+    "verdict of sample {sample} by {judge} {judge_version}: there is no such sample": """
+        SELECT sample, judge, judge_version FROM verdict
+        WHERE NOT EXISTS (SELECT 1 FROM sample WHERE sample.id = verdict.sample)""",
     "sample {id}: not of a question that round {round} asks": """
         SELECT id, round FROM sample WHERE author != 'imported' AND NOT EXISTS (SELECT 1 FROM round_question AS asked
         WHERE asked.round = sample.round AND asked.question = sample.question)""",
@@ -56,8 +59,9 @@ def find_faults(store: Store, step: Callable[[str], None]) -> Iterator[Fault]:
                 yield f"store.db: {row[0]}"
         step("references")
         yield from _limited(
-            f"{row['table']} {row['rowid']}: refers to a row of {row['parent']} that is not there"
+            f"{row['table']} {row['rowid'] or '(a row)'}: refers to a row of {row['parent']} that is not there"
             for row in store.stream("PRAGMA foreign_key_check")
+            if row["table"] != "verdict"  # it has no row numbers; below it is named by its sample
         )
         for fault, sql in ORPHANS.items():
             step("orphans")
