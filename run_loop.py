@@ -8,7 +8,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import re
 import sqlite3
 import sys
 from dataclasses import asdict
@@ -21,12 +20,12 @@ from loop.console import Console
 from loop.errors import InputError, LoopError
 from policies import PolicyError
 from store import RunLocked, StoreError, open_store
+from store.database import FULL
 
 if TYPE_CHECKING:
     from loop.config import Config
     from store import Store
 
-FULL = re.compile("is full|disk I/O error")
 SUCCESS, FAILURE, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
 run_dir_argument = click.argument("run_dir", metavar="DIR", type=click.Path(path_type=Path))

@@ -102,7 +102,7 @@ class Bench:
 
     def grow_to(self, size: int) -> None:
         """Whole rounds, then one that has BEGUN samples, none of them judged."""
-        before, bytes_before, started = self.total, self._bytes(), time.monotonic()
+        started = time.monotonic()
         if self.number:
             self.finish_round()
         while self.total + ROUND + BEGUN <= size:
@@ -110,14 +110,17 @@ class Bench:
             self.finish_round()
         self._start_round()
         self._fill(BEGUN, judged=False)
-        added = self.total - before
         self.store.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        text = statistics.mean(len(text.encode()) for text, _, _ in self.chains)
         _say("filled", samples=self.total, seconds=round(time.monotonic() - started, 1))
-        if added > ROUND:
-            beyond = (self._bytes() - bytes_before) / added - text
+        if self.total > ROUND:
+            text = statistics.mean(len(text.encode()) for text, _, _ in self.chains)
             ids = statistics.mean(len(blob) for _, blob, _ in self.chains)
-            _say("bytes a sample beyond its text", samples=self.total, bytes=round(beyond, 1), token_ids=round(ids, 1))
+            _say(
+                "bytes a sample beyond its text",
+                samples=self.total,
+                bytes=round(self._bytes() / self.total - text, 1),
+                token_ids=round(ids, 1),
+            )
 
     def finish_round(self) -> None:
         """Fill and judge the round in progress, evaluate a policy, end it."""
@@ -188,7 +191,9 @@ class Bench:
         return self.chains[(place * 31 + self.number) % len(self.chains)]
 
     def _bytes(self) -> int:
-        return int(self.store.value("PRAGMA page_count") * self.store.value("PRAGMA page_size"))
+        """Pages of the samples, their verdicts, and every index of both."""
+        tables = "SELECT name FROM sqlite_master WHERE tbl_name IN ('sample', 'verdict')"
+        return int(self.store.value(f"SELECT sum(pgsize) FROM dbstat WHERE name IN ({tables})"))
 
     def missing(self, size: int) -> None:
         """'What is missing' for the next batch: as the phases `sample` and `judge` ask it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -21,8 +22,14 @@ if TYPE_CHECKING:
 
 FILE_NAME = "store.db"
 BUSY_TIMEOUT_S = 60.0
+PAGE_BYTES = 8192
+"""Rows are a few hundred bytes: of a larger page less is left over (4 KiB wastes 7 bytes a sample more)."""
+
 CACHE_KIB = 64 * 1024
 """SQLite's page cache: holds the indices of the rounds that are being written."""
+
+FULL = re.compile("is full|disk I/O error")
+"""What SQLite says of a disk that takes no more."""
 
 APPLICATION_ID = 0x52544348
 """'RTCH' in the file's header: a database of another program is refused, not repaired."""
@@ -112,6 +119,8 @@ def open_store(run_dir: Path, *, create: bool = False, read_only: bool = False) 
     try:
         connection = _connect(path, read_only)
         new = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
+        if new:
+            connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
         if not new and connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
             raise StoreError(f"{path} is a database of another program; give another --run-dir")
         connection.execute("PRAGMA foreign_keys = ON")
@@ -121,6 +130,8 @@ def open_store(run_dir: Path, *, create: bool = False, read_only: bool = False) 
         store = Store(connection, path)
         _migrate(store, new, read_only)
     except sqlite3.OperationalError as error:
+        if FULL.search(str(error)):
+            raise
         raise StoreError(f"{path} cannot be opened: {error}") from error
     except sqlite3.DatabaseError as error:
         raise StoreError(

@@ -201,8 +201,8 @@ def run_scripted(run_dir: Path, config: Config, reached: Callable[[str], None] |
 
     crash_points.observer = observer
     ScriptedEngine.latest = None
-    loop.controller.run(config, run_dir, Console(quiet=True))
-    if ScriptedEngine.latest is not None:
+    finished = loop.controller.run(config, run_dir, Console(quiet=True))
+    if finished and ScriptedEngine.latest is not None:
         connection = sqlite3.connect(run_dir / "store.db")
         serving = """SELECT sha256 FROM policy, round WHERE policy.number = CASE decision WHEN 'accepted'
                      THEN candidate_policy ELSE serving_policy END ORDER BY round.number DESC LIMIT 1"""

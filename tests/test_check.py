@@ -1,4 +1,4 @@
-"""`check`, archive and retention: what is wrong is named, what is moved is still seen, what is deleted is remembered."""
+"""`check`, archive, retention: what is wrong is named, what moved is still seen, what was deleted is remembered."""
 
 import hashlib
 import json

@@ -126,7 +126,10 @@ def test_pairs_of_other_origin_bring_their_own_questions(run_dir: Path) -> None:
     found = store.rows(
         "SELECT question.text, split, style FROM imported_pair JOIN question ON question.id = question ORDER BY 1"
     )
-    assert [tuple(row) for row in found] == [("And here?", "imported", "direct"), ("What is new?", "imported", "direct")]
+    assert [tuple(row) for row in found] == [
+        ("And here?", "imported", "direct"),
+        ("What is new?", "imported", "direct"),
+    ]
     store.close()
 
 
