@@ -40,7 +40,7 @@ from loop.sources import SOURCES
 from policies.encoding import Encoder, Prompt
 from policies.learner import TrainingResult
 from policies.sampler import Chain, Request
-from policies.weights import weights_sha256
+from policies.weights import reading, weights_sha256
 from store import crash_points
 from store.questions import NewQuestion
 
@@ -124,7 +124,8 @@ class ScriptedEngine:
         return Chain(request.key, text, ids, -rng.random(), "stop" if rng.random() < 0.9 else "length")
 
     def load_weights(self, directory: Path) -> str:
-        self.serves = weights_sha256(directory)
+        with reading(directory):
+            self.serves = weights_sha256(directory)
         return self.serves
 
     def score(self, prompts: Sequence[Prompt], completions: Sequence[Sequence[int]]) -> list[float]:

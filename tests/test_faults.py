@@ -28,7 +28,7 @@ import scripted_run
 from store import crash_points
 scripted_run.prepare()
 folder, fault = Path(sys.argv[1]), sys.argv[2]
-config = scripted_run.scripted_config(folder)
+config = scripted_run.scripted_config(folder, run={"rounds": 3 if fault == "a round more" else 2})
 run_dir = folder / "run"
 import run_loop, loop.controller
 def go(reached=None):
@@ -116,6 +116,21 @@ def test_a_clock_that_runs_backwards_changes_nothing_that_counts(unbroken: dict,
     assert content_of(tmp_path) == unbroken
     state = json.loads(run_command("status", tmp_path / "run", "--json").stdout)
     assert state["phase"] == "done"
+
+
+def test_weights_that_were_deleted_by_hand_stop_the_run_until_they_are_back(tmp_path: Path) -> None:
+    assert scripted(tmp_path, "none").returncode == 0
+    current = (tmp_path / "run" / "policies" / "current").resolve()
+    current.rename(tmp_path / "aside")
+    done = scripted(tmp_path, "a round more")
+    assert done.returncode == 1
+    assert "cannot be read" in done.stderr and "restore it" in done.stderr  # noqa: PT018
+    assert "Traceback" not in done.stderr
+    assert f"{current} holds no weights" in run_command("check", tmp_path / "run", check=1).stdout
+    (tmp_path / "aside").rename(current)
+    assert scripted(tmp_path, "a round more").returncode == 0
+    state = json.loads(run_command("status", tmp_path / "run", "--json").stdout)
+    assert (state["round"], state["phase"]) == (3, "done")
 
 
 @pytest.fixture

@@ -34,9 +34,10 @@ def test_datasette_opens_the_store_and_every_canned_query_answers(database: Path
     described = json.loads(METADATA.read_text())["databases"]["store"]
     listed = datasette(database, "/store.json")
     assert {query["name"] for query in listed["queries"]} == described["queries"].keys()
-    assert described["tables"].keys() <= {table["name"] for table in listed["tables"]} | set(
-        view["name"] for view in listed["views"]
-    )
+    assert described["tables"].keys() <= {
+        *(table["name"] for table in listed["tables"]),
+        *(view["name"] for view in listed["views"]),
+    }
     for name in described["queries"]:
         found = datasette(database, f"/store/{name}.json?_shape=objects&question=22&round=1")
         assert found["rows"], name
