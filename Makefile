@@ -7,7 +7,9 @@ INSTALLED := $(VENV)/.installed
 LOCKS := requirements/torch-cpu.txt requirements/cpu.txt
 SOURCES := loop policies judges store base_model benchmarks tests run_loop.py
 
-.PHONY: demo test check setup base-model lock clean
+DIR ?= runs/demo
+
+.PHONY: datasette demo test check setup base-model lock clean
 
 setup: $(INSTALLED)
 
@@ -29,6 +31,9 @@ check: $(INSTALLED)
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+datasette: $(INSTALLED)
+	$(BIN)/datasette serve $(DIR)/store.db --host 127.0.0.1 --metadata docs/datasette.json
 
 base-model: $(INSTALLED)
 	$(BIN)/python -m base_model.pretrain --steps 4000 --output models/shapes_2m_scenes

@@ -1,24 +1,31 @@
-"""The command line of Ratchet: `python run_loop.py COMMAND`, or `ratchet COMMAND` once installed."""
+"""The command line of Ratchet: `python run_loop.py COMMAND`, or `ratchet COMMAND` once installed.
+
+What a command needs is imported where it runs: the ones that only read answer in well under a second.
+"""
+
+from __future__ import annotations
 
 import errno
 import json
 import os
-import re
 import sqlite3
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from loop.console import Console
 from loop.errors import InputError, LoopError
+from policies import PolicyError
+from store import RunLocked, StoreError, open_store
+from store.database import FULL
 
 if TYPE_CHECKING:
     from loop.config import Config
+    from store import Store
 
-# Each command imports what it needs, so that `--help` and `judge` start at once.
-
-FULL = re.compile("is full|disk I/O error")
 SUCCESS, FAILURE, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
 run_dir_argument = click.argument("run_dir", metavar="DIR", type=click.Path(path_type=Path))
@@ -55,7 +62,6 @@ def run(
 ) -> None:
     """Start a run, or continue it from wherever it is."""
     from loop.config_file import load_config
-    from loop.console import Console
 
     extra = [] if rounds is None else [f"run.rounds={rounds}"]
     resolved = load_config(config, [*overrides, *extra], recipe)
@@ -100,9 +106,8 @@ def log(run_dir: Path, as_json: bool) -> None:
 
 def _print_log(run_dir: Path, *, as_json: bool) -> None:
     from loop.accuracy_log import format_log, log_rows
-    from store import open_store
 
-    store = open_store(run_dir)
+    store = _open_to_read(run_dir)
     if as_json:
         for row in log_rows(store):
             click.echo(json.dumps(row))
@@ -124,9 +129,7 @@ def evaluate(
     """Score one policy on held-out questions: greedily, and with K samples by vote and verifier."""
     from loop.best_of import as_json as figure_as_json
     from loop.best_of import format_figures
-    from loop.console import Console
     from loop.controller import evaluate_run
-    from store import open_store
 
     store = open_store(run_dir)
     config = _stored_config(store, run_dir)
@@ -170,7 +173,6 @@ def judge(
     A line is {"prediction", "answer" or "answers", "choices"?, "finish_reason"?, "question"?}. The summary
     goes to standard error.
     """
-    from loop.console import Console
     from loop.predictions import endpoint, format_summary, judge_lines, parse_judge
 
     first = parse_judge(spec)
@@ -192,12 +194,121 @@ def judge(
     click.echo(json.dumps(figures) if as_json else format_summary(first, figures), err=True)
 
 
-def _stored_config(store: Any, run_dir: Path) -> "Config":
-    from loop.config_file import parse_config
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def status(run_dir: Path, as_json: bool) -> None:
+    """What a run is doing now, how far it is, and how fast."""
+    from store.status import format_status, run_status
 
+    store = _open_to_read(run_dir)
+    state = run_status(store)
+    click.echo(json.dumps(asdict(state)) if as_json else format_status(run_dir, state))
+    store.close()
+
+
+@cli.command()
+@run_dir_argument
+@click.option("--json", "as_json", is_flag=True, help="One JSON object with the list of faults.")
+def check(run_dir: Path, as_json: bool) -> None:
+    """Verify the store and the weights on disk; exit code 1 if anything is wrong. Changes nothing."""
+    from loop.check import check_run
+
+    store = open_store(run_dir, read_only=True)
+    faults = check_run(store, run_dir, Console(quiet=as_json))
+    store.close()
+    if as_json:
+        click.echo(json.dumps({"faults": faults}))
+    else:
+        click.echo("\n".join(faults) if faults else f"{run_dir}: nothing wrong")
+    if faults:
+        sys.exit(FAILURE)
+
+
+@cli.command()
+@run_dir_argument
+@click.argument("what", type=click.Choice(["pairs", "samples"]))
+@click.option("--format", "form", type=click.Choice(["jsonl", "parquet"]), help="Default: what FILE's ending says.")
+@click.option("-o", "--output", "file", required=True, metavar="FILE", type=click.Path(path_type=Path))
+@click.option("--round", "rounds", type=int, multiple=True, help="Only this round; may be repeated.")
+@click.option("--rule", "rules", multiple=True, help="Only pairs of this rule; may be repeated.")
+@click.option("--outcome", "outcomes", multiple=True, help="Only samples of this outcome; may be repeated.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def export(
+    run_dir: Path,
+    what: str,
+    form: str | None,
+    file: Path,
+    rounds: tuple[int, ...],
+    rules: tuple[str, ...],
+    outcomes: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Write pairs in TRL's preference format, or samples as prompts and completions, images included."""
+    from loop.export import export_pairs, export_samples
+
+    if form is None and file.suffix not in (".jsonl", ".parquet"):
+        raise InputError(f"-o {file}: end it in .jsonl or .parquet, or give --format")
+    if (rules and what == "samples") or (outcomes and what == "pairs"):
+        raise InputError("--rule is for pairs, --outcome is for samples")
+    store = _open_to_read(run_dir)
+    config, say = _stored_config(store, run_dir), Console(quiet=as_json)
+    form = form or file.suffix.removeprefix(".")
+    if what == "pairs":
+        written = export_pairs(store, config, file, form, rounds, rules, say)
+    else:
+        written = export_samples(store, config, file, form, rounds, outcomes, say)
+    store.close()
+    click.echo(json.dumps({"written": written}) if as_json else f"{written} {what} in {file}")
+
+
+@cli.command("import")
+@run_dir_argument
+@click.argument("what", type=click.Choice(["pairs"]))
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def import_(run_dir: Path, what: str, file: Path, as_json: bool) -> None:
+    """Take preference pairs of a JSONL or Parquet FILE into a run; its next update trains on them too."""
+    from loop.import_pairs import import_pairs
+
+    store = open_store(run_dir)
+    config = _stored_config(store, run_dir)
+    added = import_pairs(store, config, file, Console(quiet=as_json))
+    store.close()
+    click.echo(json.dumps({"imported": added}) if as_json else f"{added} new {what} in {run_dir}")
+
+
+@cli.command()
+@run_dir_argument
+@click.option(
+    "--older-than", type=click.IntRange(min=0), required=True, metavar="N", help="Rounds to leave as they are."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def archive(run_dir: Path, older_than: int, as_json: bool) -> None:
+    """Move samples of rounds more than N behind the latest to Parquet files beside the store."""
+    from store.archive import archive_round, rounds_to_archive
+
+    store = open_store(run_dir)
+    numbers, moved = rounds_to_archive(store, older_than), 0
+    with Console(quiet=as_json).bar("archiving", len(numbers), "round") as bar:
+        for number in numbers:
+            moved += archive_round(store, number)
+            bar.update()
+    store.close()
+    say = f"{moved} samples of {len(numbers)} rounds moved to {run_dir / 'archive'}"
+    click.echo(json.dumps({"rounds": numbers, "samples": moved}) if as_json else say)
+
+
+def _open_to_read(run_dir: Path) -> Store:
+    """A store of an older version is brought up to date first, if it may be written."""
+    return open_store(run_dir, read_only=not os.access(run_dir, os.W_OK))
+
+
+def _stored_config(store: Any, run_dir: Path) -> Config:
     text = store.value("SELECT configuration FROM run")
     if text is None:
         raise InputError(f"{run_dir} has not been started; start it with 'run'")
+    from loop.config_file import parse_config
+
     return parse_config(json.loads(text), str(run_dir))
 
 
@@ -229,8 +340,6 @@ def main() -> None:
 
 def _failures() -> tuple[type[Exception], ...]:
     """Errors that are one line to the user; looked up only once something was raised."""
-    from policies import PolicyError
-    from store import RunLocked, StoreError
 
     return LoopError, PolicyError, StoreError, RunLocked
 

@@ -63,7 +63,7 @@ def _context(run_dir: Path) -> Context:
     config = parse_config(json.loads(store.value("SELECT configuration FROM run")), str(run_dir))
     encoder = Encoder(config.policy.model, lambda digest: load_image(store, digest))
     with store.transaction():
-        session = store.db.conn.execute("INSERT INTO session (pid, started) VALUES (0, ?)", (now(),)).lastrowid
+        session = store.connection.execute("INSERT INTO session (pid, started) VALUES (0, ?)", (now(),)).lastrowid
     assert session is not None
     return Context(run_dir, config, store, encoder, Console(quiet=True), session)
 

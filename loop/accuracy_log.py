@@ -7,6 +7,7 @@ from typing import Any
 
 from loop.statistics import wilson_interval
 from store import Store
+from store.summary import round_figures
 from store.teacher_calls import count_reasons, spent
 
 STYLES = ("cot", "direct")
@@ -20,26 +21,7 @@ def log_rows(store: Store) -> list[dict[str, Any]]:
 
 def _round_row(store: Store, state: Any) -> dict[str, Any]:
     number, split = state["number"], _reported_split(store)
-    sampled = store.row(
-        "SELECT count(*) AS samples, count(DISTINCT question) AS questions, sum(outcome = 'correct') AS correct,"
-        " sum(outcome = 'unparsable') AS unparsable, sum(outcome = 'truncated') AS truncated, sum(tokens) AS tokens,"
-        " sum(outcome = 'judge_error') AS judge_errors, sum(flags != '[]') AS flagged"
-        " FROM sample LEFT JOIN verdict ON verdict.sample = sample.id WHERE round = ? AND author = 'policy'",
-        number,
-    )
-    labelled = store.row(
-        "SELECT count(*) AS samples, sum(outcome = 'correct') AS correct FROM sample"
-        " JOIN question ON question.id = sample.question LEFT JOIN verdict ON verdict.sample = sample.id"
-        " WHERE round = ? AND author = 'policy' AND question.answers != '[]'",
-        number,
-    )
-    passed = store.row(
-        "SELECT count(*) AS questions, sum(solved) AS solved FROM"
-        " (SELECT max(outcome = 'correct') AS solved FROM sample"
-        " JOIN question ON question.id = sample.question JOIN verdict ON verdict.sample = sample.id"
-        " WHERE round = ? AND author = 'policy' AND question.answers != '[]' GROUP BY sample.question)",
-        number,
-    )
+    figures = round_figures(store, number)
     votes = store.row(
         "SELECT count(outcome) AS questions, sum(outcome = 'correct') AS correct, avg(share) AS share"
         " FROM vote WHERE round = ?",
@@ -56,29 +38,25 @@ def _round_row(store: Store, state: Any) -> dict[str, Any]:
     times = store.rows("SELECT phase, seconds FROM phase_time WHERE round = ?", number)
     seconds = {row["phase"]: row["seconds"] for row in times}
     swaps = store.rows("SELECT seconds, probe_difference FROM swap WHERE round = ? ORDER BY id", number)
-    assert sampled is not None
-    assert labelled is not None
     assert votes is not None
-    assert passed is not None
     assert fell_back is not None
-    samples = sampled["samples"]
 
-    def share(part: int | None) -> float | None:
-        return part / samples if samples and part is not None else None
+    def share(part: str, of: str = "samples") -> float | None:
+        return figures[part] / figures[of] if figures is not None and figures[of] else None
 
     return {
         "round": number,
         "phase": state["phase"],
         "serving_policy": state["serving_policy"],
         "policy": state["candidate_policy"],
-        "questions": sampled["questions"],
-        "samples": samples,
-        "pass_at_k": passed["solved"] / passed["questions"] if passed["questions"] else None,
-        "pass_rate": None if labelled["correct"] is None else labelled["correct"] / labelled["samples"],
-        "unparsable": share(sampled["unparsable"]),
-        "truncated": share(sampled["truncated"]),
-        "judge_errors": share(sampled["judge_errors"]),
-        "flagged": share(sampled["flagged"]),
+        "questions": 0 if figures is None else figures["questions"],
+        "samples": 0 if figures is None else figures["samples"],
+        "pass_rate": share("labelled_correct", "labelled"),
+        "pass_at_k": share("solved", "labelled_questions"),
+        "unparsable": share("unparsable"),
+        "truncated": share("truncated"),
+        "judge_errors": share("judge_error"),
+        "flagged": share("flagged"),
         "majority": votes["correct"] / votes["questions"] if votes["questions"] else None,
         "vote_share": votes["share"],
         "teacher_asked": sum(calls.values()),

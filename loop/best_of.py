@@ -83,9 +83,9 @@ def best_of(
     _sample(ctx, policy, split, style, by_id, samples)
     _score(ctx, policy, reference, split, style, by_id)
     key = {"policy": policy, "reference": reference, "split": split, "style": style, "samples": samples}
-    greedy = {row["question"]: bool(row["correct"]) for row in ctx.store.db.query(GREEDY, key)}
+    greedy = {row["question"]: bool(row["correct"]) for row in ctx.store.connection.execute(GREEDY, key)}
     ballots: dict[int, list[Ballot]] = {}
-    for row in ctx.store.db.query(SCORED, key):
+    for row in ctx.store.connection.execute(SCORED, key):
         answered = row["outcome"] in ("correct", "wrong")
         ballot = Ballot(row["extracted"] if answered else None, row["outcome"] == "correct", row["score"])
         ballots.setdefault(row["question"], []).append(ballot)
@@ -172,7 +172,7 @@ def _sample(ctx: Context, policy: int, split: str, style: str, questions: dict[i
             for c, verdict in zip(batch, judge_chains(ctx, chains), strict=True)
         ]
         with ctx.store.transaction():
-            ctx.store.db.conn.executemany(
+            ctx.store.connection.executemany(
                 'INSERT INTO evaluation_sample (policy, split, style, question, "index", text, token_ids,'
                 " finish_reason, judge, judge_version, extracted, score, outcome, flags)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -194,7 +194,7 @@ def _sample(ctx: Context, policy: int, split: str, style: str, questions: dict[i
 def _score(ctx: Context, policy: int, reference: int, split: str, style: str, questions: dict[int, Question]) -> None:
     """Per-token log-ratios of the chains that have none yet, by the learner."""
     key = {"policy": policy, "reference": reference, "split": split, "style": style}
-    rows = [row for row in ctx.store.db.query(UNSCORED, key) if row["question"] in questions]
+    rows = [row for row in ctx.store.connection.execute(UNSCORED, key) if row["question"] in questions]
     if not rows:
         return
     chains = [
@@ -204,7 +204,7 @@ def _score(ctx: Context, policy: int, reference: int, split: str, style: str, qu
     by_policy, by_reference = (_logprobs(ctx, number, chains) for number in (policy, reference))
     ratios = [[a - b for a, b in zip(*pair, strict=True)] for pair in zip(by_policy, by_reference, strict=True)]
     with ctx.store.transaction():
-        ctx.store.db.conn.executemany(
+        ctx.store.connection.executemany(
             "INSERT INTO verifier_score (sample, reference, score, token_scores) VALUES (?, ?, ?, ?)",
             [
                 (row["id"], reference, sum(each), zlib.compress(array.array("f", each).tobytes()))

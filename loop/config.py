@@ -312,6 +312,12 @@ class GateConfig(_Table):
     patience: int = Field(0, ge=0)
 
 
+class RetentionConfig(_Table):
+    """`[retention]`: which policies' weights stay on disk besides serving policy, its parent and the best."""
+
+    keep_every: PositiveInt = 10
+
+
 class EngineConfig(_Table):
     """`[engine]`: vLLM's options for this machine."""
 
@@ -342,6 +348,7 @@ class Config(_Table):
     update: UpdateConfig = UpdateConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     gate: GateConfig = GateConfig()
+    retention: RetentionConfig = RetentionConfig()
     engine: EngineConfig = EngineConfig()
 
     @model_validator(mode="after")

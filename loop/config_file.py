@@ -19,7 +19,7 @@ RECIPES = CONFIGS / "recipes"
 SCHEDULE_KEYS = frozenset({"recipe", "run.rounds", "judging.base_url", "judging.concurrency", "judging.timeout_s"})
 """Keys that may differ when a run is continued; every other key is part of what the run is."""
 
-MACHINE_KEYS = frozenset({"teacher", "engine"})
+MACHINE_KEYS = frozenset({"teacher", "engine", "retention"})
 """Tables that say how work is done here, not what is done; they may differ too."""
 
 PATH_KEYS = (("policy", "model"), ("questions", "path"))

@@ -25,7 +25,8 @@ from loop.fallback import fallback
 from loop.gate import gate, rejections_before
 from loop.ingest import ingest
 from loop.judge import judge
-from loop.pair import cold_start_policy, pair
+from loop.pair import pair
+from loop.retention import delete_old_weights
 from loop.run_log import run_log
 from loop.sample import sample
 from loop.selection import choose_questions
@@ -38,6 +39,7 @@ from policies.learner import free_accelerator, load_model
 from policies.probe import learner_logprobs
 from policies.weights import weights_sha256
 from store import Store, open_store, run_lock
+from store.crash_points import crash_point
 from store.database import as_json, now
 from store.questions import find_questions, load_image
 from store.rounds import (
@@ -45,6 +47,7 @@ from store.rounds import (
     Round,
     add_phase_time,
     add_policy,
+    cold_start_policy,
     end_phase,
     get_policy,
     get_round,
@@ -149,6 +152,7 @@ def _rounds(ctx: Context) -> None:
     while True:
         _finish_round(ctx, state)
         append_finished_rounds(ctx.store, ctx.run_dir / "rounds.jsonl")
+        delete_old_weights(ctx)
         ctx.check_stop()
         state = get_round(ctx.store, state.number)
         if ctx.config.run.rounds and state.number >= ctx.config.run.rounds:
@@ -172,6 +176,7 @@ def _finish_round(ctx: Context, state: Round) -> None:
     while state.phase != "done":
         ctx.console.say(f"round {state.number}: {state.phase}")
         started = time.monotonic()
+        crash_point(f"round {state.number}: {state.phase} begins")
         try:
             phases[state.phase](ctx, state)
         except BaseException:
@@ -218,7 +223,7 @@ def _record_run(store: Store, config: Config) -> None:
             )
         with store.transaction():
             for table in ("policy", "question_image", "question", "image", "run"):
-                store.db.conn.execute(f"DELETE FROM {table}")
+                store.connection.execute(f"DELETE FROM {table}")
     elif row is not None:
         return
     packages = {}
@@ -228,7 +233,7 @@ def _record_run(store: Store, config: Config) -> None:
         except importlib.metadata.PackageNotFoundError:
             continue
     with store.transaction():
-        store.db.conn.execute(
+        store.connection.execute(
             "INSERT INTO run VALUES (1, ?, ?, ?, ?)",
             (config.run.seed, as_json(new), as_json(packages), now()),
         )
@@ -252,7 +257,7 @@ def _session(store: Store, config: Config, run_dir: Path, console: Console) -> I
     with ExitStack() as stack:
         teacher = open_teacher(config.teacher, stack)
         with store.transaction():
-            session = store.db.conn.execute(
+            session = store.connection.execute(
                 "INSERT INTO session (pid, started) VALUES (?, ?)", (os.getpid(), now())
             ).lastrowid
         assert session is not None
@@ -308,7 +313,7 @@ def _stop_on_signal(ctx: Context) -> Iterator[None]:
 def _end_session(ctx: Context, reason: str) -> None:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     with ctx.store.transaction():
-        ctx.store.db.conn.execute(
+        ctx.store.connection.execute(
             "UPDATE session SET ended = ?, end_reason = ?, peak_memory_bytes = ? WHERE id = ?",
             (now(), reason, peak, ctx.session),
         )

@@ -13,6 +13,7 @@ from loop.sources import FAITHFULNESS
 from loop.swap import serve
 from loop.verdicts import JudgedChain, as_columns, judge_chains
 from policies.sampler import Request
+from store.database import now_s
 from store.questions import Question, find_questions
 from store.rounds import Round
 
@@ -68,14 +69,25 @@ def evaluate_policy(
     def commit() -> None:
         judged = judge_chains(ctx, [chain for chain, _ in batch])
         rows = [
-            (policy, split, c.style, c.question.id, c.text, tokens, c.finish_reason, faithful(c), *as_columns(verdict))
+            (
+                policy,
+                split,
+                c.style,
+                c.question.id,
+                c.text,
+                tokens,
+                c.finish_reason,
+                faithful(c),
+                *as_columns(verdict),
+                now_s(),
+            )
             for (c, tokens), verdict in zip(batch, judged, strict=True)
         ]
         with ctx.store.transaction():
-            ctx.store.db.conn.executemany(
+            ctx.store.connection.executemany(
                 "INSERT INTO evaluation (policy, split, style, question, text, tokens, finish_reason, faithful,"
-                " judge, judge_version, extracted, score, outcome, flags)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                " judge, judge_version, extracted, score, outcome, flags, created)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 rows,
             )
         batch.clear()

@@ -50,7 +50,7 @@ def fallback(ctx: Context, state: Round) -> None:
     except TeacherOutage as error:
         ctx.console.say(f"  {error}; the round goes on with what the teacher has answered")
     with ctx.store.transaction():
-        ctx.store.db.conn.execute(
+        ctx.store.connection.execute(
             "UPDATE fallback SET outcome = 'unanswered' WHERE round = ? AND outcome IS NULL", (state.number,)
         )
     counts = ctx.store.rows(
@@ -65,7 +65,7 @@ def _choose(ctx: Context, number: int, limit: int) -> None:
     settings = ctx.config.fallback
     with ctx.store.transaction():
         if not ctx.store.row("SELECT 1 FROM fallback WHERE round = ?", number):
-            ctx.store.db.conn.execute(
+            ctx.store.connection.execute(
                 CHOOSE,
                 {
                     "round": number,
@@ -111,7 +111,7 @@ def _settle(
         for question, task in tasks.items():
             answer = taught(ctx, asker, task)
             if answer is not None and answer[1] == "correct":
-                ctx.store.db.conn.execute(
+                ctx.store.connection.execute(
                     "UPDATE fallback SET outcome = ?, sample = ? WHERE round = ? AND question = ?",
                     (outcome, answer[0], number, question),
                 )
@@ -124,8 +124,8 @@ def _mark_suspect(ctx: Context, number: int, questions: set[int]) -> None:
     """The teacher failed twice: probably the annotation is wrong. Later rounds leave the question out."""
     with ctx.store.transaction():
         for question in questions:
-            ctx.store.db.conn.execute("UPDATE question SET suspect = ? WHERE id = ?", (number, question))
-            ctx.store.db.conn.execute(
+            ctx.store.connection.execute("UPDATE question SET suspect = ? WHERE id = ?", (number, question))
+            ctx.store.connection.execute(
                 "UPDATE fallback SET outcome = 'suspect' WHERE round = ? AND question = ?", (number, question)
             )
 

@@ -46,7 +46,7 @@ def judge(ctx: Context, state: Round) -> None:
         counted = [_count(ctx, state.number, question) for question in waiting]
         with ctx.store.transaction():
             for row, verdicts in counted:
-                ctx.store.db.conn.execute(
+                ctx.store.connection.execute(
                     "INSERT INTO vote (round, question, answer, samples, share, margin, outcome)"
                     " VALUES (?, ?, ?, ?, ?, ?, ?)",
                     row,

@@ -3,9 +3,8 @@
 import json
 import random
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import groupby
 from typing import Any
 
 from judges import find_judge
@@ -13,20 +12,10 @@ from judges.vote import vote
 from loop.config import PairsConfig
 from loop.context import Context
 from loop.pair_rules import RULES, Judged, information, random_pairs
-from policies.learner import free_accelerator, load_model
-from policies.verifier import ScoredChain, token_logprobs
 from store import Store
-from store.questions import find_questions
-from store.rounds import Round, get_policy
+from store.judged import judged_by_question, taught
+from store.rounds import Round
 from store.samples import unpack_token_ids
-
-JUDGED = """
-SELECT sample.question, sample.id, sample.text, sample.token_ids, sample.author, sample.logprob,
-       verdict.outcome, verdict.score, verdict.extracted, verdict.flags
-FROM round_question JOIN sample ON sample.question = round_question.question JOIN verdict ON verdict.sample = sample.id
-WHERE round_question.round = :round AND sample.style = :style
-  AND (sample.author = 'policy' AND sample.round = :round OR sample.author = 'teacher')
-ORDER BY round_question.question, sample.author, sample.round, sample.policy, sample."index" """
 
 QUESTION = "SELECT answers, choices, judge FROM question WHERE id = ?"
 
@@ -65,7 +54,9 @@ def pair(ctx: Context, state: Round) -> None:
     rows, questions = [], 0
     judged: Iterator[Own] = judged_questions(ctx, state)
     if settings.rule == "margin":
-        judged = _with_verifier_scores(ctx, list(judged))
+        from loop.verifier_scores import with_verifier_scores  # it loads the learner, no other rule needs it
+
+        judged = with_verifier_scores(ctx, list(judged))
     for own in judged:
         questions += 1
         rng = random.Random(f"{ctx.config.run.seed}:{state.number}:{own.question}:pairs")
@@ -74,8 +65,8 @@ def pair(ctx: Context, state: Round) -> None:
         chosen = choose(replace(own, samples=samples), settings, ctx.config.fallback.use in ("pair", "both"), rng)
         rows += [(state.number, each.chosen, each.rejected, each.rule, each.weight * weight) for each in chosen]
     with ctx.store.transaction():
-        ctx.store.db.conn.execute("DELETE FROM pair WHERE round = ?", (state.number,))
-        ctx.store.db.conn.executemany(
+        ctx.store.connection.execute("DELETE FROM pair WHERE round = ?", (state.number,))
+        ctx.store.connection.executemany(
             "INSERT INTO pair (round, chosen, rejected, rule, weight) VALUES (?, ?, ?, ?, ?)", rows
         )
     ctx.console.say(f"  {len(rows)} pairs from {questions} questions")
@@ -101,33 +92,33 @@ def judged_questions(ctx: Context, state: Round) -> Iterator[Own]:
     A flag of `judging.exclude_flags` keeps a right sample off the chosen side: it is left out.
     """
     excluded = set(ctx.config.judging.exclude_flags)
-    key = {"round": state.number, "style": ctx.config.sampling.style}
-    for question, rows in groupby(ctx.store.db.query(JUDGED, key), key=lambda row: row["question"]):
+    for question, rows in judged_by_question(ctx.store, state.number):
         own: dict[str, Judged] = {}
-        taught: list[Judged] = []
-        passed = total = 0
+        passed = 0
         for row in rows:
             sample = _judged(row)
-            by_policy = row["author"] == "policy"
-            total += by_policy
-            passed += by_policy and sample.outcome == "correct"
-            flagged = sample.outcome == "correct" and excluded.intersection(json.loads(row["flags"]))
-            if flagged or not ctx.encoder.is_plain(sample.token_ids):
+            passed += sample.outcome == "correct"
+            if not _usable(ctx, row, sample, excluded):
                 continue
-            if not by_policy:
-                taught += [sample] if sample.outcome == "correct" else []
-            elif sample.text in own:
+            if sample.text in own:
                 own[sample.text] = replace(own[sample.text], copies=own[sample.text].copies + 1)
             else:
                 own[sample.text] = sample
-        yield Own(question, list(own.values()), taught, passed / max(1, total))
+        written = [(row, _judged(row)) for row in taught(ctx.store, question, ctx.config.sampling.style)]
+        from_teacher = [s for row, s in written if s.outcome == "correct" and _usable(ctx, row, s, excluded)]
+        yield Own(question, list(own.values()), from_teacher, passed / len(rows))
+
+
+def _usable(ctx: Context, row: Any, sample: Judged, excluded: set[str]) -> bool:
+    flagged = sample.outcome == "correct" and excluded.intersection(json.loads(row["flags"]))
+    return not flagged and ctx.encoder.is_plain(sample.token_ids)
 
 
 def answer_shares(store: Store) -> dict[str, float]:
     """Each accepted answer's share of the train questions, case folded."""
     counts: Counter[str] = Counter()
     questions = 0
-    for row in store.db.query(ANSWERS):
+    for row in store.rows(ANSWERS):
         questions += 1
         counts.update({answer.casefold() for answer in json.loads(row["answers"])})
     return {answer: count / questions for answer, count in counts.items()}
@@ -159,33 +150,3 @@ def _with_votes(store: Store, own: Own) -> list[Judged]:
     counted = vote([extracted for _, extracted in ballots], lambda left, right: judge.same(left, right, choices))
     votes = {n: count for (n, _), count in zip(ballots, counted.votes, strict=True)}
     return [replace(sample, votes=votes[n]) for n, sample in enumerate(own.samples)]
-
-
-def _with_verifier_scores(ctx: Context, judged: Sequence[Own]) -> Iterator[Own]:
-    """The same with log pi_serving - log pi_cold_start of every sample; the sampler gave the first."""
-    number = cold_start_policy(ctx.store)
-    model = load_model(
-        str(ctx.policy_directory(get_policy(ctx.store, number).path)),
-        ctx.encoder,
-        trust_remote_code=ctx.config.policy.trust_remote_code,
-    )
-    wanted = ",".join(str(own.question) for own in judged)
-    questions = {q.id: q for q in find_questions(ctx.store, f"id IN ({wanted})")} if judged else {}
-    chains = [
-        ScoredChain(ctx.prompt(questions[own.question], ctx.config.sampling.style), sample.token_ids)
-        for own in judged
-        for sample in own.samples
-    ]
-    with ctx.console.bar("scoring samples", len(chains), "chain") as bar:
-        scores = iter([sum(each) for each in token_logprobs(model, ctx.encoder, chains, bar.update)])
-    del model
-    free_accelerator()
-    for own in judged:
-        samples = [replace(s, verifier=(s.logprob or 0.0) - next(scores)) for s in own.samples]
-        yield replace(own, samples=samples)
-
-
-def cold_start_policy(store: Store) -> int:
-    """The policy that the rounds began from: the cold start's, or the base where it made none."""
-    number: int | None = store.value("SELECT coalesce(candidate_policy, serving_policy) FROM round WHERE number = 0")
-    return number or 0

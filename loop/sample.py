@@ -17,6 +17,9 @@ COMMIT_SECONDS = 5.0
 Key = tuple[int, int]
 """(question id, sample index)"""
 
+PRESENT = """
+SELECT question, "index" FROM sample WHERE round = ? AND author = 'policy' AND policy = ? AND style = ?"""
+
 
 def sample_seed(run_seed: int, number: int, question: int, index: int) -> int:
     """The seed of one request: a hash of run seed, round, question and index, in [0, 2**31)."""
@@ -33,13 +36,7 @@ def sample(ctx: Context, state: Round) -> None:
         state.number,
     )
     present: set[Key] = {
-        (row[0], row[1])
-        for row in ctx.store.rows(
-            "SELECT question, \"index\" FROM sample WHERE round = ? AND author = 'policy' AND policy = ? AND style = ?",
-            state.number,
-            state.serving,
-            settings.style,
-        )
+        (row[0], row[1]) for row in ctx.store.rows(PRESENT, state.number, state.serving, settings.style)
     }
     total = len(questions) * settings.samples
     if len(present) == total:

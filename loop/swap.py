@@ -55,7 +55,7 @@ def serve(ctx: Context, policy: int, number: int | None) -> Sampler:
         )
     seconds = time.monotonic() - started
     with ctx.store.transaction():
-        ctx.store.db.conn.execute(
+        ctx.store.connection.execute(
             "INSERT INTO swap (session, round, policy, sha256, probe_difference, seconds, created)"
             " VALUES (?, ?, ?, ?, ?, ?, ?)",
             (ctx.session, number, policy, loaded, difference, seconds, now()),
@@ -107,7 +107,9 @@ def _start_engine(ctx: Context) -> Sampler:
         ctx.sampler = VllmEngine(config.policy.model, ctx.encoder, settings, config.run.seed)
         _warm_up(ctx, ctx.sampler)
     with ctx.store.transaction():
-        ctx.store.db.conn.execute("UPDATE session SET engine_starts = engine_starts + 1 WHERE id = ?", (ctx.session,))
+        ctx.store.connection.execute(
+            "UPDATE session SET engine_starts = engine_starts + 1 WHERE id = ?", (ctx.session,)
+        )
     ctx.console.say(f"  vLLM started in {time.monotonic() - started:.1f} s")
     return ctx.sampler
 

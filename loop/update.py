@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 from loop.config import TrainingConfig
 from loop.context import Context
 from loop.gate import rejections_before
-from loop.pair import cold_start_policy
 from loop.swap import first_probe_questions, probe_items
 from loop.training_items import cold_start_items, pair_items, rft_items, taught_items
 from policies.learner import (
@@ -31,7 +30,8 @@ from policies.learner import (
 from policies.probe import learner_logprobs
 from policies.weights import publish
 from store.database import as_json
-from store.rounds import Policy, Round, add_policy, get_policy, next_policy_number
+from store.imported import adopt_imported_pairs
+from store.rounds import Policy, Round, add_policy, cold_start_policy, get_policy, next_policy_number
 
 Recipe = TypeVar("Recipe", bound=TrainingConfig)
 
@@ -56,6 +56,7 @@ def update(ctx: Context, state: Round) -> None:
         imitated, pairs = cold_start_items(ctx), list[PairItem]()
         imitation: TrainingConfig = config.cold_start
     else:
+        adopt_imported_pairs(ctx.store, state.number, ctx.encoder.completion_ids)
         imitated = [*rft_items(ctx, state), *taught_items(ctx, state)]
         pairs, imitation = pair_items(ctx, state), _slower(ctx, state, config.rft)
         if config.update.start == "cold_start":
@@ -181,7 +182,7 @@ def _publish(ctx: Context, state: Round, start: int, stages: list[Stage]) -> Non
     }
     with ctx.store.transaction():
         add_policy(ctx.store, Policy(number, start, method, digest, path, probe))
-        ctx.store.db.conn.execute(
+        ctx.store.connection.execute(
             "INSERT INTO training (round, candidate, method, recipe, items, steps, loss, seconds, metrics)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
@@ -196,4 +197,4 @@ def _publish(ctx: Context, state: Round, start: int, stages: list[Stage]) -> Non
                 as_json(metrics),
             ),
         )
-        ctx.store.db.conn.execute("UPDATE round SET candidate_policy = ? WHERE number = ?", (number, state.number))
+        ctx.store.connection.execute("UPDATE round SET candidate_policy = ? WHERE number = ?", (number, state.number))

@@ -9,7 +9,7 @@ from typing import Any
 from policies import PolicyError
 from policies.encoding import Encoder, Prompt
 from policies.sampler import Chain, Request
-from policies.weights import HashedWeights, weights_sha256
+from policies.weights import HashedWeights, reading, weights_sha256
 
 # The engine lives in this process: swaps hand tensors over without another process in between.
 os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
@@ -99,18 +99,22 @@ class VllmEngine:
         """
         from vllm.platforms import current_platform
 
-        if self._settings.tensor_parallel_size == 1:
-            weights = HashedWeights(directory)
-            self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": iter(weights)})
-            digest = weights.sha256
-        else:
-            digest = weights_sha256(directory)
-            self._llm.collective_rpc("reload_weights", kwargs={"weights_path": str(directory)})
+        with reading(directory):
+            digest = self._reload(directory)
         if current_platform.is_cpu():
             self._llm.apply_model(_repack_output_layers)
         self._llm.reset_prefix_cache()
         self._llm.reset_mm_cache()
         self._engine.reset_encoder_cache()
+        return digest
+
+    def _reload(self, directory: Path) -> str:
+        if self._settings.tensor_parallel_size == 1:
+            weights = HashedWeights(directory)
+            self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": iter(weights)})
+            return weights.sha256
+        digest = weights_sha256(directory)
+        self._llm.collective_rpc("reload_weights", kwargs={"weights_path": str(directory)})
         return digest
 
     def score(self, prompts: Sequence[Prompt], completions: Sequence[Sequence[int]]) -> list[float]:

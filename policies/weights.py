@@ -1,17 +1,22 @@
 """Weights on disk: published whole or not at all, and known by their sha256."""
 
+from __future__ import annotations
+
+import fcntl
 import hashlib
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from safetensors import SafetensorError
-from safetensors.torch import load as parse_safetensors
 
 from policies import PolicyError
+
+if TYPE_CHECKING:
+    import torch
 
 
 def safetensors_files(directory: Path) -> list[Path]:
@@ -44,6 +49,9 @@ class HashedWeights:
         self._digest = hashlib.sha256()
 
     def __iter__(self) -> Iterator[tuple[str, torch.Tensor]]:
+        # Not at the top: it loads torch, and 'check' only hashes.
+        from safetensors.torch import load as parse_safetensors
+
         for file in self._files:
             content = file.read_bytes()
             self._digest.update(content)
@@ -56,6 +64,35 @@ class HashedWeights:
     def sha256(self) -> str:
         """Digest of everything handed out so far."""
         return self._digest.hexdigest()
+
+
+@contextmanager
+def reading(directory: Path) -> Iterator[None]:
+    """Keep a directory of weights from being deleted while it is read, whichever process reads it."""
+    with _locked(directory, fcntl.LOCK_SH):
+        yield
+
+
+@contextmanager
+def deleting(directory: Path) -> Iterator[bool]:
+    """Keep others from reading a directory that is to be deleted; yields False if somebody reads it now."""
+    with _locked(directory, fcntl.LOCK_EX | fcntl.LOCK_NB) as locked:
+        yield locked
+
+
+@contextmanager
+def _locked(directory: Path, how: int) -> Iterator[bool]:
+    """A kernel lock on the directory itself: it dies with its process and leaves no file behind."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, how)
+        locked = True
+    except BlockingIOError:
+        locked = False
+    try:
+        yield locked
+    finally:
+        os.close(descriptor)
 
 
 def publish(model: Any, processor: Any, directory: Path) -> str:

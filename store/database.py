@@ -1,19 +1,36 @@
 """Opening the store: one SQLite file in WAL mode, one writer, any number of readers."""
 
+from __future__ import annotations
+
 import json
+import os
+import re
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sqlite_utils import Database
-
+from store.crash_points import crash_point
 from store.migrations import MIGRATIONS
+
+if TYPE_CHECKING:
+    from sqlite_utils import Database
 
 FILE_NAME = "store.db"
 BUSY_TIMEOUT_S = 60.0
+PAGE_BYTES = 8192
+"""Rows are a few hundred bytes: of a larger page less is left over (4 KiB wastes 7 bytes a sample more)."""
+
+CACHE_KIB = 64 * 1024
+"""SQLite's page cache: holds the indices of the rounds that are being written."""
+
+FULL = re.compile("is full|disk I/O error")
+"""What SQLite says of a disk that takes no more."""
+
 APPLICATION_ID = 0x52544348
 """'RTCH' in the file's header: a database of another program is refused, not repaired."""
 
@@ -27,13 +44,24 @@ class Store:
 
     def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
         self.path = path
-        self.db = Database(connection)
+        self.connection = connection
+
+    @cached_property
+    def db(self) -> Database:
+        """The same connection through sqlite-utils, which takes seconds to load: commands that only read do without."""
+        from sqlite_utils import Database
+
+        return Database(self.connection)
+
+    def stream(self, sql: str, *parameters: Any) -> Iterator[sqlite3.Row]:
+        """The rows of a query one by one, for results that should not be held in memory."""
+        cursor = self.connection.cursor()
+        cursor.row_factory = sqlite3.Row
+        yield from cursor.execute(sql, parameters)
 
     def rows(self, sql: str, *parameters: Any) -> list[sqlite3.Row]:
         """Every row of a query."""
-        cursor = self.db.conn.execute(sql, parameters)
-        cursor.row_factory = sqlite3.Row
-        return cursor.fetchall()
+        return list(self.stream(sql, *parameters))
 
     def row(self, sql: str, *parameters: Any) -> sqlite3.Row | None:
         """The first row of a query, or None."""
@@ -51,62 +79,110 @@ class Store:
 
         The write lock is taken at the start, so a second writer waits its turn instead of failing.
         """
-        if self.db.conn.in_transaction:
+        if self.connection.in_transaction:
             yield
             return
-        self.db.conn.execute("BEGIN IMMEDIATE")
+        self.connection.execute("BEGIN IMMEDIATE")
         try:
             yield
+            crash_point("before commit")
         except BaseException:
-            self.db.conn.rollback()
+            self.connection.rollback()
             raise
-        self.db.conn.commit()
+        self.connection.commit()
+        crash_point("after commit")
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Every query inside sees the same moment, whatever a run commits meanwhile."""
+        self.connection.execute("BEGIN")
+        try:
+            yield
+        finally:
+            self.connection.rollback()
 
     def close(self) -> None:
         """Close the file; what was committed stays."""
-        self.db.close()
+        self.connection.close()
 
 
-def open_store(run_dir: Path, *, create: bool = False) -> Store:
+def open_store(run_dir: Path, *, create: bool = False, read_only: bool = False) -> Store:
     """Open `run_dir/store.db`, applying pending migrations.
 
-    Raises StoreError where there is no store (unless `create`), where the file is not a store, or
+    With `read_only` nothing is changed, and a store that an older version wrote is refused.
+    Raises StoreError where there is no store (unless `create`), where the file is not a store or is damaged, or
     where a newer version of this program wrote it.
     """
     path = run_dir / FILE_NAME
     if not path.exists() and not create:
         raise StoreError(f"{run_dir} holds no run ({FILE_NAME} is missing); start one with 'run'")
     try:
-        connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S)
+        connection = _connect(path, read_only)
         new = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
+        if new:
+            connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
         if not new and connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
             raise StoreError(f"{path} is a database of another program; give another --run-dir")
         connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+        if not read_only:
+            connection.execute("PRAGMA journal_mode = WAL")
         store = Store(connection, path)
-        _migrate(store, new)
+        _migrate(store, new, read_only)
+    except sqlite3.OperationalError as error:
+        if FULL.search(str(error)):
+            raise
+        raise StoreError(f"{path} cannot be opened: {error}") from error
     except sqlite3.DatabaseError as error:
-        raise StoreError(f"{path} cannot be opened as a store: {error}") from error
+        raise StoreError(
+            f"{path} cannot be opened as a store: {error}; it is damaged or cut short, put a copy of it back"
+        ) from error
     return store
 
 
-def _migrate(store: Store, new: bool) -> None:
-    known = {migration.name for migration in MIGRATIONS.pending(Database(memory=True))}
-    applied = {migration.name for migration in MIGRATIONS.applied(store.db)}
+def _connect(path: Path, read_only: bool) -> sqlite3.Connection:
+    if not read_only:
+        return sqlite3.connect(path, timeout=BUSY_TIMEOUT_S)
+    # A reader of a WAL database writes the lock file beside it; where it may not, and no writer left
+    # anything in a WAL, the file alone is the whole store.
+    wal = path.with_name(path.name + "-wal")
+    frozen = not os.access(path.parent, os.W_OK) and not wal.exists()
+    uri = f"{path.resolve().as_uri()}?{'immutable=1' if frozen else 'mode=ro'}"
+    return sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_S)
+
+
+def _migrate(store: Store, new: bool, read_only: bool) -> None:
+    known = set(MIGRATIONS.names)
+    applied = _applied(store)
     if unknown := sorted(applied - known):
         raise StoreError(
             f"{store.path} was written by a newer version of ratchet-loop (it has {unknown[-1]}); upgrade to read it"
         )
     if applied == known:
         return
+    if read_only:
+        raise StoreError(
+            f"{store.path} was written by an older version; 'log {store.path.parent}' brings it up to date"
+        )
     if new:
-        store.db.conn.execute("PRAGMA journal_mode = WAL")
-        store.db.conn.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        store.connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     MIGRATIONS.apply(store.db)
+
+
+def _applied(store: Store) -> set[str]:
+    if not store.value("SELECT 1 FROM sqlite_master WHERE name = '_sqlite_migrations'"):
+        return set()
+    return {row["name"] for row in store.rows("SELECT name FROM _sqlite_migrations WHERE migration_set = 'ratchet'")}
 
 
 def now() -> str:
     """The present moment as the store writes it: UTC, ISO 8601."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def now_s() -> int:
+    """The present moment in whole seconds since 1970: four bytes, for columns of which there are millions."""
+    return int(time.time())
 
 
 def as_json(value: Any) -> str:

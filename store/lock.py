@@ -2,9 +2,14 @@
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+FILE_NAME = "lock"
+PATIENCE_S = 0.5
+"""`lock_holder` takes the lock for an instant; that must not stop a controller from starting."""
 
 
 class RunLocked(Exception):
@@ -15,19 +20,43 @@ class RunLocked(Exception):
 def run_lock(run_dir: Path) -> Iterator[None]:
     """Hold `run_dir/lock` for the duration. The kernel drops it when the process dies, however it dies.
 
+    The process number in the file is for people; a number that a crash left there locks nothing.
     Raises RunLocked, naming the process that holds it.
     """
-    descriptor = os.open(run_dir / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+    descriptor = os.open(run_dir / FILE_NAME, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.read(descriptor, 32).decode(errors="replace").strip() or "unknown"
-            raise RunLocked(
-                f"{run_dir} is in use by process {holder}; wait for it or stop it, then run again"
-            ) from None
+        deadline = time.monotonic() + PATIENCE_S
+        while not _try_lock(descriptor, fcntl.LOCK_EX):
+            if time.monotonic() > deadline:
+                holder = _written_in(descriptor) or "unknown"
+                raise RunLocked(f"{run_dir} is in use by process {holder}; wait for it or stop it, then run again")
+            time.sleep(PATIENCE_S / 10)
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         yield
     finally:
         os.close(descriptor)
+
+
+def lock_holder(run_dir: Path) -> int | None:
+    """The process that holds the lock now, None if none does, whatever a crash left in the file."""
+    try:
+        descriptor = os.open(run_dir / FILE_NAME, os.O_RDONLY)
+    except FileNotFoundError:
+        return None
+    try:
+        return None if _try_lock(descriptor, fcntl.LOCK_SH) else int(_written_in(descriptor) or 0)
+    finally:
+        os.close(descriptor)
+
+
+def _try_lock(descriptor: int, how: int) -> bool:
+    try:
+        fcntl.flock(descriptor, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _written_in(descriptor: int) -> str:
+    return os.pread(descriptor, 32, 0).decode(errors="replace").strip()

@@ -1,9 +1,51 @@
 """The schema, as numbered migrations: a new one is added at the end, an old one never changes."""
 
-from sqlite_utils import Database
-from sqlite_utils.migrations import Migrations
+from __future__ import annotations
 
-MIGRATIONS = Migrations("ratchet")
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from store.views_004 import SUMMARY, VIEWS_004
+from store.views_005 import COLUMNS, REPLACED, VIEWS_005
+from store.views_005 import SUMMARY as SUMMARY_005
+
+if TYPE_CHECKING:
+    from sqlite_utils import Database
+
+Migration = Callable[["Database"], None]
+
+
+class MigrationSteps:
+    """The migrations in order, known by name without loading sqlite-utils: reading a store needs no more."""
+
+    def __init__(self) -> None:
+        self._steps: list[Migration] = []
+
+    def __call__(self) -> Callable[[Migration], Migration]:
+        """Decorator: the next migration."""
+
+        def add(step: Migration) -> Migration:
+            self._steps.append(step)
+            return step
+
+        return add
+
+    @property
+    def names(self) -> list[str]:
+        """Names in order."""
+        return [step.__name__ for step in self._steps]
+
+    def apply(self, db: Database) -> None:
+        """Apply what is missing, each in a transaction of its own."""
+        from sqlite_utils.migrations import Migrations
+
+        migrations = Migrations("ratchet")
+        for step in self._steps:
+            migrations()(step)
+        migrations.apply(db)
+
+
+MIGRATIONS = MigrationSteps()
 
 
 def _one_of(column: str, values: tuple[str, ...]) -> str:
@@ -151,6 +193,56 @@ def m003_teacher(db: Database) -> None:
 
 
 @MIGRATIONS()
+def m004_whole_store(db: Database) -> None:
+    """Imported pairs, archived rounds, deleted weights, figures of finished rounds, indices, views."""
+    _change_table(db, "sample", "author IN ('policy', 'teacher')", "author IN ('policy', 'teacher', 'imported')")
+    _without_row_ids(db)
+    phases = ("distil", "sample", "judge", "fallback", "pair", "update", "swap", "evaluate", "gate", "done")
+    _change_table(db, "phase_time", "phase TEXT NOT NULL", f"phase TEXT NOT NULL {_one_of('phase', phases)}")
+    for statement in (
+        # Seconds since 1970: a whole number takes four bytes, ISO text twenty-four.
+        "ALTER TABLE sample ADD COLUMN created INTEGER",
+        "ALTER TABLE evaluation ADD COLUMN created INTEGER",
+        "ALTER TABLE policy ADD COLUMN deleted TEXT",
+        f"""ALTER TABLE pair ADD COLUMN source TEXT NOT NULL DEFAULT 'sampled'
+            {_one_of("source", ("sampled", "imported"))}""",
+        """CREATE TABLE imported_pair (
+            id INTEGER PRIMARY KEY, hash TEXT NOT NULL UNIQUE,
+            question INTEGER NOT NULL REFERENCES question (id), style TEXT NOT NULL,
+            chosen TEXT NOT NULL, rejected TEXT NOT NULL, file TEXT NOT NULL, file_sha256 TEXT NOT NULL,
+            line INTEGER NOT NULL, imported TEXT NOT NULL, pair INTEGER UNIQUE REFERENCES pair (id))""",
+        "CREATE INDEX imported_pair_waiting ON imported_pair (id) WHERE pair IS NULL",
+        "CREATE INDEX imported_pair_question ON imported_pair (question)",
+        """CREATE TABLE round_summary (
+            round INTEGER PRIMARY KEY REFERENCES round (number), samples INTEGER NOT NULL,
+            questions INTEGER NOT NULL, correct INTEGER NOT NULL, wrong INTEGER NOT NULL,
+            unparsable INTEGER NOT NULL, truncated INTEGER NOT NULL, judge_error INTEGER NOT NULL,
+            tokens INTEGER NOT NULL)""",
+        """CREATE TABLE archive (
+            round INTEGER PRIMARY KEY REFERENCES round (number), file TEXT NOT NULL, sha256 TEXT NOT NULL,
+            samples INTEGER NOT NULL, first_sample INTEGER NOT NULL, last_sample INTEGER NOT NULL,
+            created TEXT NOT NULL)""",
+        """CREATE TABLE archived_question (
+            round INTEGER NOT NULL REFERENCES archive (round), question INTEGER NOT NULL REFERENCES question (id),
+            samples INTEGER NOT NULL, correct INTEGER NOT NULL, PRIMARY KEY (round, question)) WITHOUT ROWID""",
+        "CREATE INDEX sample_round ON sample (round)",
+        "CREATE INDEX sample_by_teacher ON sample (question) WHERE author = 'teacher'",
+        "CREATE INDEX round_question_question ON round_question (question)",
+        "CREATE INDEX evaluation_outcome ON evaluation (policy, style, outcome)",
+        "CREATE INDEX question_image_image ON question_image (image)",
+        "CREATE INDEX question_batch ON question (batch)",
+        "CREATE INDEX question_text ON question (text)",
+        "CREATE INDEX teacher_call_question ON teacher_call (question)",
+        "CREATE INDEX swap_round ON swap (round)",
+        f"INSERT INTO round_summary {SUMMARY} WHERE sample.author = 'policy' AND sample.round IN"
+        " (SELECT number FROM round WHERE phase = 'done') GROUP BY sample.round",
+        *VIEWS_004,
+    ):
+        db.execute(statement)
+    _index_references(db, "sample")
+
+
+@MIGRATIONS()
 def m005_recipes(db: Database) -> None:
     """Kinds of questions, faithfulness of chains, what the gate compared a candidate with, best-of-K samples."""
     outcomes = ("correct", "wrong", "unparsable", "truncated", "judge_error")
@@ -170,5 +262,63 @@ def m005_recipes(db: Database) -> None:
         "ALTER TABLE question ADD COLUMN kind TEXT",
         "ALTER TABLE evaluation ADD COLUMN faithful INTEGER CHECK (faithful IN (0, 1))",
         "ALTER TABLE round ADD COLUMN compared_with INTEGER REFERENCES policy (number)",
+        *(f"DROP VIEW {view}" for view in REPLACED),
+        *(
+            f"ALTER TABLE round_summary ADD COLUMN {column} INTEGER NOT NULL DEFAULT 0"
+            for column in ("flagged", "labelled", "labelled_correct", "labelled_questions", "solved")
+        ),
+        # What is archived had an answer to every question, and no flags.
+        "UPDATE round_summary SET labelled = samples, labelled_correct = correct, labelled_questions = questions",
+        "UPDATE round_summary SET solved = (SELECT sum(correct > 0) FROM archived_question"
+        " WHERE archived_question.round = round_summary.round) WHERE round IN (SELECT round FROM archive)",
+        "DELETE FROM round_summary WHERE round NOT IN (SELECT round FROM archive)",
+        f"INSERT INTO round_summary ({', '.join(COLUMNS)}) {SUMMARY_005} WHERE sample.author = 'policy'"
+        " AND sample.round IN (SELECT number FROM round WHERE phase = 'done' EXCEPT SELECT round FROM archive)"
+        " GROUP BY sample.round",
+        *VIEWS_005,
     ):
         db.execute(statement)
+
+
+def _without_row_ids(db: Database) -> None:
+    """Key the verdicts by sample, judge and version alone: 24 bytes less for each of millions."""
+    sql = str(db.execute("SELECT sql FROM sqlite_master WHERE name = 'verdict'").fetchone()[0])
+    for old, new in (
+        ("CREATE TABLE verdict", "CREATE TABLE verdict_by_key"),
+        ("id INTEGER PRIMARY KEY, ", ""),
+        ("UNIQUE (sample, judge, judge_version)", "PRIMARY KEY (sample, judge, judge_version)"),
+    ):
+        if old not in sql:
+            raise ValueError(f"table verdict is not as the first schema made it: {sql}")
+        sql = sql.replace(old, new, 1)
+    columns = ", ".join(row[1] for row in db.execute("PRAGMA table_info(verdict)") if row[1] != "id")
+    db.execute(f"{sql} WITHOUT ROWID")
+    db.execute(f"INSERT INTO verdict_by_key ({columns}) SELECT {columns} FROM verdict ORDER BY sample")
+    db.execute("DROP TABLE verdict")
+    db.execute("ALTER TABLE verdict_by_key RENAME TO verdict")
+
+
+def _index_references(db: Database, table: str) -> None:
+    """An index on every column that refers to the table: SQLite looks there for each row that is deleted."""
+    for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
+        indices = [row[1] for row in db.execute(f"PRAGMA index_list({name})").fetchall()]
+        first = {db.execute(f"PRAGMA index_info({index})").fetchone()[2] for index in indices}
+        for key in db.execute(f"PRAGMA foreign_key_list({name})").fetchall():
+            if key[2] == table and key[3] not in first:
+                db.execute(f"CREATE INDEX {name}_{key[3]} ON {name} ({key[3]})")
+
+
+def _change_table(db: Database, table: str, old: str, new: str) -> None:
+    """Reword a CHECK in a table's definition, whatever columns later versions gave it.
+
+    Rows are not touched, so it takes no time in a store of any size (SQLite's own way for a change that leaves
+    the stored rows valid: https://sqlite.org/lang_altertable.html#otheralter).
+    """
+    sql = str(db.execute("SELECT sql FROM sqlite_master WHERE type = 'table' AND name = ?", [table]).fetchone()[0])
+    if old not in sql:
+        raise ValueError(f"table {table} is not as the first schema made it: {sql}")
+    version = int(db.execute("PRAGMA schema_version").fetchone()[0])
+    db.execute("PRAGMA writable_schema = ON")
+    db.execute("UPDATE sqlite_master SET sql = ? WHERE type = 'table' AND name = ?", [sql.replace(old, new, 1), table])
+    db.execute(f"PRAGMA schema_version = {version + 1}")
+    db.execute("PRAGMA writable_schema = RESET")

@@ -65,8 +65,8 @@ def _add(store: Store, question: NewQuestion, batch: int) -> bool:
     for digest, content in zip(digests, question.images, strict=True):
         if not store.row("SELECT 1 FROM image WHERE sha256 = ?", digest):
             kind, width, height = _inspect_image(content, question.where)
-            store.db.conn.execute("INSERT INTO image VALUES (?, ?, ?, ?, ?)", (digest, content, kind, width, height))
-    cursor = store.db.conn.execute(
+            store.connection.execute("INSERT INTO image VALUES (?, ?, ?, ?, ?)", (digest, content, kind, width, height))
+    cursor = store.connection.execute(
         "INSERT INTO question (hash, external_id, text, answers, judge, split, source, batch, choices, kind)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
@@ -82,7 +82,7 @@ def _add(store: Store, question: NewQuestion, batch: int) -> bool:
             question.kind,
         ),
     )
-    store.db.conn.executemany(
+    store.connection.executemany(
         "INSERT INTO question_image VALUES (?, ?, ?)",
         [(cursor.lastrowid, position, digest) for position, digest in enumerate(digests)],
     )

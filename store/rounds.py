@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from store.database import Store, StoreError, as_json, now
+from store.summary import summarise_round
 
 
 @dataclass(frozen=True)
@@ -52,11 +53,11 @@ def _round(row: Any) -> Round:
 def start_round(store: Store, number: int, phase: str, serving: int, questions: Sequence[int]) -> None:
     """Create a round with the questions it works on, in one transaction."""
     with store.transaction():
-        store.db.conn.execute(
+        store.connection.execute(
             "INSERT INTO round (number, phase, serving_policy, started) VALUES (?, ?, ?, ?)",
             (number, phase, serving, now()),
         )
-        store.db.conn.executemany(
+        store.connection.executemany(
             "INSERT INTO round_question VALUES (?, ?, ?)",
             [(number, position, question) for position, question in enumerate(questions)],
         )
@@ -66,14 +67,15 @@ def end_phase(store: Store, number: int, phase: str, following: str, seconds: fl
     """Move a round from `phase` to `following`, booking the seconds spent in this session."""
     with store.transaction():
         add_phase_time(store, number, phase, seconds)
-        store.db.conn.execute("UPDATE round SET phase = ? WHERE number = ?", (following, number))
+        store.connection.execute("UPDATE round SET phase = ? WHERE number = ?", (following, number))
         if following == "done":
-            store.db.conn.execute("UPDATE round SET finished = ? WHERE number = ?", (now(), number))
+            store.connection.execute("UPDATE round SET finished = ? WHERE number = ?", (now(), number))
+            summarise_round(store, number)
 
 
 def add_phase_time(store: Store, number: int, phase: str, seconds: float) -> None:
     """Add seconds to a phase; an interrupted phase adds up over its sessions."""
-    store.db.conn.execute(
+    store.connection.execute(
         "INSERT INTO phase_time VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET seconds = seconds + excluded.seconds",
         (number, phase, seconds),
     )
@@ -82,7 +84,7 @@ def add_phase_time(store: Store, number: int, phase: str, seconds: float) -> Non
 def decide(store: Store, number: int, decision: str, reason: str, compared_with: int | None = None) -> None:
     """Record the gate's decision, why, and which policy the candidate was compared with."""
     with store.transaction():
-        store.db.conn.execute(
+        store.connection.execute(
             "UPDATE round SET decision = ?, reason = ?, compared_with = ? WHERE number = ?",
             (decision, reason, compared_with, number),
         )
@@ -111,6 +113,12 @@ def served_policy(store: Store) -> int:
     return number or 0
 
 
+def cold_start_policy(store: Store) -> int:
+    """The policy that the rounds began from: the cold start's, or the base where it made none."""
+    number: int | None = store.value("SELECT coalesce(candidate_policy, serving_policy) FROM round WHERE number = 0")
+    return number or 0
+
+
 def next_policy_number(store: Store) -> int:
     """The number that the next published policy gets."""
     last = store.value("SELECT max(number) FROM policy")
@@ -119,8 +127,8 @@ def next_policy_number(store: Store) -> int:
 
 def add_policy(store: Store, policy: Policy) -> None:
     """Record a published policy; the caller's transaction decides when it is committed."""
-    store.db.conn.execute(
-        "INSERT INTO policy VALUES (?, ?, ?, ?, ?, ?, ?)",
+    store.connection.execute(
+        "INSERT INTO policy (number, parent, made_by, sha256, path, probe, created) VALUES (?, ?, ?, ?, ?, ?, ?)",
         (
             policy.number,
             policy.parent,
@@ -131,3 +139,9 @@ def add_policy(store: Store, policy: Policy) -> None:
             now(),
         ),
     )
+
+
+def mark_deleted(store: Store, number: int) -> None:
+    """Record that a policy's weights leave the disk; it stays in the lineage."""
+    with store.transaction():
+        store.connection.execute("UPDATE policy SET deleted = ? WHERE number = ?", (now(), number))

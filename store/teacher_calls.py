@@ -44,7 +44,7 @@ def add_calls(store: Store, calls: Iterable[TeacherCall]) -> None:
 
     The caller's transaction decides when it is committed.
     """
-    store.db.conn.executemany(
+    store.connection.executemany(
         "INSERT INTO teacher_call (hash, purpose, round, question, model, prompt, status, text, finish_reason, detail,"
         " prompt_tokens, cached_tokens, completion_tokens, usage, cost_usd, attempts, batch, created)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -106,7 +106,7 @@ def prompt_hash(text: str) -> str:
 def add_prompts(store: Store, prompts: Iterable[tuple[str, str]]) -> None:
     """Keep (name, text) of every prompt under its hash, once."""
     with store.transaction():
-        store.db.conn.executemany(
+        store.connection.executemany(
             "INSERT OR IGNORE INTO prompt VALUES (?, ?, ?, ?)",
             [(prompt_hash(text), name, text, now()) for name, text in prompts],
         )
@@ -125,7 +125,7 @@ class StoredBatch:
 def plan_batch(store: Store, batch: StoredBatch, calls: Sequence[TeacherCall]) -> None:
     """Record a batch and its pending calls before it is sent, in one transaction."""
     with store.transaction():
-        store.db.conn.execute(
+        store.connection.execute(
             "INSERT INTO teacher_batch (key, round, purpose, created) VALUES (?, ?, ?, ?)",
             (batch.key, batch.round, batch.purpose, now()),
         )
@@ -148,25 +148,25 @@ def pending_calls(store: Store, key: str) -> list[TeacherCall]:
 def name_batch(store: Store, key: str, id_: str) -> None:
     """Record the server's id of a planned batch."""
     with store.transaction():
-        store.db.conn.execute("UPDATE teacher_batch SET id = ? WHERE key = ?", (id_, key))
+        store.connection.execute("UPDATE teacher_batch SET id = ? WHERE key = ?", (id_, key))
 
 
 def drop_batch(store: Store, key: str) -> None:
     """Forget a batch that the server never got: its requests were not made."""
     with store.transaction():
-        store.db.conn.execute("DELETE FROM teacher_call WHERE batch = ? AND status = 'pending'", (key,))
-        store.db.conn.execute("UPDATE teacher_call SET batch = NULL WHERE batch = ?", (key,))
-        store.db.conn.execute("DELETE FROM teacher_batch WHERE key = ?", (key,))
+        store.connection.execute("DELETE FROM teacher_call WHERE batch = ? AND status = 'pending'", (key,))
+        store.connection.execute("UPDATE teacher_call SET batch = NULL WHERE batch = ?", (key,))
+        store.connection.execute("DELETE FROM teacher_batch WHERE key = ?", (key,))
 
 
 def finish_batch(store: Store, key: str, reason: str) -> None:
     """Everything of this batch is in the store; what it did not answer has failed, for this reason."""
     with store.transaction():
-        store.db.conn.execute(
+        store.connection.execute(
             "UPDATE teacher_call SET status = 'failed', detail = ? WHERE batch = ? AND status = 'pending'",
             (reason, key),
         )
-        store.db.conn.execute("UPDATE teacher_batch SET finished = ? WHERE key = ?", (now(), key))
+        store.connection.execute("UPDATE teacher_batch SET finished = ? WHERE key = ?", (now(), key))
 
 
 REASONS = """

@@ -197,6 +197,30 @@ def test_killed_while_sampling_training_and_evaluating_it_ends_like_an_unbroken_
     assert [row[0] for row in query(run_dir, "SELECT end_reason FROM session")] == [None] * 5 + ["finished"]
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_killed_at_a_dozen_random_moments_it_ends_like_an_unbroken_run(
+    easy_vqa_recipe: Path, unbroken_content: dict[str, list[tuple]], tmp_path: Path
+) -> None:
+    run_dir = tmp_path / "run"
+    start = command("run", "--config", easy_vqa_recipe, "--run-dir", run_dir, "--quiet")
+    moments, kills = random.Random(11), 0
+    for _ in range(12):
+        process = subprocess.Popen(start, cwd=PROJECT, start_new_session=True)
+        try:
+            process.wait(moments.uniform(8, 40))
+            break
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            kills += 1
+    assert kills >= 4
+    run_command("run", "--config", easy_vqa_recipe, "--run-dir", run_dir)
+    for table, sql in SAME_EACH_TIME.items():
+        assert query(run_dir, sql) == unbroken_content[table], table
+    assert "nothing wrong" in run_command("check", run_dir).stdout
+
+
 def test_a_finished_run_goes_on_with_more_rounds_and_sees_added_questions(unbroken: Path, easy_vqa_recipe, tmp_path):
     file = tmp_path / "more.jsonl"
     file.write_text(json.dumps({"question": "what is brand new?", "answer": "this", "split": "train"}) + "\n")

@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from conftest import run_command
-from loop.config import Config, parse_config
+from loop.config import Config
+from loop.config_file import parse_config
 from loop.errors import InputError
 from loop.plan import format_plan
 from loop.teacher_cost import confirm_cold_start, estimate_from_source

@@ -76,7 +76,7 @@ def _question(line: str, path: Path, where: str, config: QuestionsConfig) -> New
     return NewQuestion(
         text=text,
         answers=answers,
-        images=[_read_image(path.parent, name, where) for name in names],
+        images=[read_image(path.parent, name, where) for name in names],
         split=split,
         source=SOURCE,
         judge=judge.name,
@@ -122,7 +122,8 @@ def _split(content: list[str], config: QuestionsConfig) -> str:
     return "gate" if fraction < config.held_out_share + config.gate_share else "train"
 
 
-def _read_image(folder: Path, name: str, where: str) -> bytes:
+def read_image(folder: Path, name: str, where: str) -> bytes:
+    """The bytes of an image file under the folder; raises InputError if it lies elsewhere or cannot be read."""
     root = folder.resolve()
     path = (root / name).resolve()
     if not path.is_relative_to(root):

@@ -1,0 +1,56 @@
+"""Exactly once: a run that is killed at any commit boundary ends as one that nothing killed."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from conftest import PROJECT
+
+PHASES = {
+    *("round 0: distil", "round 0: update", "round 0: swap", "round 0: evaluate", "round 0: gate"),
+    *("round 1: sample", "round 1: judge", "round 1: fallback", "round 1: pair", "round 1: update", "round 1: swap"),
+    *("round 1: evaluate", "round 1: gate", "round 2: sample", "round 2: gate", "before the first round"),
+}
+IN_FLIGHT = 2
+"""The recipe's teacher.concurrency: requests that a kill can lose after they were paid."""
+MEMORY = Path("/dev/shm")  # noqa: S108 (a folder of its own is made in it; SIGKILL needs no disk)
+
+
+def killed_runs(which: str) -> list[dict]:
+    with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as folder:
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore", str(PROJECT / "tests" / "scripted_run.py"), folder, which],
+            env={**os.environ, "PYTHONPATH": f"{PROJECT}:{PROJECT / 'tests'}", "TOKENIZERS_PARALLELISM": "false"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def hold(results: list[dict]) -> None:
+    assert [result for result in results if not result["died"] or result["differs"]] == []
+    assert all(result["paid_twice"] <= IN_FLIGHT for result in results)
+    assert {result["point"].rpartition(":")[0] for result in results} >= PHASES - {"before the first round"}
+    for phase in PHASES:
+        points = {result["point"] for result in results}
+        assert {f"{phase}: before commit", f"{phase}: after commit"} <= points
+
+
+def test_killed_once_at_every_kind_of_commit_the_run_ends_like_an_unbroken_one() -> None:
+    results = killed_runs("once")
+    assert len(results) >= 50
+    hold(results)
+
+
+@pytest.mark.slow
+def test_killed_at_every_single_commit_the_run_ends_like_an_unbroken_one() -> None:
+    results = killed_runs("all")
+    assert len(results) >= 200
+    hold(results)
