@@ -195,6 +195,7 @@ def judge(
 
 
 @cli.command()
+@run_dir_argument
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def status(run_dir: Path, as_json: bool) -> None:
     """What a run is doing now, how far it is, and how fast."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 from store.archive import FOLDER, file_sha256
 from store.database import Store, as_json
-from store.views_004 import SUMMARY
+from store.views_005 import COLUMNS, SUMMARY
 
 Fault = str
 """One line: table, row, and what is wrong with it."""
@@ -92,7 +92,7 @@ def _summaries(store: Store) -> Iterator[Fault]:
     wrong = (
         f"SELECT number FROM round WHERE phase = 'done' AND number NOT IN (SELECT round FROM archive) AND EXISTS"
         f" (SELECT * FROM ({SUMMARY} WHERE sample.author = 'policy' AND sample.round = round.number"
-        " GROUP BY sample.round) EXCEPT SELECT * FROM round_summary)"
+        f" GROUP BY sample.round) EXCEPT SELECT {', '.join(COLUMNS)} FROM round_summary)"
     )
     for row in store.rows(wrong):
         yield f"round_summary {row['number']}: its figures are not those of the round's samples and verdicts"
