@@ -9,7 +9,7 @@ SOURCES := loop policies judges store base_model benchmarks tests run_loop.py
 
 DIR ?= runs/demo
 
-.PHONY: datasette demo test check setup base-model lock clean
+.PHONY: datasette demo test test-slow check setup base-model lock clean
 
 setup: $(INSTALLED)
 
@@ -24,7 +24,10 @@ demo: $(INSTALLED)
 	$(BIN)/python run_loop.py run --config easy_vqa --run-dir runs/demo
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: $(INSTALLED)
+	$(BIN)/python -m pytest -m slow
 
 check: $(INSTALLED)
 	$(BIN)/ruff check $(SOURCES)
@@ -36,9 +39,7 @@ datasette: $(INSTALLED)
 	$(BIN)/datasette serve $(DIR)/store.db --host 127.0.0.1 --metadata docs/datasette.json
 
 base-model: $(INSTALLED)
-	$(BIN)/python -m base_model.pretrain --steps 4000 --output models/shapes_2m_scenes
-	$(BIN)/python -m base_model.pretrain --steps 2000 --start models/shapes_2m_scenes --seed 1 --output models/shapes_2m
-	rm -r models/shapes_2m_scenes
+	$(BIN)/python -m base_model.pretrain
 
 lock:
 	uv pip compile pyproject.toml --quiet --extra cpu --extra dev --python-version 3.11 --generate-hashes \

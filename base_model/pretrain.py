@@ -1,8 +1,7 @@
 """Pretrain the shipped base vision-language model from nothing: `make base-model`.
 
-An Idefics3 of about 1.9 million parameters learns captions and short answers on generated scenes,
-then, in a second stage, to repeat what it is told as well. It then sees shapes and colours and can
-read a question, and has never seen a chain of thought.
+An Idefics3 of about 1.9 million parameters learns captions and short answers on generated
+scenes. It then sees shapes and colours, and has never seen a chain of thought.
 """
 
 import argparse
@@ -17,13 +16,13 @@ from tqdm import tqdm
 from transformers import Idefics3Config, Idefics3ForConditionalGeneration, Idefics3Processor
 from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
 
-from base_model.scenes import SIDE, draw_scene, write_item, write_reading_item
+from base_model.scenes import SIDE, draw_scene, write_item
 from base_model.sentences import tokenizer_sentences
 from base_model.tokenizer import END, PAD, train_tokenizer
 
 PATCH, SHUFFLE = 8, 4
 IMAGE_TOKENS = (SIDE // PATCH) ** 2 // SHUFFLE**2
-BATCH, PEAK_LR, READING_LR, WARM_UP = 64, 1.5e-3, 1e-3, 200
+BATCH, PEAK_LR, WARM_UP = 64, 1.5e-3, 200
 
 
 def make_processor() -> Idefics3Processor:
@@ -80,18 +79,13 @@ def make_model(processor: Idefics3Processor) -> Idefics3ForConditionalGeneration
     return model
 
 
-def batches(processor: Idefics3Processor, seed: int, reading: bool) -> Iterator[dict[str, torch.Tensor]]:
-    """Endless batches of generated items; the loss covers the answer and the end token only.
-
-    With `reading` every other item asks to repeat some words instead of asking about the scene.
-    """
+def batches(processor: Idefics3Processor, seed: int) -> Iterator[dict[str, torch.Tensor]]:
+    """Endless batches of generated items; the loss covers the answer and the end token only."""
     rng = random.Random(seed)
     tokenizer = processor.tokenizer
     while True:
         scenes = [draw_scene(rng) for _ in range(BATCH)]
-        items = [
-            write_reading_item(rng) if reading and n % 2 else write_item(rng, scene) for n, scene in enumerate(scenes)
-        ]
+        items = [write_item(rng, scene) for scene in scenes]
         prompts = [
             processor.apply_chat_template(
                 [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": request}]}],
@@ -113,32 +107,28 @@ def batches(processor: Idefics3Processor, seed: int, reading: bool) -> Iterator[
         yield encoded
 
 
-def learning_rate(step: int, steps: int, peak: float) -> float:
+def learning_rate(step: int, steps: int) -> float:
     """Linear warm-up, then cosine to a twentieth of the peak."""
     if step < WARM_UP:
-        return peak * (step + 1) / WARM_UP
+        return PEAK_LR * (step + 1) / WARM_UP
     progress = (step - WARM_UP) / max(1, steps - WARM_UP)
-    return peak * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * progress)))
+    return PEAK_LR * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * progress)))
 
 
-def pretrain(output: Path, seed: int, steps: int, start: Path | None) -> None:
-    """Train for `steps` batches of 64 and write model, tokenizer and processor to `output`.
-
-    From random weights the first stage (scenes); from the weights in `start` the second (scenes and reading).
-    """
+def pretrain(output: Path, seed: int, steps: int) -> None:
+    """Train for `steps` batches of 64 and write model, tokenizer and processor to `output`."""
     torch.manual_seed(seed)
     processor = make_processor()
     processor.tokenizer.padding_side = "right"
-    model = make_model(processor) if start is None else Idefics3ForConditionalGeneration.from_pretrained(start)
-    peak = PEAK_LR if start is None else READING_LR
+    model = make_model(processor)
     print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} million parameters")
-    optimizer = torch.optim.AdamW(model.parameters(), lr=peak, betas=(0.9, 0.98), weight_decay=0.01)
-    source, running, started = batches(processor, seed, start is not None), 0.0, time.monotonic()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK_LR, betas=(0.9, 0.98), weight_decay=0.01)
+    source, running, started = batches(processor, seed), 0.0, time.monotonic()
     model.train()
     progress = tqdm(range(steps), unit="step", mininterval=2)
     for step in progress:
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, steps, peak)
+            group["lr"] = learning_rate(step, steps)
         loss = model(**next(source)).loss
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -159,9 +149,8 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("models/shapes_2m"))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int, default=4000)
-    parser.add_argument("--start", type=Path, help="weights of the first stage; without them this is the first stage")
     options = parser.parse_args()
-    pretrain(options.output, options.seed, options.steps, options.start)
+    pretrain(options.output, options.seed, options.steps)
 
 
 if __name__ == "__main__":

@@ -162,7 +162,7 @@ def train(model: Weights, _: object, items: Sequence[Any], settings: Any, *rest:
 def write_rationale(question: str, answer: str | None, images: Sequence[str]) -> str:
     """The teacher's words; every request that reaches it is a line of the ledger: it is paid for."""
     with open("ledger", "a", encoding="utf-8") as ledger:  # noqa: PTH123 (the run directory is the current one)
-        ledger.write(question + "\n")
+        ledger.write(f"{question} {answer}\n")
     return f"I look. It is {answer}.\n### Answer: {answer}"
 
 
@@ -279,10 +279,9 @@ def content(run_dir: Path) -> dict[str, list[Any]]:
     return found
 
 
-def paid_twice(run_dir: Path) -> int:
-    """Requests beyond the first for the same question: those that were in flight at a kill."""
-    ledger = (run_dir / "ledger").read_text().splitlines()
-    return len(ledger) - len(set(ledger))
+def requests_paid(run_dir: Path) -> int:
+    """How many requests reached the teacher."""
+    return len((run_dir / "ledger").read_text().splitlines())
 
 
 def kill_at(run_dir: Path, config: Config, point: int) -> None:
@@ -318,7 +317,8 @@ def main(folder: Path, which: str) -> None:
             "point": names[point - 1],
             "died": died == signal.SIGKILL,
             "differs": [name for name in expected if expected[name] != found[name]],
-            "paid_twice": paid_twice(run_dir),
+            # Beyond what an unbroken run pays: those that were in flight at the kill.
+            "paid_twice": requests_paid(run_dir) - requests_paid(folder / "unbroken"),
         }
         os.write(sys.stdout.fileno(), json.dumps(result).encode() + b"\n")
         shutil.rmtree(run_dir)
