@@ -16,8 +16,8 @@ PHASES = {
     *("round 1: sample", "round 1: judge", "round 1: fallback", "round 1: pair", "round 1: update", "round 1: swap"),
     *("round 1: evaluate", "round 1: gate", "round 2: sample", "round 2: gate", "before the first round"),
 }
-IN_FLIGHT = 2
-"""The recipe's teacher.concurrency: requests that a kill can lose after they were paid."""
+IN_FLIGHT = 4
+"""Twice the recipe's teacher.concurrency: requests in flight at a kill, and answers that were not committed yet."""
 MEMORY = Path("/dev/shm")  # noqa: S108 (a folder of its own is made in it; SIGKILL needs no disk)
 
 

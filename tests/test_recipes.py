@@ -1,0 +1,78 @@
+"""Every recipe runs on the embedded default: real sampling, real training, two rounds."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from loop.config_file import CONFIGS, load_config
+from loop.console import Console
+from loop.controller import run
+from store import open_store
+
+SMALL = [
+    *("teacher.enabled=false", "cold_start.direct_items=0", "cold_start.format_items=0", "fallback.questions=0"),
+    *("questions.train_limit=400", "run.rounds=2", "sampling.questions=120", "sampling.samples=6"),
+    "sampling.temperature=1.5",
+    *("sampling.style=direct", "sampling.max_tokens=8", "evaluation.max_tokens=8", "evaluation.limit=30"),
+    *("gate.limit=30", "gate.rule=always", "pairs.band=[0.0, 1.0]", "rft.direct_items=16", "rft.rationales=0"),
+    *(
+        "pairs.max_words=90",
+        "update.batch_size=2",
+        "rft.batch_size=4",
+        "engine.max_num_seqs=32",
+        "engine.kv_cache_gib=0.5",
+    ),
+]
+OTHER_WAYS = {
+    "margin": ["pairs.rule=margin"],
+    "contrast": ["pairs.rule=contrast", "pairs.weighting=information", "pairs.replay_rounds=1"],
+    "rft_then_dpo": ["rft.per_question=2", "rft.learning_rate=1e-5"],
+    "lora": ["update.lora_rank=4", "update.frozen=['vision_model']"],
+    "cold_start_reference": ["update.reference=cold_start", "update.start=cold_start"],
+    "ema_reference": ["update.reference=ema", "update.ema_steps=1"],
+    "difficult": ["sampling.order=difficult", "sampling.temperature=[1.4, 1.6]"],
+    "informative": ["sampling.order=informative", "update.label_smoothing=0.1"],
+}
+RECIPES = sorted(path.stem for path in (CONFIGS / "recipes").glob("*.toml"))
+
+
+def run_two_rounds(run_dir: Path, overrides: list[str], recipe: str | None) -> dict[str, list]:
+    """Both rounds done; what they trained on and made."""
+    config = load_config("easy_vqa", [*SMALL, *overrides], recipe)
+    assert run(config, run_dir, Console(quiet=True))
+    store = open_store(run_dir)
+    found = {
+        "phases": [row["phase"] for row in store.rows("SELECT phase FROM round ORDER BY number")],
+        "methods": [row["method"] for row in store.rows("SELECT method FROM training ORDER BY round")],
+        "metrics": [json.loads(row["metrics"]) for row in store.rows("SELECT metrics FROM training ORDER BY round")],
+        "rules": [row["rule"] for row in store.rows("SELECT DISTINCT rule FROM pair")],
+        "weights": [row["sha256"] for row in store.rows("SELECT DISTINCT sha256 FROM policy ORDER BY number")],
+        "temperatures": [
+            row["temperature"] for row in store.rows("SELECT DISTINCT temperature FROM sample ORDER BY round")
+        ],
+    }
+    store.close()
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_published_recipe_runs_two_rounds(recipe: str, tmp_path: Path) -> None:
+    found = run_two_rounds(tmp_path / "run", [], recipe)
+    assert found["phases"] == ["done"] * 3
+    assert found["methods"] == ["rft" if recipe == "rft" else "dpo"] * 2
+    assert len(found["weights"]) == 3
+    config = load_config("easy_vqa", SMALL, recipe)
+    assert found["rules"] == ([] if recipe == "rft" else [config.pairs.rule])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", sorted(OTHER_WAYS))
+def test_every_other_way_to_learn_runs_two_rounds(way: str, tmp_path: Path) -> None:
+    found = run_two_rounds(tmp_path / "run", OTHER_WAYS[way], None)
+    assert found["phases"] == ["done"] * 3
+    assert found["methods"] == ["rft+dpo" if way == "rft_then_dpo" else "dpo"] * 2
+    assert len(found["weights"]) == 3
+    if way == "difficult":
+        assert found["temperatures"] == [1.4, 1.6]
