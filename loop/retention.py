@@ -2,20 +2,25 @@
 
 import shutil
 
+from loop.config import Config
 from loop.context import Context
+from loop.gate import BEST_ACCEPTED, gate_split
 from policies.weights import deleting
 from store import Store
-from store.rounds import latest_round, mark_deleted
+from store.rounds import cold_start_policy, latest_round, mark_deleted
 
 BEST = """
-SELECT policy FROM evaluation WHERE style = ? GROUP BY policy
+SELECT policy FROM evaluation WHERE split = ? AND style = ? GROUP BY policy
 ORDER BY avg(outcome = 'correct') DESC, policy LIMIT 1"""
 
 PUBLISHED = "SELECT number, parent, path, deleted FROM policy WHERE made_by != 'base' ORDER BY number"
 
 
-def kept_policies(store: Store, style: str, keep_every: int) -> set[int]:
-    """The serving policy (while a round is open, its candidate too), its parent, the best held-out one, every K-th."""
+def kept_policies(store: Store, config: Config) -> set[int]:
+    """What is still needed: the serving policy (while a round is open, its candidate too) and its parent, the cold
+    start's (reference of the verifier, start of some recipes), the best on the reported questions, the best accepted
+    one on the gate's (the next candidate is compared with it), and every K-th.
+    """
     state = latest_round(store)
     if state is None:
         return set()
@@ -23,8 +28,15 @@ def kept_policies(store: Store, style: str, keep_every: int) -> set[int]:
         state.decision, {state.serving}
     )
     parents = {row["number"]: row["parent"] for row in store.rows("SELECT number, parent FROM policy")}
-    kept = serving | {parents.get(number) for number in serving} | {store.value(BEST, style)}
-    return {number for number in kept if number is not None} | {n for n in parents if n % keep_every == 0}
+    style = config.sampling.style
+    best = {
+        store.value(BEST, config.evaluation.split, style),
+        store.value(BEST_ACCEPTED, gate_split(store, config), style),
+    }
+    kept = serving | {parents.get(number) for number in serving} | best | {cold_start_policy(store)}
+    return {number for number in kept if number is not None} | {
+        number for number in parents if number % config.retention.keep_every == 0
+    }
 
 
 def delete_old_weights(ctx: Context) -> None:
@@ -33,7 +45,7 @@ def delete_old_weights(ctx: Context) -> None:
     The deletion is recorded first: a crash in between leaves a directory that the next call removes, never
     a policy that is thought to be there. One that another process reads is left for the next call.
     """
-    kept = kept_policies(ctx.store, ctx.config.sampling.style, ctx.config.retention.keep_every)
+    kept = kept_policies(ctx.store, ctx.config)
     for row in ctx.store.rows(PUBLISHED):
         directory = ctx.policy_directory(row["path"])
         if row["number"] in kept or not directory.is_dir():

@@ -20,9 +20,14 @@ FROM question LEFT JOIN round_question ON round_question.question = question.id
 WHERE split = 'train' AND suspect IS NULL AND (? OR answers != '[]') GROUP BY question.id"""
 
 HISTORY = """
-SELECT sample.question, avg(verdict.outcome = 'correct') AS pass_rate
-FROM sample JOIN verdict ON verdict.sample = sample.id
-WHERE sample.author = 'policy' AND sample.round = ? GROUP BY sample.question"""
+SELECT question, sum(correct) * 1.0 / sum(samples) AS pass_rate FROM (
+    SELECT sample.question, count(*) AS samples, sum(verdict.outcome = 'correct') AS correct
+    FROM sample JOIN verdict ON verdict.sample = sample.id
+    WHERE sample.author = 'policy' AND sample.round BETWEEN ?1 AND ?2 GROUP BY sample.question
+    UNION ALL SELECT question, samples, correct FROM archived_question WHERE round BETWEEN ?1 AND ?2)
+GROUP BY question"""
+RECENT = 3
+"""Rounds that a pass rate is taken over: the policy was another one before."""
 
 Weigh = Callable[[Context, int], Callable[[Any], float]]
 """(context, round) -> the weight of a question's row in the draw, above 0."""
@@ -40,11 +45,12 @@ def informative(ctx: Context, number: int) -> Callable[[Any], float]:
 
 
 def difficult(ctx: Context, number: int) -> Callable[[Any], float]:
-    """In proportion to p (1 - p), p the pass rate of the rounds so far; questions never asked as p = 1/2.
+    """In proportion to p (1 - p), p the pass rate of the last rounds; questions not asked in them as p = 1/2.
 
     Where a policy is right half of the time there is most to learn (arXiv 2504.03380).
     """
-    rates = {row["question"]: row["pass_rate"] for n in range(1, number) for row in ctx.store.rows(HISTORY, n)}
+    rows = ctx.store.rows(HISTORY, max(1, number - RECENT), number - 1)
+    rates = {row["question"]: row["pass_rate"] for row in rows}
     return lambda row: max(0.01, (p := rates.get(row["id"], 0.5)) * (1 - p))
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from conftest import run_command
+from loop.config import RetentionConfig
+from loop.config_file import parse_config
 from loop.retention import kept_policies
 from policies.weights import deleting, reading
 from store import StoreError, open_store
@@ -128,12 +130,15 @@ def test_the_serving_policy_its_parent_the_best_and_every_kth_are_kept(run_dir: 
     start_round(store, 3, "sample", 5, [])
     with store.transaction():
         store.connection.execute("UPDATE round SET candidate_policy = 6 WHERE number = 3")
-    assert kept_policies(store, "cot", 100) == {0, 2, 3, 5, 6}
+    config = parse_config(json.loads(store.value("SELECT configuration FROM run")), "run")
+    # 0 is the base, 1 the cold start's, 2 the best.
+    assert kept_policies(store, config) == {0, 1, 2, 3, 5, 6}
     decide(store, 3, "rejected", "worse")
-    assert kept_policies(store, "cot", 100) == {0, 2, 3, 5}
+    assert kept_policies(store, config) == {0, 1, 2, 3, 5}
     decide(store, 3, "accepted", "better")
-    assert kept_policies(store, "cot", 100) == {0, 2, 5, 6}
-    assert kept_policies(store, "cot", 4) == {0, 2, 4, 5, 6}
+    assert kept_policies(store, config) == {0, 1, 2, 5, 6}
+    every_fourth = config.model_copy(update={"retention": RetentionConfig(keep_every=4)})
+    assert kept_policies(store, every_fourth) == {0, 1, 2, 4, 5, 6}
     store.close()
 
 
