@@ -116,8 +116,10 @@ def evaluate_run(
 ) -> dict[str, Any]:
     """Score one policy of a run that is not running: greedy in both styles, and with `samples` best of so many.
 
-    Without a number the accepted policy; without a reference the cold start's.
+    Without a number the accepted policy; without a reference the cold start's. The teacher is not asked,
+    so its key is not needed.
     """
+    config = config.model_copy(update={"teacher": config.teacher.model_copy(update={"enabled": False})})
     with ExitStack() as stack:
         stack.enter_context(run_lock(run_dir))
         stack.enter_context(run_log(run_dir))

@@ -417,3 +417,23 @@ def test_a_bad_questions_file_adds_nothing(unbroken: Path, tmp_path: Path) -> No
 
 def test_the_shipped_teacher_knows_nothing_of_other_images() -> None:
     assert write_rationale("what color is it?", "red", ["0" * 64]) is None
+
+
+@pytest.mark.slow
+def test_a_policy_is_scored_by_votes_and_verifier_and_nothing_is_sampled_twice(unbroken: Path) -> None:
+    done = [
+        json.loads(run_command("evaluate", unbroken, "--policy", 2, "--best-of", 3, "--json").stdout) for _ in (1, 2)
+    ]
+    assert done[0] == done[1]
+    figures = {each["name"]: each for each in done[0]["best_of"]}
+    assert set(figures) == {"greedy", "one sample", "majority vote", "best of K", "weighted vote", "pass@K"}
+    assert all(each["questions"] == 600 for each in figures.values())
+    assert figures["pass@K"]["correct"] >= max(figures[name]["correct"] for name in ("one sample", "best of K"))
+    assert figures["greedy"]["correct"] == done[0]["accuracy"]["direct"]["correct"]
+    assert query(unbroken, "SELECT count(*) FROM evaluation_sample WHERE policy = 2") == [(1800,)]
+    (scores,) = query(unbroken, "SELECT count(*), sum(score != 0.0) FROM verifier_score WHERE reference = 1")
+    assert scores[0] == 1800
+    assert scores[1] > 0
+    refused = run_command("evaluate", unbroken, "--policy", 1, "--best-of", 3, check=2)
+    assert "its own reference" in refused.stderr
+    assert "has no question of split 'none'" in run_command("evaluate", unbroken, "--split", "none", check=2).stderr
