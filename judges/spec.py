@@ -45,6 +45,22 @@ class Judge:
             return self._score(answer, accepted, choices=choices)
         return self._score(answer, accepted)
 
+    def told(self, accepted: Sequence[str], choices: Sequence[str] = ()) -> str | None:
+        """The accepted answer to show somebody: the first that this judge calls correct as it stands, best score first.
+
+        None where there is none: a pattern is not an answer, and of ten annotators' answers some count for little.
+        """
+        if self.rule.name == "llm":
+            return accepted[0] if accepted else None
+        scored: list[tuple[float, str]] = []
+        for answer in dict.fromkeys(accepted):
+            try:
+                scored.append((self.score(answer, accepted, choices), answer))
+            except JudgeError:
+                continue
+        best = max(scored, key=lambda each: each[0], default=(0.0, ""))
+        return best[1] if best[0] >= self.correct_from else None
+
     def same(self, left: str, right: str, choices: Sequence[str] = ()) -> bool:
         """Whether two answers are one in a vote: by the rule itself, each taken as the accepted one."""
         if self.rule.same is not None:

@@ -10,13 +10,14 @@ from loop.config import TeacherConfig
 from loop.console import Console
 from loop.image_file import image_file
 from loop.teacher_prompts import Template
+from policies import PolicyError
 from policies.budget import Budget, Limit
 from policies.completion import TeacherReply
 from policies.teacher import Teacher
 from policies.teacher_request import TeacherRequest, request_hash
 from store import Store
 from store.questions import Question
-from store.teacher_calls import TeacherCall, add_calls, add_prompts, call_status, prompt_hash, spent
+from store.teacher_calls import TeacherCall, add_calls, add_prompts, call_status, open_batches, prompt_hash, spent
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,11 @@ def ask(asker: Asker, tasks: Sequence[Task]) -> Iterator[list[TeacherCall]]:
 
     Raises TeacherOutage and PolicyError as `Teacher.ask_all` does, with every answer kept.
     """
+    if waiting := open_batches(asker.store):
+        raise PolicyError(
+            f"{len(waiting)} batches of requests to the teacher are open;"
+            " set teacher.mode = 'batch' until they are fetched"
+        )
     missing = asker.missing(tasks)
     budget = budget_left(asker.store, asker.config, asker.round)
     requests = (asker.request(task) for task in missing.values())

@@ -11,6 +11,7 @@ from itertools import islice
 from uuid import uuid4
 
 from loop.ask import Asker, Task, answered, budget_left
+from policies import PolicyError
 from policies.budget import Budget
 from policies.prices import Usage, cost_usd
 from policies.teacher import TeacherOutage
@@ -72,6 +73,7 @@ def _send(asker: Asker, server: BatchTeacher, tasks: Sequence[Task], budget: Bud
     for stored in open_batches(asker.store):
         for call in pending_calls(asker.store, stored.key):
             budget.admit(_most_usd(asker, call))
+    budget.spent = None
     missing = asker.missing(tasks)
     requests = (asker.request(task) for task in missing.values())
 
@@ -88,7 +90,14 @@ def _send(asker: Asker, server: BatchTeacher, tasks: Sequence[Task], budget: Bud
                 replace(asker.call(missing[key]), prompt_tokens=tokens, batch=plan.key) for key, tokens in taken.items()
             ]
             plan_batch(asker.store, plan, calls)
-            name_batch(asker.store, plan.key, server.submit(plan.key, file).id)
+            try:
+                sent = server.submit(plan.key, file)
+            except TeacherOutage:
+                raise
+            except PolicyError:
+                drop_batch(asker.store, plan.key)
+                raise
+            name_batch(asker.store, plan.key, sent.id)
         asker.console.say(
             f"  {len(taken)} requests sent as a batch; the answers may take a day (Ctrl-C, and run again to go on)"
         )

@@ -29,19 +29,19 @@ from store.samples import pack_token_ids, unpack_token_ids
 
 UNSCORED = """
 SELECT evaluation_sample.id, question, token_ids FROM evaluation_sample
-LEFT JOIN verifier_score ON verifier_score.sample = evaluation_sample.id AND verifier_score.reference = :reference
-WHERE policy = :policy AND split = :split AND style = :style AND verifier_score.sample IS NULL
+LEFT JOIN verifier_score ON verifier_score.sample = evaluation_sample.id AND verifier_score.reference = ?2
+WHERE policy = ?1 AND split = ?3 AND style = ?4 AND verifier_score.sample IS NULL
 ORDER BY evaluation_sample.id"""
 
 SCORED = """
-SELECT question, extracted, outcome, score FROM evaluation_sample
-JOIN verifier_score ON verifier_score.sample = evaluation_sample.id AND verifier_score.reference = :reference
-WHERE policy = :policy AND split = :split AND style = :style AND "index" < :samples
+SELECT question, extracted, outcome, verifier_score.score FROM evaluation_sample
+JOIN verifier_score ON verifier_score.sample = evaluation_sample.id AND verifier_score.reference = ?2
+WHERE policy = ?1 AND split = ?3 AND style = ?4 AND "index" < ?5
 ORDER BY question, "index" """
 
 GREEDY = """
 SELECT question, outcome = 'correct' AS correct FROM evaluation
-WHERE policy = :policy AND split = :split AND style = :style"""
+WHERE policy = ? AND split = ? AND style = ?"""
 
 
 @dataclass(frozen=True)
@@ -82,10 +82,9 @@ def best_of(
     by_id = {question.id: question for question in questions}
     _sample(ctx, policy, split, style, by_id, samples)
     _score(ctx, policy, reference, split, style, by_id)
-    key = {"policy": policy, "reference": reference, "split": split, "style": style, "samples": samples}
-    greedy = {row["question"]: bool(row["correct"]) for row in ctx.store.connection.execute(GREEDY, key)}
+    greedy = {row["question"]: bool(row["correct"]) for row in ctx.store.stream(GREEDY, policy, split, style)}
     ballots: dict[int, list[Ballot]] = {}
-    for row in ctx.store.connection.execute(SCORED, key):
+    for row in ctx.store.stream(SCORED, policy, reference, split, style, samples):
         answered = row["outcome"] in ("correct", "wrong")
         ballot = Ballot(row["extracted"] if answered else None, row["outcome"] == "correct", row["score"])
         ballots.setdefault(row["question"], []).append(ballot)
@@ -193,8 +192,8 @@ def _sample(ctx: Context, policy: int, split: str, style: str, questions: dict[i
 
 def _score(ctx: Context, policy: int, reference: int, split: str, style: str, questions: dict[int, Question]) -> None:
     """Per-token log-ratios of the chains that have none yet, by the learner."""
-    key = {"policy": policy, "reference": reference, "split": split, "style": style}
-    rows = [row for row in ctx.store.connection.execute(UNSCORED, key) if row["question"] in questions]
+    found = ctx.store.stream(UNSCORED, policy, reference, split, style)
+    rows = [row for row in found if row["question"] in questions]
     if not rows:
         return
     chains = [

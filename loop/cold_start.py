@@ -1,5 +1,6 @@
 """Phase `distil` of round 0: rationales from the teacher for the cold start."""
 
+from judges import find_judge
 from loop.ask import Task
 from loop.config import TeacherConfig
 from loop.context import Context
@@ -21,7 +22,11 @@ def cold_start(ctx: Context, state: Round) -> None:
     questions = find_questions(
         ctx.store, "id IN (SELECT question FROM round_question WHERE round = ?) ORDER BY id", state.number
     )
-    tasks = [rationale_task(ctx.config.teacher, question) for question in questions]
+    tasks = [
+        rationale_task(ctx.config.teacher, question, answer)
+        for question in questions
+        if (answer := find_judge(question.judge).told(question.answers, question.choices)) is not None
+    ]
     distil(ctx, ctx.teacher, state.number, "cold_start", tasks)
     counts = count_reasons(ctx.store, state.number)
     kept = counts.pop("kept", 0)
@@ -29,7 +34,7 @@ def cold_start(ctx: Context, state: Round) -> None:
     ctx.console.say(f"  the teacher wrote {kept} rationales to keep{dropped and f'; dropped: {dropped}'}")
 
 
-def rationale_task(config: TeacherConfig, question: Question) -> Task:
-    """The request for a rationale: the question with its first accepted answer."""
+def rationale_task(config: TeacherConfig, question: Question, answer: str) -> Task:
+    """The request for a rationale: the question with an accepted answer."""
     asked = template("rationale", config.notes_of(question.judge))
-    return Task(question, asked, asked.fill(question=question.text, answer=question.answers[0]))
+    return Task(question, asked, asked.fill(question=question.text, answer=answer))

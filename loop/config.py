@@ -1,8 +1,9 @@
 """The configuration's tables: every key with its type, default and what it goes together with."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -85,6 +86,8 @@ class JudgingConfig(_Table):
             raise ValueError(f"exclude_flags: {unknown[0]!r} is unknown; known: {', '.join(FLAGS)}")
         if (self.base_url is None) != (self.model is None):
             raise ValueError("base_url and model go together: where judge 'llm' is asked, and which model")
+        if self.base_url is not None and ("@" in self.base_url or "key=" in self.base_url):
+            raise ValueError("base_url must not hold a key or a password; export it as OPENAI_API_KEY")
         return self
 
 
@@ -243,21 +246,25 @@ class FallbackConfig(_Table):
     use: Literal["none", "pair", "sft", "both"] = "pair"
 
 
+def _in_order(band: list[float]) -> list[float]:
+    if len(band) != 2 or not 0.0 <= band[0] < band[1] <= 1.0:
+        raise ValueError("band must be [low, high] with 0 <= low < high <= 1")
+    return band
+
+
+Band = Annotated[list[float], AfterValidator(_in_order)]
+"""Pass rates (low, high), both included."""
+
+
 class PairsConfig(_Table):
     """`[pairs]`: which questions give pairs (pass rate within `band`), how many each, and by which rule."""
 
     rule: Literal["random", "all", "best_worst", "vote", "shortest_right", "contrast", "margin"] = "random"
     per_question: int = Field(2, ge=0)
-    band: list[float] = [0.0, 1.0]
+    band: Band = [0.0, 1.0]
     weighting: Literal["equal", "information"] = "equal"
     replay_rounds: int = Field(0, ge=0)
     max_words: PositiveInt | None = None
-
-    @model_validator(mode="after")
-    def _band_in_order(self) -> "PairsConfig":
-        if len(self.band) != 2 or not 0.0 <= self.band[0] < self.band[1] <= 1.0:
-            raise ValueError("band must be [low, high] with 0 <= low < high <= 1")
-        return self
 
 
 class RftConfig(TrainingConfig):
@@ -265,7 +272,7 @@ class RftConfig(TrainingConfig):
 
     learning_rate: PositiveFloat = 5e-6
     per_question: int = Field(0, ge=0)
-    band: list[float] = [0.0, 1.0]
+    band: Band = [0.0, 1.0]
     rationales: int = Field(0, ge=0)
     direct_items: int = Field(0, ge=0)
     format_items: int = Field(0, ge=0)
@@ -355,6 +362,8 @@ class Config(_Table):
     def _teacher_can_teach(self) -> "Config":
         if self.fallback.questions and not self.teacher.enabled:
             raise ValueError("fallback.questions > 0 needs teacher.enabled = true")
+        if self.fallback.questions and self.fallback.use == "pair" and not self.pairs.per_question:
+            raise ValueError("fallback.use = 'pair' makes no pairs with pairs.per_question = 0; take 'sft'")
         if self.fallback.questions and self.sampling.style != "cot":
             raise ValueError("fallback.questions > 0 needs sampling.style = 'cot': the teacher writes chains")
         if self.fallback.questions and self.fallback.min_samples > self.sampling.samples * (

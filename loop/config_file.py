@@ -16,7 +16,9 @@ PROJECT = Path(__file__).resolve().parent.parent
 CONFIGS = PROJECT / "configs"
 RECIPES = CONFIGS / "recipes"
 
-SCHEDULE_KEYS = frozenset({"recipe", "run.rounds", "judging.base_url", "judging.concurrency", "judging.timeout_s"})
+SCHEDULE_KEYS = frozenset(
+    {"recipe", "run.rounds", "gate.patience", "judging.base_url", "judging.concurrency", "judging.timeout_s"}
+)
 """Keys that may differ when a run is continued; every other key is part of what the run is."""
 
 MACHINE_KEYS = frozenset({"teacher", "engine", "retention"})

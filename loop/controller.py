@@ -16,7 +16,7 @@ from loop.accuracy_log import accuracy, append_finished_rounds, format_log
 from loop.best_of import best_of
 from loop.cold_start import cold_start
 from loop.config import Config
-from loop.config_file import differing_keys
+from loop.config_file import differing_keys, parse_config
 from loop.console import Console
 from loop.context import Context, Stopped
 from loop.errors import InputError
@@ -214,10 +214,15 @@ def _point_to_current(ctx: Context) -> None:
     temporary.replace(link)
 
 
+def _as_today(configuration: str, store: Store) -> dict[str, Any]:
+    """A stored configuration with today's defaults for keys that it does not know yet."""
+    return parse_config(json.loads(configuration), str(store.path)).model_dump(mode="json")
+
+
 def _record_run(store: Store, config: Config) -> None:
     new = config.model_dump(mode="json")
     row = store.row("SELECT configuration FROM run")
-    if row is not None and (different := differing_keys(json.loads(row["configuration"]), new)):
+    if row is not None and (different := differing_keys(_as_today(row["configuration"], store), new)):
         if store.row("SELECT 1 FROM round"):
             raise InputError(
                 f"{store.path.parent} was made with another configuration: {'; '.join(different)};"

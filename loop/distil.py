@@ -2,20 +2,27 @@
 
 from collections.abc import Sequence
 
+from judges import find_judge
 from loop.ask import Asker, Task, ask
 from loop.ask_batch import ask_batch
 from loop.context import Context
 from loop.teacher_prompts import chain_of
-from loop.verdicts import JudgedChain, as_columns, judge_chains
+from loop.verdicts import Judged, JudgedChain, as_columns, judge_chains
 from policies.teacher import Teacher
 from store.samples import NewSample, NewVerdict, add_samples, add_verdicts
+
+GROUP = 64
+"""Answers judged and committed together."""
+
+SLOW_RULES = ("llm", "math", "python")
+"""Rules that ask somebody, work in other processes, or run code of the user's."""
 
 UNUSED_ANSWER = """
 SELECT text, finish_reason FROM teacher_call WHERE hash = ?1 AND status = 'answered'
   AND NOT EXISTS (SELECT 1 FROM sample WHERE teacher_call = ?1 AND question = ?2)"""
 
 OUTCOME = """
-SELECT sample.id, verdict.outcome FROM sample JOIN verdict ON verdict.sample = sample.id
+SELECT sample.id, verdict.outcome, sample.text FROM sample JOIN verdict ON verdict.sample = sample.id
 WHERE sample.teacher_call = ? AND sample.question = ?"""
 
 
@@ -23,7 +30,8 @@ def distil(ctx: Context, teacher: Teacher, number: int, purpose: str, tasks: Seq
     """Ask for every task that was never answered, and judge what comes.
 
     The answer is committed first and by itself (`loop.ask`); its sample and verdict follow from the
-    store in a second transaction. So no paid answer depends on what is done with it.
+    store in a second transaction. So no paid answer depends on what is done with it. Judges that take
+    their time wait until the asking is over: nobody listens to the teacher while they think.
     """
     asker = make_asker(ctx, teacher, number, purpose)
     by_key: dict[str, list[Task]] = {}
@@ -33,12 +41,17 @@ def distil(ctx: Context, teacher: Teacher, number: int, purpose: str, tasks: Seq
     asking = ask_batch if ctx.config.teacher.mode == "batch" else ask
     kept, done, usd = 0, 0, 0.0
     with ctx.console.bar(f"asking the teacher ({purpose})", len(asker.missing(tasks)), "request") as bar:
-        for calls in asking(asker, tasks):
-            kept += _keep(ctx, asker, [task for call in calls for task in by_key.get(call.hash, ())])
-            usd += sum(call.cost_usd or 0.0 for call in calls)
-            done += len(calls)
-            bar.set_postfix(kept=f"{kept / done:.0%}", usd=f"{usd:.2f}", refresh=False)
-            bar.update(len(calls))
+        try:
+            for calls in asking(asker, tasks):
+                answered = [task for call in calls for task in by_key.get(call.hash, ())]
+                kept += _keep(ctx, asker, [task for task in answered if _quick(task)])
+                usd += sum(call.cost_usd or 0.0 for call in calls)
+                done += len(calls)
+                bar.set_postfix(kept=f"{kept / done:.0%}", usd=f"{usd:.2f}", refresh=False)
+                bar.update(len(calls))
+        finally:
+            if not ctx.stopping:
+                _keep(ctx, asker, [task for task in tasks if not _quick(task)])
     ctx.check_stop()
 
 
@@ -48,25 +61,38 @@ def make_asker(ctx: Context, teacher: Teacher, number: int, purpose: str) -> Ask
 
 
 def taught(ctx: Context, asker: Asker, task: Task) -> tuple[int, str] | None:
-    """(sample, outcome) of what the teacher answered to a task; None if it gave no answer to judge."""
+    """(sample, outcome) of what the teacher answered to a task; None if it gave no chain to judge."""
     row = ctx.store.row(OUTCOME, asker.key(task), task.question.id)
-    return None if row is None else (row["id"], row["outcome"])
+    return None if row is None or not row["text"].strip() else (row["id"], row["outcome"])
+
+
+def _quick(task: Task) -> bool:
+    return find_judge(task.question.judge).rule.name not in SLOW_RULES
 
 
 def _keep(ctx: Context, asker: Asker, tasks: Sequence[Task]) -> int:
-    """A judged sample for every answer that has none yet, in one transaction; returns how many are correct."""
+    """A judged sample for every answer that has none yet; returns how many are correct.
+
+    Judged outside any transaction, a group at a time; each group is written in one.
+    """
     kept = 0
-    with ctx.store.transaction():
-        for task in tasks:
+    for start in range(0, len(tasks), GROUP):
+        chains: list[tuple[Task, JudgedChain]] = []
+        for task in tasks[start : start + GROUP]:
             answer = ctx.store.row(UNUSED_ANSWER, asker.key(task), task.question.id)
             if answer is not None:
                 text = chain_of(task.template, answer["text"])
-                kept += _add(ctx, asker, task, text, answer["finish_reason"])
+                chains.append((task, JudgedChain(task.question, text, "cot", answer["finish_reason"])))
+        judged = judge_chains(ctx, [chain for _, chain in chains])
+        if chains:
+            with ctx.store.transaction():
+                for (task, chain), each in zip(chains, judged, strict=True):
+                    _add(ctx, asker, task, chain, each)
+        kept += sum(each.verdict.outcome == "correct" for each in judged)
     return kept
 
 
-def _add(ctx: Context, asker: Asker, task: Task, text: str, finish_reason: str) -> bool:
-    (judged,) = judge_chains(ctx, [JudgedChain(task.question, text, "cot", finish_reason)])
+def _add(ctx: Context, asker: Asker, task: Task, chain: JudgedChain, judged: Judged) -> None:
     sample = NewSample(
         round=asker.round,
         question=task.question.id,
@@ -74,13 +100,12 @@ def _add(ctx: Context, asker: Asker, task: Task, text: str, finish_reason: str) 
         policy=None,
         style="cot",
         index=task.template.turn,
-        text=text,
-        token_ids=ctx.encoder.completion_ids(text),
-        finish_reason=finish_reason,
+        text=chain.text,
+        token_ids=ctx.encoder.completion_ids(chain.text),
+        finish_reason=chain.finish_reason,
         temperature=asker.teacher.settings.temperature,
         teacher_call=asker.key(task),
     )
     add_samples(ctx.store, [sample])
     written = ctx.store.value("SELECT max(id) FROM sample")
     add_verdicts(ctx.store, [NewVerdict(written, *as_columns(judged))])
-    return judged.verdict.outcome == "correct"

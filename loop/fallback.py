@@ -4,6 +4,7 @@ First an honest solve without the answer; if that is wrong, a correction with th
 and one of the policy's own failed chains. A question that the teacher fails twice is `suspect`.
 """
 
+from judges import find_judge
 from loop.ask import Task
 from loop.config import TeacherConfig
 from loop.context import Context
@@ -90,9 +91,10 @@ def _teach(ctx: Context, teacher: Teacher, number: int) -> None:
     distil(ctx, teacher, number, "solve", list(solves.values()))
     unsolved = _settle(ctx, teacher, number, "solve", solves, "solved")
     corrections = {
-        question.id: correct_task(config, question, failed[question.id])
+        question.id: correct_task(config, question, answer, failed[question.id])
         for question in questions
         if question.id in unsolved
+        and (answer := find_judge(question.judge).told(question.answers, question.choices)) is not None
     }
     distil(ctx, teacher, number, "correct", list(corrections.values()))
     _mark_suspect(ctx, number, _settle(ctx, teacher, number, "correct", corrections, "corrected"))
@@ -136,7 +138,7 @@ def solve_task(config: TeacherConfig, question: Question) -> Task:
     return Task(question, asked, asked.fill(question=question.text))
 
 
-def correct_task(config: TeacherConfig, question: Question, chain: str) -> Task:
-    """The request for a correction: the question, its first accepted answer, and a failed chain."""
+def correct_task(config: TeacherConfig, question: Question, answer: str, chain: str) -> Task:
+    """The request for a correction: the question, an accepted answer, and a failed chain."""
     asked = template(CORRECT, config.notes_of(question.judge))
-    return Task(question, asked, asked.fill(question=question.text, answer=question.answers[0], chain=chain))
+    return Task(question, asked, asked.fill(question=question.text, answer=answer, chain=chain))

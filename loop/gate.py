@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from loop.config import Config
 from loop.context import Context
+from loop.errors import LoopError
 from loop.statistics import mcnemar_p_value
 from loop.swap import serve
 from store import Store
@@ -22,7 +23,7 @@ WHERE new.policy = ? AND old.policy = ? AND split = ? AND style = ?"""
 
 BEST_ACCEPTED = """
 SELECT round.candidate_policy FROM round JOIN evaluation ON evaluation.policy = round.candidate_policy
-WHERE round.decision = 'accepted' AND split = ? AND style = ?
+WHERE round.decision = 'accepted' AND round.number < ? AND evaluation.split = ? AND style = ?
 GROUP BY round.candidate_policy
 ORDER BY avg(evaluation.outcome = 'correct') DESC, round.candidate_policy DESC LIMIT 1"""
 
@@ -39,16 +40,16 @@ class Comparison:
 
 
 def gate_split(store: Store, config: Config) -> str:
-    """The split that the gate decides by; where a source has none, the reported one."""
-    has_one = store.row("SELECT 1 FROM question WHERE split = ? LIMIT 1", GATE)
+    """The split that the gate decides by; where the run began without one, the reported one."""
+    has_one = store.row("SELECT 1 FROM question WHERE split = ? AND batch = 0 LIMIT 1", GATE)
     return GATE if has_one else config.evaluation.split
 
 
 def gate_questions(store: Store, config: Config) -> list[Question]:
-    """The questions of that split that the gate looks at."""
+    """The questions of that split that the gate looks at: those the run began with, the same in every round."""
     split = gate_split(store, config)
     limit = config.gate.limit if split == GATE else config.evaluation.limit
-    return find_questions(store, "split = ? ORDER BY id LIMIT ?", split, limit or -1)
+    return find_questions(store, "split = ? AND batch = 0 ORDER BY id LIMIT ?", split, limit or -1)
 
 
 def compared_policy(ctx: Context, state: Round) -> int:
@@ -57,12 +58,19 @@ def compared_policy(ctx: Context, state: Round) -> int:
     Not simply the serving one: many losses, each too small to be significant, would add up.
     """
     split, style = gate_split(ctx.store, ctx.config), ctx.config.sampling.style
-    best: int | None = ctx.store.value(BEST_ACCEPTED, split, style)
+    best: int | None = ctx.store.value(BEST_ACCEPTED, state.number, split, style)
     return state.serving if best is None else best
 
 
 def gate(ctx: Context, state: Round) -> None:
-    """Compare the candidate with the best accepted policy on the same questions, in the style that is trained."""
+    """Compare the candidate with the best accepted policy on the same questions, in the style that is trained.
+
+    Begun again after a crash it keeps to what was decided.
+    """
+    if state.decision is not None:
+        if state.decision == "rejected":
+            serve(ctx, state.serving, state.number)
+        return
     if state.candidate is None:
         decide(ctx.store, state.number, "no_update", "there was nothing to train on")
         return
@@ -72,6 +80,8 @@ def gate(ctx: Context, state: Round) -> None:
     other, split = compared_policy(ctx, state), gate_split(ctx.store, ctx.config)
     row = ctx.store.row(DISCORDANT, state.candidate, other, split, ctx.config.sampling.style)
     assert row is not None
+    if row["questions"] == 0:
+        raise LoopError(f"the gate has no question of split {split!r} to compare on; begin a run whose source has some")
     comparison = Comparison(row["gained"], row["lost"], mcnemar_p_value(row["gained"], row["lost"]))
     accepted = accepts(ctx.config.gate.rule, ctx.config.gate.level, comparison)
     reason = (

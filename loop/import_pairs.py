@@ -10,6 +10,7 @@ from typing import Any
 from loop.config import Config
 from loop.console import Console
 from loop.errors import InputError
+from loop.gate import GATE
 from loop.sources.jsonl import read_image
 from store import Store
 from store.archive import file_sha256
@@ -107,6 +108,9 @@ def _pair(store: Store, config: Config, path: Path, number: int, row: Any) -> Ne
         raise InputError(f"{where}: 'images' must be a list")
     content = [_image(image, path.parent, where) for image in images]
     question: int | NewQuestion | None = find_question(store, text, content)
+    held_out = store.value("SELECT split FROM question WHERE id = ?", question)
+    if held_out in (GATE, config.evaluation.split):
+        raise InputError(f"{where}: this question is held out (split {held_out!r}); a pair of it would be trained on")
     if question is None:
         question = NewQuestion(text, answers, content, SPLIT, SOURCE, config.questions.judge, where=where)
     return NewImportedPair(question, style, chosen, rejected, number)

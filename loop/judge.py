@@ -12,6 +12,8 @@ from store.rounds import Round
 from store.samples import NewVerdict, add_verdicts
 
 BATCH = 2000
+ASKED_BATCHES = 4
+"""Where judge `llm` is asked, a commit holds so many times `judging.concurrency` verdicts: they take their time."""
 VOTES = 200
 ANSWERED = ("correct", "wrong", "judge_error")
 
@@ -34,7 +36,8 @@ WHERE sample.round = ? AND sample.author = 'policy' AND sample.question = ? ORDE
 def judge(ctx: Context, state: Round) -> None:
     """Judge in batches, one transaction each; questions without an accepted answer by their vote."""
     last = 0
-    while rows := ctx.store.rows(UNJUDGED, state.number, last, BATCH):
+    size = BATCH if ctx.config.judging.base_url is None else ASKED_BATCHES * ctx.config.judging.concurrency
+    while rows := ctx.store.rows(UNJUDGED, state.number, last, size):
         wanted = ",".join(str(number) for number in {row["question"] for row in rows})
         questions = {question.id: question for question in find_questions(ctx.store, f"id IN ({wanted})")}
         judged = judge_chains(ctx, [_chain(row, questions[row["question"]]) for row in rows])

@@ -31,7 +31,7 @@ def kept_policies(store: Store, config: Config) -> set[int]:
     style = config.sampling.style
     best = {
         store.value(BEST, config.evaluation.split, style),
-        store.value(BEST_ACCEPTED, gate_split(store, config), style),
+        store.value(BEST_ACCEPTED, state.number + 1, gate_split(store, config), style),
     }
     kept = serving | {parents.get(number) for number in serving} | best | {cold_start_policy(store)}
     return {number for number in kept if number is not None} | {

@@ -52,7 +52,9 @@ def estimate_from_source(config: Config) -> tuple[Estimate, str]:
         return _estimate(
             config.teacher, [(assumed, [(edge, edge)])], wanted
         ), f"assuming one image of {edge}x{edge} each"
-    train = (each for each in SOURCES[config.questions.source](config.questions) if each.split == "train")
+    train = (
+        each for each in SOURCES[config.questions.source](config.questions) if each.split == "train" and each.answers
+    )
     asked = [
         (_prompt(config.teacher, each.judge, each.text, each.answers[0]), [_size(image) for image in each.images])
         for each in islice(train, LOOKED_AT)
@@ -66,7 +68,7 @@ def confirm_cold_start(config: Config, store: Store, *, agreed: bool) -> None:
     if not teacher.enabled or store.row("SELECT 1 FROM round WHERE number > 0 OR phase <> 'distil'"):
         return
     answered = store.value("SELECT count(*) FROM teacher_call WHERE purpose = 'cold_start' AND status <> 'failed'")
-    available = store.value("SELECT count(*) FROM question WHERE split = 'train'")
+    available = store.value("SELECT count(*) FROM question WHERE split = 'train' AND answers <> '[]'")
     wanted = max(0, min(config.cold_start.rationales, available) - answered)
     estimate = _estimate(teacher, _stored(teacher, store), wanted)
     cost = min(estimate.usd or 0.0, float("inf") if teacher.budget_usd is None else teacher.budget_usd)
@@ -79,7 +81,7 @@ def confirm_cold_start(config: Config, store: Store, *, agreed: bool) -> None:
 
 def _stored(config: TeacherConfig, store: Store) -> list[Asked]:
     asked: list[Asked] = []
-    for question in find_questions(store, "split = 'train' ORDER BY hash LIMIT ?", LOOKED_AT):
+    for question in find_questions(store, "split = 'train' AND answers <> '[]' ORDER BY hash LIMIT ?", LOOKED_AT):
         sizes = [
             (row["width"], row["height"])
             for digest in question.images

@@ -12,7 +12,7 @@ from pathlib import Path
 
 FOLDER = Path(__file__).parent / "prompts"
 PLACE = re.compile(r"\{(notes|question|answer|chain)\}")
-CHAIN = re.compile(r"^#{1,6}[ \t]*Chain:[ \t]*$", re.MULTILINE)
+CHAIN = re.compile(r"^(?:#{1,6}[ \t]*)?(?:\*\*)?Chain:(?:\*\*)?", re.MULTILINE)
 CORRECT = "correct"
 NOTES = tuple(sorted(path.stem.removeprefix("note_") for path in FOLDER.glob("note_*.txt")))
 """Every note by name."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from itertools import islice, zip_longest
 from typing import Any
 
-from judges import extract_answer
+from judges import extract_answer, find_judge
 from loop.context import Context
 from loop.fallback import KEPT
 from loop.pair import answer_shares, judged_questions
@@ -141,10 +141,9 @@ def _short_answers(ctx: Context, draw: str, direct_items: int, format_items: int
     wanted = [row["id"] for row in rows[:direct_items]] + list(islice(turns, format_items))
     questions = _questions(ctx, wanted)
     return [
-        SftItem(
-            ctx.prompt(questions[number], "direct"), tuple(ctx.encoder.completion_ids(questions[number].answers[0]))
-        )
-        for number in wanted
+        SftItem(ctx.prompt(question, "direct"), tuple(ctx.encoder.completion_ids(answer)))
+        for question in (questions[number] for number in wanted)
+        if (answer := find_judge(question.judge).told(question.answers, question.choices)) is not None
     ]
 
 

@@ -73,11 +73,7 @@ def _ask(ctx: Context, judge: Judge, chains: Sequence[JudgedChain]) -> list[Verd
         ctx.chat = Chat(settings.base_url, settings.model, settings.max_tokens, settings.timeout_s)
     chat = ctx.chat
 
-    def verdict(chain: JudgedChain, images: Sequence[ImageFile]) -> Verdict:
-        extracted, flags, settled = read(judge, chain.output)
-        if settled is not None or extracted is None:
-            assert settled is not None
-            return settled
+    def verdict(chain: JudgedChain, extracted: str, flags: tuple[str, ...], images: Sequence[ImageFile]) -> Verdict:
         question = chain.question
         try:
             score: float | JudgeError = judge_with(
@@ -87,7 +83,22 @@ def _ask(ctx: Context, judge: Judge, chains: Sequence[JudgedChain]) -> list[Verd
             score = error
         return decide(judge, extracted, flags, score)
 
-    # The store's connection belongs to this thread, so images are read here.
-    images = [[image_file(ctx.store, digest) for digest in chain.question.images] for chain in chains]
+    verdicts: dict[int, Verdict] = {}
+    asked: list[tuple[int, JudgedChain, str, tuple[str, ...]]] = []
+    for n, chain in enumerate(chains):
+        extracted, flags, settled = read(judge, chain.output)
+        if settled is not None:
+            verdicts[n] = settled
+        else:
+            assert extracted is not None
+            asked.append((n, chain, extracted, flags))
+    # The store's connection belongs to this thread, so images are read here, each once.
+    wanted = {digest for _, chain, _, _ in asked for digest in chain.question.images}
+    images = {digest: image_file(ctx.store, digest) for digest in wanted}
     with ThreadPoolExecutor(settings.concurrency) as pool:
-        return list(pool.map(verdict, chains, images))
+        given = {
+            n: pool.submit(verdict, chain, extracted, flags, [images[d] for d in chain.question.images])
+            for n, chain, extracted, flags in asked
+        }
+        verdicts.update((n, each.result()) for n, each in given.items())
+    return [verdicts[n] for n in range(len(chains))]

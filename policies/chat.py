@@ -15,6 +15,8 @@ LOOPBACK_KEY = "loopback"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 LONGEST_EDGE = 1024
 ATTEMPTS = 6
+REFUSED_AT_START = 20
+"""Requests refused before any was answered: then it is the settings, not the question."""
 
 
 class Chat:
@@ -29,6 +31,7 @@ class Chat:
         if not key:
             raise PolicyError(f"{KEY_VARIABLE} is not set; judge 'llm' needs it for {base_url}")
         self.base_url, self.model, self.max_tokens = base_url, model, max_tokens
+        self._answered = self._refused = 0
         self._client = openai.OpenAI(
             base_url=base_url,
             api_key=key,
@@ -53,8 +56,16 @@ class Chat:
                 temperature=0.0,
                 max_tokens=self.max_tokens,
             )
-            return completion.choices[0].message.content or ""
-        except openai.BadRequestError:
+            answer: str = completion.choices[0].message.content or ""
+            self._answered += 1
+            return answer
+        except openai.BadRequestError as error:
+            self._refused += 1
+            if self._refused >= REFUSED_AT_START and not self._answered:
+                raise PolicyError(
+                    f"judge 'llm' at {self.base_url} refuses every request (400); see judging.model and"
+                    " judging.max_tokens, and whether that model takes images"
+                ) from error
             return ""
         except openai.APIStatusError as error:
             raise PolicyError(

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO, Any, Literal
 
+import httpx2
 import openai
 
 from policies import PolicyError
@@ -61,7 +62,7 @@ class BatchTeacher:
         with self._errors():
             for batch in self._client.batches.list(limit=100):
                 if (batch.metadata or {}).get(METADATA_KEY) == key:
-                    return _batch(batch)
+                    return _batch(batch, self.teacher.redact)
         return None
 
     def submit(self, key: str, file: IO[bytes]) -> Batch:
@@ -75,13 +76,13 @@ class BatchTeacher:
                 completion_window="24h",
                 metadata={METADATA_KEY: key},
             )
-        return _batch(created)
+        return _batch(created, self.teacher.redact)
 
     def poll(self, id_: str) -> Batch:
         """How far it is; a batch that the server has forgotten counts as failed."""
         with self._errors():
             try:
-                return _batch(self._client.batches.retrieve(id_))
+                return _batch(self._client.batches.retrieve(id_), self.teacher.redact)
             except openai.NotFoundError:
                 return Batch(id_, "failed", reason="the server does not know it any more")
 
@@ -121,7 +122,7 @@ class BatchTeacher:
         url = self.teacher.settings.base_url
         try:
             yield
-        except openai.APIConnectionError as error:
+        except (openai.APIConnectionError, httpx2.HTTPError) as error:
             raise TeacherOutage(f"teacher unreachable at {url}; run again later, the batch is kept") from error
         except openai.APIStatusError as error:
             if error.status_code in KEY_REFUSED:
@@ -154,7 +155,7 @@ def write_input(
     return file, taken
 
 
-def _batch(batch: Any) -> Batch:
+def _batch(batch: Any, redact: Callable[[str], str]) -> Batch:
     counts, errors = batch.request_counts, batch.errors
     messages = [str(each.message) for each in (errors.data or [])] if errors else []
     return Batch(
@@ -162,7 +163,7 @@ def _batch(batch: Any) -> Batch:
         status=batch.status,
         done=(counts.completed + counts.failed) if counts else 0,
         files=tuple(file for file in (batch.output_file_id, batch.error_file_id) if file),
-        reason="; ".join(messages)[:LONGEST_DETAIL],
+        reason=redact("; ".join(messages))[:LONGEST_DETAIL],
     )
 
 

@@ -13,7 +13,8 @@ import torch
 
 from policies.encoding import IGNORED, Encoder, Prompt
 
-BATCH = 64
+BATCH = 16
+"""Chains a forward pass; log-probabilities are then taken a chain at a time, at its own tokens only."""
 
 
 @dataclass(frozen=True)
@@ -44,11 +45,12 @@ def token_logprobs(
         batch = encoder.batch([chains[n].prompt for n in places], [chains[n].completion for n in places])
         labels = encoder.labels(batch)[:, 1:]
         inputs = {k: v.to(model.device) for k, v in batch.items() if k != "completion_mask"}
-        logits = model(**inputs).logits[:, :-1].float().cpu()
-        kept = labels != IGNORED
-        picked = logits.log_softmax(-1).gather(-1, labels.masked_fill(~kept, 0)[..., None])[..., 0]
-        for n, values, mask in zip(places, picked, kept, strict=True):
-            found[n] = values[mask].tolist()
+        logits = model(**inputs).logits[:, :-1]
+        for row, n in enumerate(places):
+            mask = (labels[row] != IGNORED).to(logits.device)
+            own = logits[row, mask].float()
+            targets = labels[row].to(logits.device)[mask]
+            found[n] = (own.gather(-1, targets[:, None])[:, 0] - own.logsumexp(-1)).tolist()
         progress(len(places))
     model.train(was_training)
     return found

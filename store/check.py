@@ -105,6 +105,8 @@ def _questions(store: Store) -> Iterator[Fault]:
     )
     for row in store.stream(f"SELECT question.*, {images} FROM question ORDER BY id"):
         content = [row["text"], json.loads(row["answers"]), row["judge"], row["split"], json.loads(row["images"])]
+        if row["choices"] != "[]":
+            content.append(json.loads(row["choices"]))
         if hashlib.sha256(as_json(content).encode()).hexdigest() != row["hash"]:
             yield f"question {row['id']}: text, answers, judge, split or images were altered since it was added"
 

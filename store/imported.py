@@ -57,10 +57,17 @@ def _add(store: Store, pair: NewImportedPair, file: str, file_sha256: str) -> bo
     return written.rowcount == 1
 
 
+WITH_TEXT = "SELECT id FROM question WHERE text = ? ORDER BY id"
+WITH_IMAGE = """
+SELECT question.id FROM question_image JOIN question ON question.id = question_image.question
+WHERE question_image.image = ? AND question_image.position = 0 AND question.text = ? ORDER BY question.id"""
+
+
 def find_question(store: Store, text: str, images: Sequence[bytes]) -> int | None:
     """The first stored question with this text and these images in this order."""
     wanted = [hashlib.sha256(image).hexdigest() for image in images]
-    for row in store.rows("SELECT id FROM question WHERE text = ? ORDER BY id", text):
+    found = store.rows(WITH_IMAGE, wanted[0], text) if wanted else store.rows(WITH_TEXT, text)
+    for row in found:
         present = store.rows("SELECT image FROM question_image WHERE question = ? ORDER BY position", row["id"])
         if [image["image"] for image in present] == wanted:
             return int(row["id"])

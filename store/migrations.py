@@ -35,14 +35,14 @@ class MigrationSteps:
         """Names in order."""
         return [step.__name__ for step in self._steps]
 
-    def apply(self, db: Database) -> None:
-        """Apply what is missing, each in a transaction of its own."""
+    def apply(self, db: Database, stop_before: str | None = None) -> None:
+        """Apply what is missing, each in a transaction of its own, up to the one named by `stop_before`."""
         from sqlite_utils.migrations import Migrations
 
         migrations = Migrations("ratchet")
         for step in self._steps:
             migrations()(step)
-        migrations.apply(db)
+        migrations.apply(db, stop_before=stop_before)
 
 
 MIGRATIONS = MigrationSteps()
@@ -269,8 +269,11 @@ def m005_recipes(db: Database) -> None:
         ),
         # What is archived had an answer to every question, and no flags.
         "UPDATE round_summary SET labelled = samples, labelled_correct = correct, labelled_questions = questions",
-        "UPDATE round_summary SET solved = (SELECT sum(correct > 0) FROM archived_question"
-        " WHERE archived_question.round = round_summary.round) WHERE round IN (SELECT round FROM archive)",
+        """UPDATE round_summary SET solved = (SELECT count(DISTINCT question) FROM (
+            SELECT question FROM archived_question WHERE archived_question.round = round_summary.round AND correct > 0
+            UNION SELECT question FROM sample JOIN verdict ON verdict.sample = sample.id
+            WHERE sample.round = round_summary.round AND author = 'policy' AND outcome = 'correct'))
+            WHERE round IN (SELECT round FROM archive)""",
         "DELETE FROM round_summary WHERE round NOT IN (SELECT round FROM archive)",
         f"INSERT INTO round_summary ({', '.join(COLUMNS)}) {SUMMARY_005} WHERE sample.author = 'policy'"
         " AND sample.round IN (SELECT number FROM round WHERE phase = 'done' EXCEPT SELECT round FROM archive)"

@@ -93,7 +93,7 @@ def replying(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[str], str |
 
 
 RIGHT = "It is red.\n### Answer: red"
-WRONG = "It is blue.\n### Answer: blue"
+WRONG = "### Chain:\nIt is blue.\n### Answer: blue"
 CORRECTION = f"### Mistake: It looked at the sky.\n### Chain:\n{RIGHT}"
 
 
