@@ -16,6 +16,8 @@ from judges import FLAGS, RULES, JudgeSpecError, find_judge
 from loop.teacher_prompts import NOTES
 
 EMBEDDED = "embedded"
+GATE = "gate"
+"""The split kept for the gate."""
 
 
 class _Table(BaseModel):

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from loop.config import Config
+from loop.config import GATE, Config
 from loop.context import Context
 from loop.errors import LoopError
 from loop.statistics import mcnemar_p_value
@@ -10,9 +10,6 @@ from loop.swap import serve
 from store import Store
 from store.questions import Question, find_questions
 from store.rounds import Round, decide
-
-GATE = "gate"
-"""The split kept for the gate."""
 
 DISCORDANT = """
 SELECT count(*) AS questions,

@@ -7,10 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from loop.config import Config
+from loop.config import GATE, Config
 from loop.console import Console
 from loop.errors import InputError
-from loop.gate import GATE
 from loop.sources.jsonl import read_image
 from store import Store
 from store.archive import file_sha256

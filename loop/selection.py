@@ -67,12 +67,8 @@ def choose_questions(ctx: Context, number: int, wanted: int) -> list[int]:
         digest = hashlib.sha256(f"{draw}:{row['hash']}".encode()).digest()
         # Weighted sampling without replacement: the smallest -log(u) / w first (Efraimidis and Spirakis 2006).
         uniform = (int.from_bytes(digest[:7]) + 1) / 2**56
-        return (
-            0 if again else row["times"],
-            0 if again else -row["batch"],
-            -math.log(uniform) / weigh(row),
-            digest.hex(),
-        )
+        asked, batch = (0, 0) if again else (row["times"], -row["batch"])
+        return asked, batch, -math.log(uniform) / weigh(row), digest.hex()
 
     rows = ctx.store.rows(CANDIDATES, number > 0)
     return [row["id"] for row in sorted(rows, key=rank)[:wanted]]

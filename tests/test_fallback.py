@@ -164,7 +164,7 @@ def test_suspects_are_left_out_of_later_rounds_and_counted_in_the_log(store: Sto
     assert (row["fell_back"], row["fallback_solved"], row["fallback_corrected"], row["suspects"]) == (2, 1, 0, 1)
     assert row["teacher_asked"] == 3
     assert row["teacher_kept"] == 1
-    assert row["teacher_dropped"] == {"unparsable": 1, "wrong": 1}
+    assert row["teacher_dropped"] == {"wrong": 2}
     assert json.dumps(row)
     assert "suspect" in format_log(store)
 
