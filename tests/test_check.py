@@ -15,6 +15,7 @@ from policies.weights import deleting, reading
 from store import StoreError, open_store
 from store.archive import archive_round, find_sample, round_samples, rounds_to_archive
 from store.check import find_faults
+from store.questions import NewQuestion, add_questions
 from store.rounds import Policy, add_policy, decide, start_round
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -147,3 +148,15 @@ def test_weights_that_are_read_are_not_deleted(tmp_path: Path) -> None:
         assert not free
     with deleting(tmp_path) as free:
         assert free
+
+
+def test_a_question_with_options_is_as_it_was_added(tmp_path: Path) -> None:
+    store = open_store(tmp_path, create=True)
+    question = NewQuestion("which?", ["B"], [], "train", "jsonl", "choice", choices=["dog", "cat"])
+    assert add_questions(store, [question]) == 1
+    assert list(find_faults(store, lambda _: None)) == []
+    with store.transaction():
+        store.connection.execute('UPDATE question SET choices = \'["cat", "dog"]\'')
+    (fault,) = find_faults(store, lambda _: None)
+    assert "question 1" in fault
+    store.close()

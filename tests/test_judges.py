@@ -218,3 +218,19 @@ def test_random_outputs_make_no_judge_break_a_promise() -> None:
     rng, judges = random.Random(7), [find_judge(spec) for spec in fuzz_judges.RULES]
     for _ in range(200):
         fuzz_judges.fuzz_once(rng, judges)
+
+
+@pytest.mark.parametrize(
+    ("judge", "accepted", "told"),
+    [
+        ("exact", ["cat", "a cat"], "cat"),
+        ("regex", ["(cat|kitten)s?"], None),
+        ("regex", ["(cat|kitten)s?", "cat"], "cat"),
+        ("vqa", ["a", *["b"] * 9], "b"),
+        ("vqa", list("abcdefghij"), None),
+        ("llm", ["whatever"], "whatever"),
+        ("exact", [], None),
+    ],
+)
+def test_the_answer_to_tell_is_one_that_the_judge_itself_accepts(judge: str, accepted: list[str], told: str) -> None:
+    assert find_judge(judge).told(accepted) == told

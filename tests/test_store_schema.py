@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from conftest import PROJECT, run_command
+from loop.config_file import parse_config
 from store import StoreError, open_store
 from store.check import find_faults
 
@@ -208,3 +209,13 @@ def test_a_reading_command_loads_neither_torch_nor_vllm(old_run: Path) -> None:
             check=False,
         )
         assert done.stdout.splitlines()[-1] == "[]", (command, done.stdout, done.stderr)
+
+
+def test_the_configuration_of_a_first_version_is_read_with_todays_defaults(old_run: Path) -> None:
+    store = open_store(old_run)
+    stored = json.loads(store.value("SELECT configuration FROM run"))
+    store.close()
+    today = parse_config(stored, "run").model_dump(mode="json")
+    assert "rft" not in stored
+    assert today["rft"]["per_question"] == 0
+    assert today["update"]["learning_rate"] == stored["update"]["learning_rate"]
