@@ -35,7 +35,7 @@ ORDER BY evaluation_sample.id"""
 
 SCORED = """
 SELECT question, extracted, outcome, verifier_score.score FROM evaluation_sample
-JOIN verifier_score ON verifier_score.sample = evaluation_sample.id AND verifier_score.reference = ?2
+LEFT JOIN verifier_score ON verifier_score.sample = evaluation_sample.id AND verifier_score.reference = ?2
 WHERE policy = ?1 AND split = ?3 AND style = ?4 AND "index" < ?5
 ORDER BY question, "index" """
 
@@ -85,8 +85,8 @@ def best_of(
     greedy = {row["question"]: bool(row["correct"]) for row in ctx.store.stream(GREEDY, policy, split, style)}
     ballots: dict[int, list[Ballot]] = {}
     for row in ctx.store.stream(SCORED, policy, reference, split, style, samples):
-        answered = row["outcome"] in ("correct", "wrong")
-        ballot = Ballot(row["extracted"] if answered else None, row["outcome"] == "correct", row["score"])
+        votes = row["outcome"] in ("correct", "wrong") and row["score"] is not None
+        ballot = Ballot(row["extracted"] if votes else None, votes and row["outcome"] == "correct", row["score"] or 0.0)
         ballots.setdefault(row["question"], []).append(ballot)
     counted = [question for question in by_id if question in greedy and question in ballots]
     ways: dict[str, list[float]] = {"greedy": [], "one sample": [], "majority vote": [], "best of K": []}
@@ -191,9 +191,16 @@ def _sample(ctx: Context, policy: int, split: str, style: str, questions: dict[i
 
 
 def _score(ctx: Context, policy: int, reference: int, split: str, style: str, questions: dict[int, Question]) -> None:
-    """Per-token log-ratios of the chains that have none yet, by the learner."""
+    """Per-token log-ratios of the chains that have none yet, by the learner.
+
+    A chain with a stray image token has none: no model can read it back. It does not vote.
+    """
     found = ctx.store.stream(UNSCORED, policy, reference, split, style)
-    rows = [row for row in found if row["question"] in questions]
+    rows = [
+        row
+        for row in found
+        if row["question"] in questions and ctx.encoder.is_plain(unpack_token_ids(row["token_ids"]))
+    ]
     if not rows:
         return
     chains = [
