@@ -85,8 +85,8 @@ def best_of(
     greedy = {row["question"]: bool(row["correct"]) for row in ctx.store.stream(GREEDY, policy, split, style)}
     ballots: dict[int, list[Ballot]] = {}
     for row in ctx.store.stream(SCORED, policy, reference, split, style, samples):
-        votes = row["outcome"] in ("correct", "wrong") and row["score"] is not None
-        ballot = Ballot(row["extracted"] if votes else None, votes and row["outcome"] == "correct", row["score"] or 0.0)
+        counts = row["outcome"] in ("correct", "wrong") and row["score"] is not None
+        ballot = Ballot(row["extracted"] if counts else None, counts and row["outcome"] == "correct", row["score"] or 0.0)
         ballots.setdefault(row["question"], []).append(ballot)
     counted = [question for question in by_id if question in greedy and question in ballots]
     ways: dict[str, list[float]] = {"greedy": [], "one sample": [], "majority vote": [], "best of K": []}
