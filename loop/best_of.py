@@ -86,7 +86,8 @@ def best_of(
     ballots: dict[int, list[Ballot]] = {}
     for row in ctx.store.stream(SCORED, policy, reference, split, style, samples):
         counts = row["outcome"] in ("correct", "wrong") and row["score"] is not None
-        ballot = Ballot(row["extracted"] if counts else None, counts and row["outcome"] == "correct", row["score"] or 0.0)
+        right = counts and row["outcome"] == "correct"
+        ballot = Ballot(row["extracted"] if counts else None, right, row["score"] or 0.0)
         ballots.setdefault(row["question"], []).append(ballot)
     counted = [question for question in by_id if question in greedy and question in ballots]
     ways: dict[str, list[float]] = {"greedy": [], "one sample": [], "majority vote": [], "best of K": []}
