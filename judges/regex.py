@@ -6,6 +6,7 @@ from functools import lru_cache
 import regex as engine
 
 from judges.errors import JudgeError
+from judges.memo import remember_short
 
 TIME_OUT_S = 0.5
 
@@ -18,11 +19,14 @@ def regex(answer: str, accepted: Sequence[str], *, pattern: str = "", ignore_cas
     """
     patterns = [pattern] if pattern else accepted
     try:
-        return float(
-            any(_compiled(each, ignore_case).fullmatch(answer, timeout=TIME_OUT_S) is not None for each in patterns)
-        )
+        return float(any(_matches(answer, each, ignore_case) for each in patterns))
     except TimeoutError as error:
         raise JudgeError("regex_timeout") from error
+
+
+@remember_short
+def _matches(answer: str, pattern: str, ignore_case: bool) -> bool:
+    return _compiled(pattern, ignore_case).fullmatch(answer, timeout=TIME_OUT_S) is not None
 
 
 def check_pattern(pattern: str) -> None:

@@ -10,6 +10,8 @@ from judges.spec import Judge
 
 Outcome = Literal["correct", "wrong", "unparsable", "truncated", "judge_error"]
 OUTCOMES: tuple[str, ...] = get_args(Outcome)
+ANSWERED = ("correct", "wrong", "judge_error")
+"""Outcomes of outputs that came to an answer: only those vote."""
 
 
 class Verdict(NamedTuple):

@@ -3,7 +3,7 @@
 from typing import Any
 
 from judges import find_judge
-from judges.verdict import Verdict, read
+from judges.verdict import ANSWERED, Verdict, read
 from judges.vote import Vote, vote
 from loop.context import Context
 from loop.verdicts import Judged, JudgedChain, as_columns, judge_chains
@@ -15,7 +15,6 @@ BATCH = 2000
 ASKED_BATCHES = 4
 """Where judge `llm` is asked, a commit holds so many times `judging.concurrency` verdicts: they take their time."""
 VOTES = 200
-ANSWERED = ("correct", "wrong", "judge_error")
 
 UNJUDGED = """
 SELECT sample.id, sample.question, sample.text, sample.style, sample.finish_reason

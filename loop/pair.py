@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from judges import find_judge
+from judges.verdict import ANSWERED
 from judges.vote import vote
 from loop.config import PairsConfig
 from loop.context import Context
@@ -148,7 +149,8 @@ def _with_votes(store: Store, own: Own) -> list[Judged]:
     row = store.row(QUESTION, own.question)
     assert row is not None
     judge, choices = find_judge(row["judge"]), json.loads(row["choices"])
-    ballots = [(n, s.extracted) for n, s in enumerate(own.samples) for _ in range(s.copies)]
+    answers = [s.extracted if s.outcome in ANSWERED else None for s in own.samples]
+    ballots = [(n, answers[n]) for n, s in enumerate(own.samples) for _ in range(s.copies)]
     counted = vote([extracted for _, extracted in ballots], lambda left, right: judge.same(left, right, choices))
     votes = {n: count for (n, _), count in zip(ballots, counted.votes, strict=True)}
     return [replace(sample, votes=votes[n]) for n, sample in enumerate(own.samples)]

@@ -2,15 +2,19 @@
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from loop.config import PairsConfig, SamplingConfig
-from loop.pair import Own, choose
+from loop.pair import Own, _with_votes, choose
 from loop.pair_rules import RULES, Judged, best_worst, contrast, information, margin, shortest_right, vote
 from loop.sample import sample_seed
+from store import open_store
+from store.questions import NewQuestion, add_questions
 
 OUTCOMES = st.sampled_from(["correct", "wrong", "unparsable", "truncated", "judge_error"])
 
@@ -93,6 +97,21 @@ def test_vote_pairs_most_with_least_voted_and_weighs_by_the_margin() -> None:
     pairs = vote(samples, 1, random.Random(0))
     assert [(p.chosen in (0, 1), p.rejected, p.weight) for p in pairs] == [(True, 2, pytest.approx(4 / 6))]
     assert vote([sample(0, "wrong", votes=2), sample(1, "wrong", votes=2)], 1, random.Random(0)) == []
+
+
+def test_only_chains_that_came_to_an_answer_vote(tmp_path: Path) -> None:
+    store = open_store(tmp_path, create=True)
+    add_questions(store, [NewQuestion("which?", ["b"], [], "train", "jsonl", "exact")])
+    cut_off = replace(sample(0, "truncated", copies=5), extracted="A cat")
+    samples = [
+        cut_off,
+        *(replace(sample(n, "wrong"), extracted=text) for n, text in ((1, "a cat"), (2, "Cat"), (3, "b"))),
+    ]
+    counted = _with_votes(store, Own(1, samples, [], 0.0))
+    assert [each.votes for each in counted] == [0, 2, 2, 1]
+    (pair,) = vote(counted, 1, random.Random(0))
+    assert (pair.chosen in (1, 2), pair.rejected) == (True, 3)
+    store.close()
 
 
 def test_best_worst_drops_ties_and_shortest_right_shortens_only_what_is_all_right() -> None:
