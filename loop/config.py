@@ -261,7 +261,7 @@ Band = Annotated[list[float], AfterValidator(_in_order)]
 class PairsConfig(_Table):
     """`[pairs]`: which questions give pairs (pass rate within `band`), how many each, and by which rule."""
 
-    rule: Literal["random", "all", "best_worst", "vote", "shortest_right", "contrast", "margin"] = "random"
+    rule: Literal["random", "all", "best_worst", "vote", "shortest_right", "contrast", "likeliest", "margin"] = "random"
     per_question: int = Field(2, ge=0)
     band: Band = [0.0, 1.0]
     weighting: Literal["equal", "information"] = "equal"
@@ -274,6 +274,7 @@ class RftConfig(TrainingConfig):
 
     learning_rate: PositiveFloat = 5e-6
     per_question: int = Field(0, ge=0)
+    pick: Literal["random", "likeliest"] = "random"
     band: Band = [0.0, 1.0]
     rationales: int = Field(0, ge=0)
     direct_items: int = Field(0, ge=0)

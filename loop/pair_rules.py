@@ -132,6 +132,21 @@ def contrast(samples: Sequence[Judged], most: int, rng: random.Random) -> list[C
     return pairs
 
 
+def likeliest(samples: Sequence[Judged], most: int, rng: random.Random) -> list[Chosen]:
+    """The right chains that the policy finds likeliest against the wrong ones it finds likeliest.
+
+    A right answer after a chain that hardly hangs together is mostly luck, and rare: it is passed over. A likely wrong
+    chain is the mistake that the policy really makes.
+    """
+    right, wrong = (sort_by_likelihood(each) for each in _right_and_wrong(samples))
+    return [Chosen(c.id, r.id) for c, r in zip(right[:most], wrong[:most], strict=False)]
+
+
+def sort_by_likelihood(samples: Sequence[Judged]) -> list[Judged]:
+    """Likeliest first, by the policy's own log-probability of the whole chain; what others wrote comes last."""
+    return sorted(samples, key=lambda s: (s.logprob is None, -(s.logprob or 0.0), s.id))
+
+
 def margin(samples: Sequence[Judged], most: int, rng: random.Random) -> list[Chosen]:
     """The right chains that the verifier likes best against the wrong ones it likes best.
 
@@ -158,6 +173,7 @@ RULES: dict[str, Rule] = {
     "vote": vote,
     "shortest_right": shortest_right,
     "contrast": contrast,
+    "likeliest": likeliest,
     "margin": margin,
 }
 

@@ -10,7 +10,7 @@ from judges import extract_answer, find_judge
 from loop.context import Context
 from loop.fallback import KEPT
 from loop.pair import answer_shares, judged_questions
-from loop.pair_rules import information
+from loop.pair_rules import information, sort_by_likelihood
 from policies.learner import PairItem, SftItem
 from store.questions import Question, find_questions
 from store.rounds import Round
@@ -38,7 +38,7 @@ def rft_items(ctx: Context, state: Round) -> list[SftItem]:
     """The round's right samples, and beside them what keeps the other formats alive.
 
     Rejection-sampling fine-tuning (arXiv 2308.01825): of each question within the band, up to
-    `rft.per_question` right chains, each text once, picked at random. On one data set alone this
+    `rft.per_question` right chains, each text once, picked as `rft.pick` says. On one data set alone this
     is known to destroy the formats that are not in it (LLaVA-Reasoner), hence the mixture.
     """
     settings, seed = ctx.config.rft, ctx.config.run.seed
@@ -51,8 +51,9 @@ def rft_items(ctx: Context, state: Round) -> list[SftItem]:
         rng = random.Random(f"{seed}:{state.number}:{own.question}:rft")
         right = [sample for sample in own.samples if sample.outcome == "correct"]
         if low <= own.pass_rate <= high:
-            count = min(settings.per_question, len(right))
-            picked += [(own.question, sample.token_ids) for sample in rng.sample(right, count)]
+            rng.shuffle(right)
+            ranked = sort_by_likelihood(right) if settings.pick == "likeliest" else right
+            picked += [(own.question, sample.token_ids) for sample in ranked[: settings.per_question]]
     questions = _questions(ctx, {question for question, _ in picked})
     items = [
         SftItem(ctx.prompt(questions[question], ctx.config.sampling.style), token_ids)

@@ -11,7 +11,17 @@ from hypothesis import strategies as st
 
 from loop.config import PairsConfig, SamplingConfig
 from loop.pair import Own, _with_votes, choose
-from loop.pair_rules import RULES, Judged, best_worst, contrast, information, margin, shortest_right, vote
+from loop.pair_rules import (
+    RULES,
+    Judged,
+    best_worst,
+    contrast,
+    information,
+    likeliest,
+    margin,
+    shortest_right,
+    vote,
+)
 from loop.sample import sample_seed
 from store import open_store
 from store.questions import NewQuestion, add_questions
@@ -112,6 +122,13 @@ def test_only_chains_that_came_to_an_answer_vote(tmp_path: Path) -> None:
     (pair,) = vote(counted, 1, random.Random(0))
     assert (pair.chosen in (1, 2), pair.rejected) == (True, 3)
     store.close()
+
+
+def test_likeliest_prefers_the_likeliest_right_chain_to_the_likeliest_wrong_one() -> None:
+    right = [replace(sample(n, "correct"), logprob=value) for n, value in ((0, -9.0), (1, -0.5), (2, -3.0))]
+    wrong = [replace(sample(n, "wrong"), logprob=value) for n, value in ((3, -2.0), (4, -8.0), (5, None))]
+    pairs = likeliest([*right, *wrong], 3, random.Random(0))
+    assert [(p.chosen, p.rejected) for p in pairs] == [(1, 3), (2, 4), (0, 5)]
 
 
 def test_best_worst_drops_ties_and_shortest_right_shortens_only_what_is_all_right() -> None:
