@@ -1,14 +1,17 @@
 """Pretrain the shipped base vision-language model from nothing: `make base-model`.
 
-An Idefics3 of about 1.9 million parameters learns captions and short answers on generated
-scenes. It then sees shapes and colours, and has never seen a chain of thought.
+An Idefics3 of about 1.9 million parameters learns captions and short answers on generated scenes,
+then to repeat what it is told, then to say in a sentence whether a named thing is there, alone and
+after a caption. It then sees shapes and colours and can read a question, and has never seen a chain of
+thought, nor a question that negates.
 """
 
 import argparse
 import math
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -16,13 +19,60 @@ from tqdm import tqdm
 from transformers import Idefics3Config, Idefics3ForConditionalGeneration, Idefics3Processor
 from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
 
-from base_model.scenes import SIDE, draw_scene, write_item
+from base_model.scenes import (
+    SIDE,
+    Scene,
+    draw_scene,
+    write_describing_item,
+    write_item,
+    write_reading_item,
+    write_telling_item,
+)
 from base_model.sentences import tokenizer_sentences
 from base_model.tokenizer import END, PAD, train_tokenizer
 
 PATCH, SHUFFLE = 8, 4
 IMAGE_TOKENS = (SIDE // PATCH) ** 2 // SHUFFLE**2
-BATCH, PEAK_LR, WARM_UP = 64, 1.5e-3, 200
+BATCH, WARM_UP = 64, 200
+
+
+def write_scene(rng: random.Random, scene: Scene, _: int) -> tuple[str, str]:
+    """Stage 1: captions and short answers."""
+    return write_item(rng, scene)
+
+
+def write_reading(rng: random.Random, scene: Scene, n: int) -> tuple[str, str]:
+    """Stage 2: every other item repeats words."""
+    return write_reading_item(rng) if n % 2 else write_item(rng, scene)
+
+
+def write_telling(rng: random.Random, scene: Scene, n: int) -> tuple[str, str]:
+    """Stage 3: every other item says whether a named thing is there, every fourth repeats words."""
+    if n % 2:
+        return write_telling_item(rng, scene)
+    return write_reading_item(rng) if n % 4 else write_item(rng, scene)
+
+
+def write_describing(rng: random.Random, scene: Scene, n: int) -> tuple[str, str]:
+    """Stage 4: every other item captions first and then says whether a named thing is there."""
+    return write_describing_item(rng, scene) if n % 2 else write_telling(rng, scene, n // 2)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """`write` makes the n-th item of a batch; `steps` batches at a learning rate of at most `peak`."""
+
+    write: Callable[[random.Random, Scene, int], tuple[str, str]]
+    steps: int
+    peak: float
+
+
+STAGES = {
+    "scenes": Stage(write_scene, 4000, 1.5e-3),
+    "reading": Stage(write_reading, 2000, 1e-3),
+    "telling": Stage(write_telling, 1000, 1e-3),
+    "describing": Stage(write_describing, 800, 1e-3),
+}
 
 
 def make_processor() -> Idefics3Processor:
@@ -79,13 +129,13 @@ def make_model(processor: Idefics3Processor) -> Idefics3ForConditionalGeneration
     return model
 
 
-def batches(processor: Idefics3Processor, seed: int) -> Iterator[dict[str, torch.Tensor]]:
+def batches(processor: Idefics3Processor, seed: int, stage: Stage) -> Iterator[dict[str, torch.Tensor]]:
     """Endless batches of generated items; the loss covers the answer and the end token only."""
     rng = random.Random(seed)
     tokenizer = processor.tokenizer
     while True:
         scenes = [draw_scene(rng) for _ in range(BATCH)]
-        items = [write_item(rng, scene) for scene in scenes]
+        items = [stage.write(rng, scene, n) for n, scene in enumerate(scenes)]
         prompts = [
             processor.apply_chat_template(
                 [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": request}]}],
@@ -107,28 +157,23 @@ def batches(processor: Idefics3Processor, seed: int) -> Iterator[dict[str, torch
         yield encoded
 
 
-def learning_rate(step: int, steps: int) -> float:
+def learning_rate(step: int, steps: int, peak: float) -> float:
     """Linear warm-up, then cosine to a twentieth of the peak."""
     if step < WARM_UP:
-        return PEAK_LR * (step + 1) / WARM_UP
+        return peak * (step + 1) / WARM_UP
     progress = (step - WARM_UP) / max(1, steps - WARM_UP)
-    return PEAK_LR * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * progress)))
+    return peak * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * progress)))
 
 
-def pretrain(output: Path, seed: int, steps: int) -> None:
-    """Train for `steps` batches of 64 and write model, tokenizer and processor to `output`."""
-    torch.manual_seed(seed)
-    processor = make_processor()
-    processor.tokenizer.padding_side = "right"
-    model = make_model(processor)
-    print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} million parameters")
-    optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK_LR, betas=(0.9, 0.98), weight_decay=0.01)
-    source, running, started = batches(processor, seed), 0.0, time.monotonic()
+def train(model: Idefics3ForConditionalGeneration, processor: Idefics3Processor, stage: Stage, seed: int) -> float:
+    """Train for the stage's steps, batches of 64 items; the mean loss of the last steps in nats a token."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=stage.peak, betas=(0.9, 0.98), weight_decay=0.01)
+    source, running = batches(processor, seed, stage), 0.0
     model.train()
-    progress = tqdm(range(steps), unit="step", mininterval=2)
+    progress = tqdm(range(stage.steps), unit="step", mininterval=2)
     for step in progress:
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, steps)
+            group["lr"] = learning_rate(step, stage.steps, stage.peak)
         loss = model(**next(source)).loss
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -138,9 +183,22 @@ def pretrain(output: Path, seed: int, steps: int) -> None:
         if step % 100 == 0:
             progress.set_postfix(loss=f"{running:.4f}")
     model.eval()
-    model.save_pretrained(output)
-    processor.save_pretrained(output)
-    print(f"wrote {output} after {time.monotonic() - started:.0f} s, loss {running:.4f}")
+    return running
+
+
+def pretrain(output: Path, seed: int, names: list[str], start: Path | None) -> None:
+    """Train the named stages, from random weights or those in `start`; model and processor go to `output`."""
+    torch.manual_seed(seed)
+    processor = make_processor()
+    processor.tokenizer.padding_side = "right"
+    model = make_model(processor) if start is None else Idefics3ForConditionalGeneration.from_pretrained(start)
+    print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} million parameters")
+    for name in names:
+        started = time.monotonic()
+        loss = train(model, processor, STAGES[name], seed)
+        model.save_pretrained(output)
+        processor.save_pretrained(output)
+        print(f"{name}: wrote {output} after {time.monotonic() - started:.0f} s, loss {loss:.4f}")
 
 
 def main() -> None:
@@ -148,9 +206,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, default=Path("models/shapes_2m"))
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--stages", nargs="+", choices=STAGES, default=[*STAGES])
+    parser.add_argument("--start", type=Path, help="weights to go on from, in place of random ones")
     options = parser.parse_args()
-    pretrain(options.output, options.seed, options.steps)
+    pretrain(options.output, options.seed, options.stages, options.start)
 
 
 if __name__ == "__main__":

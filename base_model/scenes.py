@@ -83,6 +83,47 @@ def write_item(rng: random.Random, scene: Scene) -> tuple[str, str]:
     return rng.choice(CHECK_REQUESTS).format(named), "yes" if truth else "no"
 
 
+def write_reading_item(rng: random.Random) -> tuple[str, str]:
+    """A request to repeat some words: what makes a model look up what it was told.
+
+    Half of the time the words are drawn at random, else they name a thing among others as a short
+    phrase would. Nothing is asked of them, so this teaches to read, and not to answer.
+    """
+    if rng.random() < 0.5:
+        words = " ".join(rng.choice(WORDS) for _ in range(rng.randint(2, 8)))
+    else:
+        words = rng.choice(PHRASES).format(rng.choice(THINGS))
+    return rng.choice(REPEAT_REQUESTS).format(words), words
+
+
+def write_telling_item(rng: random.Random, scene: Scene) -> tuple[str, str]:
+    """Whether a named thing is in the scene, told in a sentence that names it again; as often yes as no."""
+    present = [t for t in THINGS if {*t.split()} <= {scene.color, scene.shape, *NOUNS}]
+    truth = rng.random() < 0.5
+    named = rng.choice(present if truth else [t for t in THINGS if t not in present])
+    return rng.choice(TELL_REQUESTS).format(named), f"There is {'a' if truth else 'no'} {named}."
+
+
+def write_describing_item(rng: random.Random, scene: Scene) -> tuple[str, str]:
+    """A caption, then whether a named thing is in the scene: the caption must not be mistaken for what was asked."""
+    request, told = write_telling_item(rng, scene)
+    return f"{rng.choice(CAPTION_REQUESTS)} {request}", f"The image shows a {scene.color} {scene.shape}. {told}"
+
+
+NOUNS = ("shape", "thing")
+THINGS = (*SHAPES, *(f"{color} {noun}" for color in COLORS for noun in (*NOUNS, *SHAPES)))
+WORDS = (
+    *COLORS,
+    *SHAPES,
+    *("a", "an", "the", "is", "it", "in", "of", "no", "not", "there", "this", "that", "image", "shape", "thing"),
+    *("color", "present", "contain", "does", "what", "see", "one", "two", "three", "and", "or", "yes"),
+)
+PHRASES = (
+    *("a {}", "no {}", "not a {}", "the {}", "is there a {}", "is a {} there", "is no {} present", "with a {} in it"),
+    *("if there is a {}", "if there is no {}", "there is a {}", "there is no {}", "the image of a {}", "one {} or two"),
+)
+REPEAT_REQUESTS = ("Repeat: {}", "Say again: {}", "{}\nRepeat what is said.", "{}\nWrite that again.")
+TELL_REQUESTS = ("Is a {} there? Tell me.", "Look for a {}.", "Tell me if you see a {}.", "A {}?", "Find a {} in it.")
 CAPTION_REQUESTS = ("Describe the image.", "What do you see?", "Write a caption.")
 COLOR_REQUESTS = ("Name the color.", "What color is it? Give a short answer.")
 SHAPE_REQUESTS = ("Name the shape.", "What shape is it? Give a short answer.")

@@ -264,7 +264,7 @@ class PairsConfig(_Table):
     rule: Literal["random", "all", "best_worst", "vote", "shortest_right", "contrast", "likeliest", "margin"] = "random"
     per_question: int = Field(2, ge=0)
     band: Band = [0.0, 1.0]
-    weighting: Literal["equal", "information"] = "equal"
+    weighting: Literal["equal", "information", "advantage"] = "equal"
     replay_rounds: int = Field(0, ge=0)
     max_words: PositiveInt | None = None
 

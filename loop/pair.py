@@ -3,7 +3,7 @@
 import json
 import random
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -51,7 +51,7 @@ def pair(ctx: Context, state: Round) -> None:
     round counts. The choice depends on the verdicts and the run's seed alone.
     """
     settings = ctx.config.pairs
-    shares = answer_shares(ctx.store) if settings.weighting == "information" else {}
+    weigh = question_weight(ctx)
     rows, questions = [], 0
     judged: Iterator[Own] = judged_questions(ctx, state)
     if settings.rule == "margin":
@@ -61,7 +61,7 @@ def pair(ctx: Context, state: Round) -> None:
     for own in judged:
         questions += 1
         rng = random.Random(f"{ctx.config.run.seed}:{state.number}:{own.question}:pairs")
-        weight = _information(ctx.store, own.question, shares) if shares else 1.0
+        weight = weigh(own)
         samples = _with_votes(ctx.store, own) if settings.rule == "vote" else own.samples
         chosen = choose(replace(own, samples=samples), settings, ctx.config.fallback.use in ("pair", "both"), rng)
         rows += [(state.number, each.chosen, each.rejected, each.rule, each.weight * weight) for each in chosen]
@@ -115,6 +115,17 @@ def judged_questions(ctx: Context, state: Round) -> Iterator[Own]:
 def _usable(ctx: Context, row: Any, sample: Judged, excluded: set[str]) -> bool:
     flagged = sample.outcome == "correct" and excluded.intersection(json.loads(row["flags"]))
     return not flagged and ctx.encoder.is_plain(sample.token_ids)
+
+
+def question_weight(ctx: Context) -> Callable[[Own], float]:
+    """How much a question's pairs and right samples count, as `pairs.weighting` says; in (0, 1]."""
+    match ctx.config.pairs.weighting:
+        case "information":
+            shares = answer_shares(ctx.store)
+            return lambda own: _information(ctx.store, own.question, shares)
+        case "advantage":
+            return lambda own: max(1.0 - own.pass_rate, 0.01)
+    return lambda own: 1.0
 
 
 def answer_shares(store: Store) -> dict[str, float]:

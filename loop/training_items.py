@@ -9,8 +9,8 @@ from typing import Any
 from judges import extract_answer, find_judge
 from loop.context import Context
 from loop.fallback import KEPT
-from loop.pair import answer_shares, judged_questions
-from loop.pair_rules import information, sort_by_likelihood
+from loop.pair import judged_questions, question_weight
+from loop.pair_rules import sort_by_likelihood
 from policies.learner import PairItem, SftItem
 from store.questions import Question, find_questions
 from store.rounds import Round
@@ -44,21 +44,22 @@ def rft_items(ctx: Context, state: Round) -> list[SftItem]:
     settings, seed = ctx.config.rft, ctx.config.run.seed
     if not settings.per_question:
         return []
-    shares = answer_shares(ctx.store) if ctx.config.pairs.weighting == "information" else {}
+    weigh = question_weight(ctx)
     low, high = settings.band
-    picked: list[tuple[int, tuple[int, ...]]] = []
+    picked: list[tuple[int, tuple[int, ...], float]] = []
     for own in judged_questions(ctx, state):
         rng = random.Random(f"{seed}:{state.number}:{own.question}:rft")
         right = [sample for sample in own.samples if sample.outcome == "correct"]
         if low <= own.pass_rate <= high:
             rng.shuffle(right)
             ranked = sort_by_likelihood(right) if settings.pick == "likeliest" else right
-            picked += [(own.question, sample.token_ids) for sample in ranked[: settings.per_question]]
-    questions = _questions(ctx, {question for question, _ in picked})
+            weight = weigh(own)
+            picked += [(own.question, sample.token_ids, weight) for sample in ranked[: settings.per_question]]
+    questions = _questions(ctx, {question for question, _, _ in picked})
     items = [
         SftItem(ctx.prompt(questions[question], ctx.config.sampling.style), token_ids)
-        for question, token_ids in picked
-        if _enters(information(questions[question].answers, shares), f"{seed}:{state.number}:{token_ids}")
+        for question, token_ids, weight in picked
+        if _enters(weight, f"{seed}:{state.number}:{question}:{token_ids}")
     ]
     mixture = _short_answers(ctx, f"direct:{state.number}", settings.direct_items, settings.format_items)
     rationales = random.Random(f"{seed}:{state.number}:rationales").sample(
