@@ -56,7 +56,7 @@ def read_questions(config: QuestionsConfig) -> Iterator[NewQuestion]:
 def write_rationale(question: str, answer: str | None, images: list[str]) -> str | None:
     """A rationale in words of what the annotations say, ending in the accepted answer.
 
-    What is seen, what is asked, what follows: the order in which a chain should think. Without the
+    What is asked, what is seen, what follows: the order in which a chain should think. Without the
     answer it says what it takes the answer to be, and, no better than many a model, it overlooks
     that a question is negated; so the embedded default shows what becomes of a teacher's mistakes.
     """
@@ -67,7 +67,7 @@ def write_rationale(question: str, answer: str | None, images: list[str]) -> str
     asked = question.casefold()
     if asked.startswith("what"):
         about, fact = ("color", color) if "color" in asked else ("shape", shape)
-        middle = f"The question asks for the {about}. It is {fact}."
+        asks, follows = f"The question asks for the {about}.", f"It is {fact}."
         believed = fact
     else:
         match = re.search(rf"\b({'|'.join(SHAPES)})\b|\b({'|'.join(COLORS)})\b", asked)
@@ -77,11 +77,10 @@ def write_rationale(question: str, answer: str | None, images: list[str]) -> str
         exists = match[0] in (shape, color)
         negated = answer is not None and NEGATION.search(asked) is not None
         believed = "yes" if exists else "no"
-        middle = (
-            f"The question asks if there is {'no' if negated else 'a'} {named}."
-            f" There is {'a' if exists else 'no'} {named}."
-        )
-    return f"The image shows a {color} {shape}. {middle}\n### Answer: {believed if answer is None else answer}"
+        asks = f"The question asks if there is {'no' if negated else 'a'} {named}."
+        follows = f"There is {'a' if exists else 'no'} {named}."
+    final = believed if answer is None else answer
+    return f"{asks} The image shows a {color} {shape}. {follows}\n### Answer: {final}"
 
 
 def question_kind(text: str) -> str:
