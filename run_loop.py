@@ -129,7 +129,7 @@ def evaluate(
     """Score one policy on held-out questions: greedily, and with K samples by vote and verifier."""
     from loop.best_of import as_json as figure_as_json
     from loop.best_of import format_figures
-    from loop.controller import evaluate_run
+    from loop.evaluate_run import evaluate_run
 
     store = open_store(run_dir)
     config = _stored_config(store, run_dir)

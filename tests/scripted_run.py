@@ -31,6 +31,7 @@ import loop.controller
 import loop.evaluate
 import loop.judge
 import loop.sample
+import loop.session
 import loop.swap
 import loop.teacher_setup
 import loop.update
@@ -178,9 +179,9 @@ def prepare() -> None:
         encoder.load_image = load_image
         return encoder
 
-    loop.controller.Encoder = prepared
-    loop.controller.load_model = loop.update.load_model = load_model
-    loop.controller.learner_logprobs = loop.update.learner_logprobs = learner_logprobs
+    loop.session.Encoder = prepared
+    loop.session.load_model = loop.update.load_model = load_model
+    loop.session.learner_logprobs = loop.update.learner_logprobs = learner_logprobs
     loop.teacher_setup.write_rationale = write_rationale
     loop.update.train_sft = loop.update.train_dpo = train
     loop.swap.VllmEngine = ScriptedEngine
