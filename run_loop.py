@@ -62,6 +62,7 @@ def run(
 ) -> None:
     """Start a run, or continue it from wherever it is."""
     from loop.config_file import load_config
+    from loop.trackers import require_trackers
 
     extra = [] if rounds is None else [f"run.rounds={rounds}"]
     resolved = load_config(config, [*overrides, *extra], recipe)
@@ -70,6 +71,7 @@ def run(
 
         click.echo(json.dumps(resolved.model_dump(mode="json")) if as_json else format_plan(resolved))
         return
+    require_trackers(resolved.tracking)
     if run_dir is None:
         raise InputError("--run-dir is missing: name a directory to keep the run in")
     from loop.controller import run as run_rounds

@@ -23,6 +23,7 @@ from loop.selection import choose_questions
 from loop.session import open_session, work_on
 from loop.swap import swap
 from loop.teacher_cost import confirm_cold_start
+from loop.tracking import tell_trackers
 from loop.update import update
 from store.crash_points import crash_point
 from store.rounds import (
@@ -84,6 +85,7 @@ def run(config: Config, run_dir: Path, console: Console, *, agreed: bool = False
 def _rounds(ctx: Context) -> None:
     state = latest_round(ctx.store) or _start_round(ctx, 0, 0)
     _point_to_current(ctx)
+    tell_trackers(ctx.store, ctx.trackers)
     while True:
         _finish_round(ctx, state)
         append_finished_rounds(ctx.store, ctx.run_dir / "rounds.jsonl")
@@ -120,6 +122,7 @@ def _finish_round(ctx: Context, state: Round) -> None:
             raise
         following = names[names.index(state.phase) + 1]
         end_phase(ctx.store, state.number, state.phase, following, time.monotonic() - started)
+        tell_trackers(ctx.store, ctx.trackers)
         _point_to_current(ctx)
         ctx.check_stop()
         state = get_round(ctx.store, state.number)

@@ -5,7 +5,7 @@ from typing import Any
 
 from loop.accuracy_log import accuracy
 from loop.best_of import best_of
-from loop.config import Config
+from loop.config import Config, TrackingConfig
 from loop.console import Console
 from loop.context import Stopped
 from loop.errors import InputError
@@ -21,9 +21,10 @@ def evaluate_run(
     """Score one policy of a run that is not running: greedy in both styles, and with `samples` best of so many.
 
     Without a number the accepted policy; without a reference the cold start's. The teacher is not asked,
-    so its key is not needed.
+    so its key is not needed, and trackers are not told.
     """
-    config = config.model_copy(update={"teacher": config.teacher.model_copy(update={"enabled": False})})
+    no_teacher = config.teacher.model_copy(update={"enabled": False})
+    config = config.model_copy(update={"teacher": no_teacher, "tracking": TrackingConfig()})
     with work_on(run_dir) as store:
         policy = served_policy(store) if number is None else get_policy(store, number).number
         against = cold_start_policy(store) if reference is None else get_policy(store, reference).number

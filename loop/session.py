@@ -16,6 +16,7 @@ from loop.errors import InputError
 from loop.run_log import run_log
 from loop.swap import first_probe_questions, probe_items
 from loop.teacher_setup import open_teacher
+from loop.tracking import open_trackers
 from policies.encoding import Encoder
 from policies.learner import free_accelerator, load_model
 from policies.probe import learner_logprobs
@@ -53,7 +54,8 @@ def open_session(store: Store, config: Config, run_dir: Path, console: Console) 
         )
     with ExitStack() as stack:
         teacher = open_teacher(config.teacher, stack)
-        ctx = Context(run_dir, config, store, encoder, console, _begin(store), teacher)
+        trackers = open_trackers(config, store, stack)
+        ctx = Context(run_dir, config, store, encoder, console, _begin(store), teacher, trackers)
         stack.callback(_close_sampler, ctx)
         reason = "finished"
         try:
