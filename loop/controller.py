@@ -15,6 +15,7 @@ from loop.fallback import fallback
 from loop.gate import gate, rejections_before
 from loop.ingest import ingest
 from loop.judge import judge
+from loop.model_card import write_cards
 from loop.pair import pair
 from loop.record_run import record_run
 from loop.retention import delete_old_weights
@@ -90,6 +91,7 @@ def _rounds(ctx: Context) -> None:
         _finish_round(ctx, state)
         append_finished_rounds(ctx.store, ctx.run_dir / "rounds.jsonl")
         delete_old_weights(ctx)
+        write_cards(ctx)
         ctx.check_stop()
         state = get_round(ctx.store, state.number)
         if ctx.config.run.rounds and state.number >= ctx.config.run.rounds:
@@ -140,7 +142,7 @@ def _start_round(ctx: Context, number: int, serving: int) -> Round:
 
 
 def _point_to_current(ctx: Context) -> None:
-    """`DIR/policies/current` is a link to the accepted policy's directory."""
+    """`DIR/policies/current` is a link to the accepted policy's directory; `DIR/policy` is `DIR/policies`."""
     served = served_policy(ctx.store)
     if served == 0:
         return
@@ -148,3 +150,5 @@ def _point_to_current(ctx: Context) -> None:
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(Path(get_policy(ctx.store, served).path).name)
     temporary.replace(link)
+    if not (ctx.run_dir / "policy").is_symlink():
+        (ctx.run_dir / "policy").symlink_to("policies")

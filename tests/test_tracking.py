@@ -144,7 +144,7 @@ def test_a_tracker_that_is_not_installed_is_named_with_its_extra(tmp_path: Path)
     done = run_command(
         "run", "--config", "easy_vqa", "--run-dir", tmp_path / "run", *wanted, check=2, PYTHONPATH=str(tmp_path)
     )
-    assert "'wandb' is not installed; pip install 'ratchet-loop[trackers]'" in done.stderr
+    assert "'wandb' is not installed; install the extra 'trackers'" in done.stderr
     assert not (tmp_path / "run").exists()
 
 
@@ -200,7 +200,7 @@ for _ in range(2):
     test_tracking.tell(folder, store, "wandb")
 from wandb.proto.wandb_internal_pb2 import Record
 def contents(log):
-    """Records of a log in LevelDB's format, after W&B's own head of 7 bytes."""
+    # LevelDB's log format, after W&B's own head of 7 bytes.
     at, parts = 7, b""
     while at + 7 < len(log):
         if 32768 - at % 32768 < 7:

@@ -60,7 +60,7 @@ def require_trackers(config: TrackingConfig) -> None:
     for name in config.report_to:
         if importlib.util.find_spec(name) is None:
             raise InputError(
-                f"tracking.report_to: {name!r} is not installed; pip install 'ratchet-loop[trackers]', or leave it out"
+                f"tracking.report_to: {name!r} is not installed; install the extra 'trackers', or leave it out"
             )
 
 
