@@ -301,6 +301,20 @@ def archive(run_dir: Path, older_than: int, as_json: bool) -> None:
     click.echo(json.dumps({"rounds": numbers, "samples": moved}) if as_json else say)
 
 
+@cli.command()
+@click.option("--config", default="easy_vqa", show_default=True, metavar="NAME_OR_FILE", help="What is to be run.")
+@click.option("--run-dir", default="runs", show_default=True, type=click.Path(path_type=Path), help="Where.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object with the list of findings.")
+def doctor(config: str, run_dir: Path, as_json: bool) -> None:
+    """What this machine can run; exit code 1 if something that a run needs is missing."""
+    from loop.doctor import examine, format_findings
+
+    findings = examine(config, run_dir)
+    click.echo(json.dumps({"findings": [asdict(each) for each in findings]}) if as_json else format_findings(findings))
+    if any(finding.state == "missing" for finding in findings):
+        sys.exit(FAILURE)
+
+
 def _open_to_read(run_dir: Path) -> Store:
     """A store of an older version is brought up to date first, if it may be written."""
     return open_store(run_dir, read_only=not os.access(run_dir, os.W_OK))
