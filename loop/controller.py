@@ -86,7 +86,7 @@ def run(config: Config, run_dir: Path, console: Console, *, agreed: bool = False
 def _rounds(ctx: Context) -> None:
     state = latest_round(ctx.store) or _start_round(ctx, 0, 0)
     _point_to_current(ctx)
-    tell_trackers(ctx.store, ctx.trackers)
+    tell_trackers(ctx.store, ctx.trackers, ctx.console.say)
     while True:
         _finish_round(ctx, state)
         append_finished_rounds(ctx.store, ctx.run_dir / "rounds.jsonl")
@@ -124,7 +124,7 @@ def _finish_round(ctx: Context, state: Round) -> None:
             raise
         following = names[names.index(state.phase) + 1]
         end_phase(ctx.store, state.number, state.phase, following, time.monotonic() - started)
-        tell_trackers(ctx.store, ctx.trackers)
+        tell_trackers(ctx.store, ctx.trackers, ctx.console.say)
         _point_to_current(ctx)
         ctx.check_stop()
         state = get_round(ctx.store, state.number)

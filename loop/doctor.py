@@ -84,8 +84,8 @@ def format_findings(findings: Sequence[Finding]) -> str:
             lines.append(f"{area}")
         mark = {"ok": "ok     ", "note": "note   ", "missing": "MISSING"}[finding.state]
         lines.append(f"  {mark}  {finding.name.ljust(width)}  {finding.detail}")
-    missing = sum(finding.state == "missing" for finding in findings)
-    lines.append(f"{missing} of what a run needs is missing" if missing else "a run can start here")
+    missing = [finding.name for finding in findings if finding.state == "missing"]
+    lines.append(f"missing for a run: {', '.join(missing)}" if missing else "a run can start here")
     return "\n".join(lines)
 
 

@@ -5,7 +5,7 @@ Both are read back from the store, so a run that is tracked from its tenth round
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from datetime import datetime
 from typing import Any
@@ -44,15 +44,22 @@ def open_trackers(config: Config, store: Store, stack: ExitStack) -> list[Tracke
     return trackers
 
 
-def tell_trackers(store: Store, trackers: Sequence[Tracker]) -> None:
-    """Send every tracker what it has not got yet, oldest first."""
+def tell_trackers(store: Store, trackers: Sequence[Tracker], say: Callable[[str], None]) -> None:
+    """Send every tracker what it has not got yet, oldest first.
+
+    One that fails is said and passed over: a run of days does not end because a tracker is down.
+    """
     wanted = {name for name in report_names(store) for tracker in trackers if not tracker.has(name)}
     if not wanted:
         return
-    for report in reports(store, wanted):
-        for tracker in trackers:
-            if not tracker.has(report.name):
-                tracker.send(report)
+    waiting = list(reports(store, wanted))
+    for tracker in trackers:
+        try:
+            for report in waiting:
+                if not tracker.has(report.name):
+                    tracker.send(report)
+        except Exception as error:
+            say(f"  {type(tracker).__name__} was not told ({type(error).__name__}: {error}); the store has the figures")
 
 
 def report_names(store: Store) -> list[str]:

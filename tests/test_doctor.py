@@ -65,7 +65,7 @@ def test_what_is_missing_is_named_and_the_exit_code_is_1(tmp_path: Path) -> None
     assert "MISSING  questions.path" in done.stdout
     assert f"{tmp_path / 'nowhere.jsonl'}: there is no such file" in done.stdout
     assert "lacks config.json, tokenizer_config.json, *.safetensors" in done.stdout
-    assert done.stdout.splitlines()[-1] == "2 of what a run needs is missing"
+    assert done.stdout.splitlines()[-1] == "missing for a run: policy.model, questions.path"
     assert "no such configuration" in run_command("doctor", "--config", "nosuch", check=1).stdout
 
 

@@ -14,7 +14,7 @@ from loop.accuracy_log import log_rows
 from loop.config import Config
 from loop.config_file import parse_config
 from loop.errors import InputError
-from loop.trackers import Target, open_tracker
+from loop.trackers import Report, Target, open_tracker
 from loop.trackers.ledger import Ledger
 from loop.tracking import open_trackers, tell_trackers
 from store import Store, open_store
@@ -42,7 +42,7 @@ def tell(run_dir: Path, store: Store, *names: str) -> None:
     """A session's worth of telling, to trackers that work in a directory of their own."""
     with ExitStack() as stack:
         moved = Store(store.connection, run_dir / "store.db")
-        tell_trackers(moved, open_trackers(tracked_config(*names), moved, stack))
+        tell_trackers(moved, open_trackers(tracked_config(*names), moved, stack), pytest.fail)
 
 
 @pytest.fixture
@@ -120,6 +120,27 @@ def test_killed_while_it_writes_event_files_the_run_is_told_once(tmp_path: Path,
     assert {tag: [step for step, _ in points] for tag, points in found.items()} == {
         tag: [step for step, _ in points] for tag, points in unbroken.items()
     }
+
+
+class Down:
+    """A tracker whose server is down."""
+
+    def has(self, name: str) -> bool:
+        return False
+
+    def send(self, report: Report) -> None:
+        raise ConnectionError("no route")
+
+    def close(self) -> None:
+        pass
+
+
+def test_a_tracker_that_is_down_is_said_and_the_others_are_told(tmp_path: Path, store: Store) -> None:
+    working = open_tracker("tensorboard", Target(tmp_path, "p", "n", "id", {}))
+    said: list[str] = []
+    tell_trackers(store, [Down(), working], said.append)
+    assert said == ["  Down was not told (ConnectionError: no route); the store has the figures"]
+    assert "eval/cot/accuracy" in events(tmp_path)
 
 
 def test_a_ledger_outlives_half_a_line(tmp_path: Path) -> None:
