@@ -124,7 +124,7 @@ def test_the_served_policy_answers_by_curl_as_it_did_in_the_loop(served: tuple[P
     assert reply["choices"][0]["message"]["content"].strip()
     assert reply["usage"]["prompt_tokens"] > IMAGE_TOKENS
     run = open_run(run_dir)
-    policy = int(run.rounds().policy.iloc[-1])
+    policy = int((run_dir / "policies" / "current").readlink().name)
     known = run.evaluations(policy=policy, split="test", style="direct", limit=10)
     asked = run.questions(question=known.question).set_index("question")
     template = run.configuration["prompts"]["direct"]
