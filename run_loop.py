@@ -62,6 +62,7 @@ def run(
 ) -> None:
     """Start a run, or continue it from wherever it is."""
     from loop.config_file import load_config
+    from loop.trackers import require_trackers
 
     extra = [] if rounds is None else [f"run.rounds={rounds}"]
     resolved = load_config(config, [*overrides, *extra], recipe)
@@ -70,6 +71,7 @@ def run(
 
         click.echo(json.dumps(resolved.model_dump(mode="json")) if as_json else format_plan(resolved))
         return
+    require_trackers(resolved.tracking)
     if run_dir is None:
         raise InputError("--run-dir is missing: name a directory to keep the run in")
     from loop.controller import run as run_rounds
@@ -129,7 +131,7 @@ def evaluate(
     """Score one policy on held-out questions: greedily, and with K samples by vote and verifier."""
     from loop.best_of import as_json as figure_as_json
     from loop.best_of import format_figures
-    from loop.controller import evaluate_run
+    from loop.evaluate_run import evaluate_run
 
     store = open_store(run_dir)
     config = _stored_config(store, run_dir)
@@ -297,6 +299,20 @@ def archive(run_dir: Path, older_than: int, as_json: bool) -> None:
     store.close()
     say = f"{moved} samples of {len(numbers)} rounds moved to {run_dir / 'archive'}"
     click.echo(json.dumps({"rounds": numbers, "samples": moved}) if as_json else say)
+
+
+@cli.command()
+@click.option("--config", default="easy_vqa", show_default=True, metavar="NAME_OR_FILE", help="What is to be run.")
+@click.option("--run-dir", default="runs", show_default=True, type=click.Path(path_type=Path), help="Where.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object with the list of findings.")
+def doctor(config: str, run_dir: Path, as_json: bool) -> None:
+    """What this machine can run; exit code 1 if something that a run needs is missing."""
+    from loop.doctor import examine, format_findings
+
+    findings = examine(config, run_dir)
+    click.echo(json.dumps({"findings": [asdict(each) for each in findings]}) if as_json else format_findings(findings))
+    if any(finding.state == "missing" for finding in findings):
+        sys.exit(FAILURE)
 
 
 def _open_to_read(run_dir: Path) -> Store:

@@ -20,7 +20,7 @@ def log_rows(store: Store) -> list[dict[str, Any]]:
 
 
 def _round_row(store: Store, state: Any) -> dict[str, Any]:
-    number, split = state["number"], _reported_split(store)
+    number, split = state["number"], reported_split(store)
     figures = round_figures(store, number)
     votes = store.row(
         "SELECT count(outcome) AS questions, sum(outcome = 'correct') AS correct, avg(share) AS share"
@@ -107,7 +107,8 @@ def accuracy(store: Store, policy: int | None, style: str, split: str) -> dict[s
     }
 
 
-def _reported_split(store: Store) -> str:
+def reported_split(store: Store) -> str:
+    """The held-out split whose accuracy is reported."""
     split = store.value("SELECT json_extract(configuration, '$.evaluation.split') FROM run")
     return "test" if split is None else str(split)
 

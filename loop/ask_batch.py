@@ -12,9 +12,9 @@ from uuid import uuid4
 
 from loop.ask import Asker, Task, answered, budget_left
 from policies import PolicyError
+from policies.asking import TeacherOutage
 from policies.budget import Budget
 from policies.prices import Usage, cost_usd
-from policies.teacher import TeacherOutage
 from policies.teacher_batch import Batch, BatchTeacher, write_input
 from policies.teacher_request import TeacherRequest
 from store.teacher_calls import (

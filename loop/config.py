@@ -328,6 +328,14 @@ class RetentionConfig(_Table):
     keep_every: PositiveInt = 10
 
 
+class TrackingConfig(_Table):
+    """`[tracking]`: where figures are sent besides the store, by transformers' names; nowhere unless asked."""
+
+    report_to: list[Literal["tensorboard", "trackio", "wandb"]] = []
+    project: str = Field("ratchet", min_length=1)
+    name: str | None = Field(None, min_length=1)
+
+
 class EngineConfig(_Table):
     """`[engine]`: vLLM's options for this machine."""
 
@@ -360,6 +368,7 @@ class Config(_Table):
     gate: GateConfig = GateConfig()
     retention: RetentionConfig = RetentionConfig()
     engine: EngineConfig = EngineConfig()
+    tracking: TrackingConfig = TrackingConfig()
 
     @model_validator(mode="after")
     def _teacher_can_teach(self) -> "Config":

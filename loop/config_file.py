@@ -21,7 +21,7 @@ SCHEDULE_KEYS = frozenset(
 )
 """Keys that may differ when a run is continued; every other key is part of what the run is."""
 
-MACHINE_KEYS = frozenset({"teacher", "engine", "retention"})
+MACHINE_KEYS = frozenset({"teacher", "engine", "retention", "tracking"})
 """Tables that say how work is done here, not what is done; they may differ too."""
 
 PATH_KEYS = (("policy", "model"), ("questions", "path"))

@@ -1,10 +1,12 @@
 """What every phase works with."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from loop.config import Config
 from loop.console import Console
+from loop.trackers import Tracker
 from policies.chat import Chat
 from policies.encoding import Encoder, Prompt
 from policies.sampler import Sampler
@@ -28,6 +30,7 @@ class Context:
     console: Console
     session: int
     teacher: Teacher | None = None
+    trackers: Sequence[Tracker] = ()
     chat: Chat | None = None
     """Judge `llm`, once it was asked."""
     sampler: Sampler | None = None

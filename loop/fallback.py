@@ -10,7 +10,8 @@ from loop.config import TeacherConfig
 from loop.context import Context
 from loop.distil import distil, make_asker, taught
 from loop.teacher_prompts import CORRECT, template
-from policies.teacher import Teacher, TeacherOutage
+from policies.asking import TeacherOutage
+from policies.teacher import Teacher
 from store.questions import Question, find_questions
 from store.rounds import Round
 

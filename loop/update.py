@@ -182,7 +182,7 @@ def _publish(ctx: Context, state: Round, start: int, stages: list[Stage]) -> Non
     }
     with ctx.store.transaction():
         add_policy(ctx.store, Policy(number, start, method, digest, path, probe))
-        ctx.store.connection.execute(
+        training = ctx.store.connection.execute(
             "INSERT INTO training (round, candidate, method, recipe, items, steps, loss, seconds, metrics)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
@@ -196,5 +196,18 @@ def _publish(ctx: Context, state: Round, start: int, stages: list[Stage]) -> Non
                 sum(stage.result.seconds for stage in stages),
                 as_json(metrics),
             ),
+        ).lastrowid
+        ctx.store.connection.executemany(
+            "INSERT INTO training_step VALUES (?, ?, ?, ?, ?, ?, ?)",
+            ((training, *values) for values in _curve(stages)),
         )
         ctx.store.connection.execute("UPDATE round SET candidate_policy = ? WHERE number = ?", (number, state.number))
+
+
+def _curve(stages: list[Stage]) -> Iterator[tuple[int, str, float, float | None, float | None, float | None]]:
+    """Each step's (number, method, loss, learning rate, margin, accuracy); numbers count on over the stages."""
+    before = 0
+    for stage in stages:
+        for at in stage.result.curve:
+            yield before + at.step, stage.method, at.loss, at.learning_rate, at.margin, at.accuracy
+        before += stage.result.steps

@@ -80,14 +80,28 @@ class DpoSettings:
 
 
 @dataclass(frozen=True)
+class TrainingStep:
+    """What the trainer said at an optimizer step. DPO's alone: `margin`, by how many nats (times beta) the chosen
+    side's implicit reward exceeds the rejected one's, and `accuracy`, the share of pairs where it does.
+    """
+
+    step: int
+    loss: float
+    learning_rate: float | None = None
+    margin: float | None = None
+    accuracy: float | None = None
+
+
+@dataclass(frozen=True)
 class TrainingResult:
-    """The trained model (in memory), optimizer steps, mean loss, seconds, TRL's last metrics."""
+    """The trained model (in memory), optimizer steps, mean loss, seconds, TRL's last metrics, every step."""
 
     model: Any
     steps: int
     loss: float
     seconds: float
     metrics: dict[str, float]
+    curve: tuple[TrainingStep, ...]
 
 
 def load_model(model: str, encoder: Encoder, *, trust_remote_code: bool = False) -> Any:
@@ -235,7 +249,7 @@ def _arguments(settings: TrainingSettings, work_dir: Path) -> dict[str, Any]:
         "remove_unused_columns": False,
         "save_strategy": "no",
         "report_to": "none",
-        "logging_steps": 5,
+        "logging_steps": 1,
         "disable_tqdm": True,
         "seed": settings.seed,
         "data_seed": settings.seed,
@@ -264,7 +278,23 @@ def _train(trainer: Any) -> TrainingResult:
         model = model.merge_and_unload()
     history = [entry for entry in trainer.state.log_history if "loss" in entry]
     kept = {k: float(v) for k, v in (history[-1] if history else {}).items() if k != "epoch"}
-    return TrainingResult(model, output.global_step, float(output.training_loss), time.monotonic() - started, kept)
+    seconds = time.monotonic() - started
+    curve = tuple(_step(entry) for entry in history)
+    return TrainingResult(model, output.global_step, float(output.training_loss), seconds, kept, curve)
+
+
+def _step(entry: dict[str, Any]) -> TrainingStep:
+    """A line of the trainer's log."""
+    figures = {
+        name: float(entry[key])
+        for name, key in (
+            ("learning_rate", "learning_rate"),
+            ("margin", "rewards/margins"),
+            ("accuracy", "rewards/accuracies"),
+        )
+        if key in entry
+    }
+    return TrainingStep(int(entry["step"]), float(entry["loss"]), **figures)
 
 
 class _Progress(TrainerCallback):  # type: ignore[misc]

@@ -15,8 +15,9 @@ import httpx2
 import openai
 
 from policies import PolicyError
+from policies.asking import KEY_REFUSED, REJECTED, TeacherOutage
 from policies.completion import LONGEST_DETAIL, Malformed, TeacherReply
-from policies.teacher import KEY_REFUSED, REJECTED, Teacher, TeacherOutage
+from policies.teacher import Teacher
 from policies.teacher_request import TeacherRequest, request_body, request_tokens
 
 MOST_REQUESTS = 50_000

@@ -71,7 +71,7 @@ def round_samples(store: Store, number: int) -> Iterator[dict[str, Any]]:
     """Every sample of a round in the order of its id, with its verdict, wherever it is kept."""
     here = (dict(row) for row in store.stream(f"{IN_STORE} WHERE sample.round = ? ORDER BY sample.id", number))
     row = store.row("SELECT file FROM archive WHERE round = ?", number)
-    there = iter(()) if row is None else (_with_verdict(each) for each in read_archive(store, row["file"]))
+    there = iter(()) if row is None else (with_verdict(each) for each in read_archive(store, row["file"]))
     return merge(here, there, key=lambda sample: sample["id"])
 
 
@@ -82,7 +82,7 @@ def find_sample(store: Store, sample: int) -> dict[str, Any]:
         return dict(row)
     for archived in store.rows("SELECT file FROM archive WHERE ? BETWEEN first_sample AND last_sample", sample):
         for each in read_archive(store, archived["file"], [("id", "==", sample)]):
-            return _with_verdict(each)
+            return with_verdict(each)
     raise StoreError(f"{store.path.parent} has no sample {sample}")
 
 
@@ -109,7 +109,7 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _with_verdict(row: dict[str, Any]) -> dict[str, Any]:
+def with_verdict(row: dict[str, Any]) -> dict[str, Any]:
     """The same choice among several verdicts as `verdict_of` makes."""
     verdicts = sorted(row.pop("verdicts"), key=lambda verdict: verdict["judge"])
     one: dict[str, Any] = max(verdicts, key=lambda verdict: verdict["judge_version"], default={})

@@ -283,6 +283,17 @@ def m005_recipes(db: Database) -> None:
         db.execute(statement)
 
 
+@MIGRATIONS()
+def m006_training_curves(db: Database) -> None:
+    """What the trainer said at each step of an update; steps count on over its stages. NULL: not said, or no number."""
+    db.execute(
+        """CREATE TABLE training_step (
+            training INTEGER NOT NULL REFERENCES training (id), step INTEGER NOT NULL, method TEXT NOT NULL,
+            loss REAL, learning_rate REAL, margin REAL, accuracy REAL,
+            PRIMARY KEY (training, step)) WITHOUT ROWID"""
+    )
+
+
 def _without_row_ids(db: Database) -> None:
     """Key the verdicts by sample, judge and version alone: 24 bytes less for each of millions."""
     sql = str(db.execute("SELECT sql FROM sqlite_master WHERE name = 'verdict'").fetchone()[0])

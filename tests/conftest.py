@@ -101,3 +101,36 @@ def text_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     LlamaForCausalLM(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+SCRIPTED = """
+import sys
+from pathlib import Path
+import scripted_run
+scripted_run.prepare()
+folder = Path(sys.argv[1])
+config = scripted_run.scripted_config(folder, tracking={"report_to": ["tensorboard"]})
+scripted_run.run_scripted(folder / "run", config)
+"""
+
+
+@pytest.fixture(scope="session")
+def scripted_run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of two rounds through every phase, with scripted weights; tests only read it."""
+    folder = tmp_path_factory.mktemp("scripted")
+    run_python(SCRIPTED, folder)
+    return folder / "run"
+
+
+def run_python(program: str, *arguments: object, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """A program of a test in a process of its own, with the project and its tests on the path."""
+    path = os.pathsep.join([str(PROJECT), str(PROJECT / "tests"), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", program, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": path, "TOKENIZERS_PARALLELISM": "false"},
+        check=False,
+    )
+    assert done.returncode == 0 or not check, done.stderr[-3000:]
+    return done

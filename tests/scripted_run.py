@@ -31,6 +31,7 @@ import loop.controller
 import loop.evaluate
 import loop.judge
 import loop.sample
+import loop.session
 import loop.swap
 import loop.teacher_setup
 import loop.update
@@ -40,7 +41,7 @@ from loop.config_file import parse_config
 from loop.console import Console
 from loop.sources import SOURCES
 from policies.encoding import Encoder, Prompt
-from policies.learner import TrainingResult
+from policies.learner import TrainingResult, TrainingStep
 from policies.sampler import Chain, Request
 from policies.weights import reading, weights_sha256
 from store import crash_points
@@ -156,7 +157,8 @@ def train(model: Weights, _: object, items: Sequence[Any], settings: Any, *rest:
     work_dir.mkdir(exist_ok=True)
     progress(1, 1, 0.5)
     made = hashlib.sha256(repr([model.sha256, list(items), settings.seed]).encode()).hexdigest()
-    return TrainingResult(Weights(f"trained {made}"), 1, len(items) / 100, 0.01, {})
+    curve = (TrainingStep(1, len(items) / 100, 1e-5, 0.25, 0.75),)
+    return TrainingResult(Weights(f"trained {made}"), 1, len(items) / 100, 0.01, {}, curve)
 
 
 def write_rationale(question: str, answer: str | None, images: Sequence[str]) -> str:
@@ -178,9 +180,9 @@ def prepare() -> None:
         encoder.load_image = load_image
         return encoder
 
-    loop.controller.Encoder = prepared
-    loop.controller.load_model = loop.update.load_model = load_model
-    loop.controller.learner_logprobs = loop.update.learner_logprobs = learner_logprobs
+    loop.session.Encoder = prepared
+    loop.session.load_model = loop.update.load_model = load_model
+    loop.session.learner_logprobs = loop.update.learner_logprobs = learner_logprobs
     loop.teacher_setup.write_rationale = write_rationale
     loop.update.train_sft = loop.update.train_dpo = train
     loop.swap.VllmEngine = ScriptedEngine
@@ -245,6 +247,8 @@ CONTENT = {
     "phase_time": "SELECT round, phase FROM phase_time ORDER BY 1, 2",
     "policy": "SELECT number, parent, made_by, sha256, path, probe, deleted IS NULL FROM policy ORDER BY number",
     "training": "SELECT round, candidate, method, items, steps, loss FROM training ORDER BY round",
+    "training_step": """SELECT round, step, training_step.method, training_step.loss, learning_rate, margin, accuracy
+                        FROM training_step JOIN training ON training.id = training ORDER BY 1, 2""",
     "sample": """SELECT round, question, author, policy, style, "index", seed, temperature, text, hex(token_ids),
                  tokens, logprob, finish_reason, teacher_call FROM sample ORDER BY 1, 2, 3, 4, 5, 6""",
     "verdict": f"""SELECT {SAMPLE.format("verdict.sample")}, judge, judge_version, extracted, score, outcome

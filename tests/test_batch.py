@@ -11,7 +11,7 @@ from batch_server import serve_batches
 from loop.ask_batch import ask_batch
 from loop.console import Console
 from policies import PolicyError
-from policies.teacher import TeacherOutage
+from policies.asking import TeacherOutage
 from store import Store
 from store.teacher_calls import open_batches, spent
 

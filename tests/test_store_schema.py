@@ -138,7 +138,7 @@ def test_the_views_say_what_the_tables_hold(old_run: Path) -> None:
 TRACED = """
 import sys
 from pathlib import Path
-import loop.controller
+import loop.session
 import scripted_run
 import store
 traced = []
@@ -146,7 +146,7 @@ def open_store(*arguments, **options):
     opened = store.open_store(*arguments, **options)
     opened.connection.set_trace_callback(traced.append)
     return opened
-loop.controller.open_store = open_store
+loop.session.open_store = open_store
 scripted_run.prepare()
 folder = Path(sys.argv[1])
 from loop.accuracy_log import format_log

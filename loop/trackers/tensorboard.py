@@ -1,0 +1,40 @@
+"""TensorBoard: an event file a report in `DIR/tracking/tensorboard`, there whole or not at all."""
+
+import shutil
+
+from tensorboard.summary import Writer
+
+from loop.trackers import Report, Target
+
+
+class TensorBoard:
+    """A report's file is named for it, so that being there is having been sent; nothing is written twice."""
+
+    def __init__(self, target: Target) -> None:
+        self._folder = target.run_dir / "tracking" / "tensorboard"
+        self._unfinished = target.run_dir / "tracking" / ".tensorboard"
+        self._folder.mkdir(parents=True, exist_ok=True)
+
+    def has(self, name: str) -> bool:
+        """Is its file there?"""
+        return (self._folder / _file_name(name)).exists()
+
+    def send(self, report: Report) -> None:
+        """Written beside, then renamed: a kill leaves nothing that TensorBoard would show."""
+        shutil.rmtree(self._unfinished, ignore_errors=True)
+        writer = Writer(str(self._unfinished))
+        for x, figures in report.points:
+            for name, value in figures.items():
+                writer.add_scalar(name, value, x, wall_time=report.time)
+        writer.close()
+        (written,) = self._unfinished.iterdir()
+        written.replace(self._folder / _file_name(report.name))
+        self._unfinished.rmdir()
+
+    def close(self) -> None:
+        """Nothing is open between reports."""
+
+
+def _file_name(name: str) -> str:
+    """TensorBoard reads the files of a directory in the order of their names."""
+    return f"events.out.tfevents.{name}"

@@ -1,0 +1,70 @@
+"""The model card: what it claims is in the store, what strangers wrote cannot act in it, the weights stay the same."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from huggingface_hub import ModelCard
+
+from loop.accuracy_log import log_rows
+from loop.config_file import parse_config
+from loop.model_card import FILE_NAME, card
+from policies.weights import weights_sha256
+from store import open_store
+
+HOSTILE = "a | b](http://x) <script>alert(1)</script>\n# `head` ***\x1b[31m ---\n"
+
+
+@pytest.fixture
+def run_copy(scripted_run_dir: Path, tmp_path: Path) -> Path:
+    copy = tmp_path / "run"
+    shutil.copytree(scripted_run_dir, copy, symlinks=True)
+    return copy
+
+
+def test_every_policy_on_disk_has_a_card_and_its_weights_are_what_was_recorded(scripted_run_dir: Path) -> None:
+    store = open_store(scripted_run_dir, read_only=True)
+    rows = store.rows("SELECT * FROM policy WHERE made_by != 'base' AND deleted IS NULL")
+    assert rows
+    log = {row["policy"]: row for row in log_rows(store)}
+    for row in rows:
+        directory = scripted_run_dir / row["path"]
+        assert weights_sha256(directory) == row["sha256"]
+        made = ModelCard.load(directory / FILE_NAME)
+        assert row["sha256"] in made.text
+        assert made.data.library_name == "transformers"
+        accuracies = log[row["number"]]["accuracy"]
+        assert {each.metric_name: each.metric_value for each in made.data.eval_results} == {
+            f"accuracy ({style})": round(accuracies[style]["accuracy"], 4) for style in ("cot", "direct")
+        }
+        low, high = accuracies["cot"]["low"], accuracies["cot"]["high"]
+        assert f"[{100 * low:.1f}, {100 * high:.1f}]" in made.text
+        assert str(scripted_run_dir.parent) not in made.content
+    store.close()
+    for link in ("policies/current", "policy/current"):
+        assert (scripted_run_dir / link / FILE_NAME).is_file()
+
+
+def test_what_others_wrote_is_text_and_stays_in_its_cell(run_copy: Path) -> None:
+    store = open_store(run_copy)
+    with store.transaction():
+        store.connection.execute("UPDATE teacher_call SET model = ?", (HOSTILE,))
+        store.connection.execute("UPDATE round SET reason = ?", (HOSTILE,))
+        store.connection.execute("UPDATE question SET split = ? WHERE split = 'train'", (HOSTILE,))
+    number = store.value("SELECT max(number) FROM policy")
+    tables = {
+        "policy": {"model": HOSTILE.replace("/", "")},
+        "questions": {"source": "easy_vqa"},
+        "recipe": HOSTILE,
+        "prompts": {"cot": "{question}\n```\n<script>\n````\n# not a heading"},
+    }
+    text = card(store, parse_config(tables, "here"), number, is_vision=True)
+    store.close()
+    outside = text.partition("---\n\n# ")[2].partition("`````\n{question}")[0]
+    assert "<script" not in outside
+    assert "\x1b" not in text
+    assert "\n# `head`" not in text
+    assert ModelCard(text).data.library_name == "transformers"
+    widths = {line.count("|") - line.count("\\|") for line in outside.splitlines() if line.startswith("| teacher ")}
+    assert widths == {3}
+    assert "`````\n{question}\n```\n<script>\n````" in text
