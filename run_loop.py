@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import sqlite3
 import sys
 from dataclasses import asdict
@@ -75,8 +76,6 @@ def run(
     from loop.controller import run as run_rounds
 
     finished = run_rounds(resolved, run_dir, Console(quiet=quiet or as_json), agreed=yes)
-    if as_json:
-        _print_log(run_dir, as_json=True)
     if not finished:
         sys.exit(INTERRUPTED)
 
@@ -98,22 +97,43 @@ def add(run_dir: Path, file: Path, as_json: bool) -> None:
 
 @cli.command()
 @run_dir_argument
+@click.option("--follow", is_flag=True, help="A line whenever a round has finished, until the run ends.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a round, one a line.")
-def log(run_dir: Path, as_json: bool) -> None:
-    """The accuracy log: a row a round."""
-    _print_log(run_dir, as_json=as_json)
+@click.option("--csv", "as_csv", is_flag=True, help="CSV with every figure.")
+def log(run_dir: Path, follow: bool, as_json: bool, as_csv: bool) -> None:
+    """The accuracy log: a row a round, as wide as the terminal (or COLUMNS) is."""
+    from loop.accuracy_log import log_rows
+    from loop.log_table import format_log, log_csv
 
-
-def _print_log(run_dir: Path, *, as_json: bool) -> None:
-    from loop.accuracy_log import format_log, log_rows
-
+    if as_json and as_csv:
+        raise InputError("--json and --csv are two formats; give one")
     store = _open_to_read(run_dir)
-    if as_json:
+    if follow:
+        _follow(store, as_json=as_json, as_csv=as_csv)
+    elif as_json:
         for row in log_rows(store):
             click.echo(json.dumps(row))
+    elif as_csv:
+        click.echo(log_csv(log_rows(store)), nl=False)
     else:
-        click.echo(format_log(store))
+        click.echo(format_log(store, _width(), colour=True))
     store.close()
+
+
+def _follow(store: Store, *, as_json: bool, as_csv: bool) -> None:
+    from loop.follow import follow
+
+    try:
+        for line in follow(store, "json" if as_json else "csv" if as_csv else "table", _width()):
+            click.echo(line)
+    except KeyboardInterrupt:
+        return
+
+
+def _width() -> int | None:
+    """How wide a table may be: the terminal, or COLUMNS; as wide as it likes where the output is no terminal."""
+    columns = shutil.get_terminal_size().columns
+    return columns if sys.stdout.isatty() or os.environ.get("COLUMNS") else None
 
 
 @cli.command()
@@ -198,13 +218,19 @@ def judge(
 @run_dir_argument
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def status(run_dir: Path, as_json: bool) -> None:
-    """What a run is doing now, how far it is, and how fast."""
-    from store.status import format_status, run_status
+    """What a run is doing now, how far it is, and how fast.
+
+    The exit code tells: 0 running, 3 finished, 4 stopped (it can go on), 5 stale (its process died without a word, or
+    gives no sign of life). 1 is a failure and 2 bad input, as everywhere.
+    """
+    from loop.status_view import EXIT_CODES, format_status
+    from store.status import run_status
 
     store = _open_to_read(run_dir)
     state = run_status(store)
-    click.echo(json.dumps(asdict(state)) if as_json else format_status(run_dir, state))
+    click.echo(json.dumps(asdict(state)) if as_json else format_status(run_dir, store, state))
     store.close()
+    sys.exit(EXIT_CODES[state.state])
 
 
 @cli.command()

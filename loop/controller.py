@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from loop.accuracy_log import accuracy, append_finished_rounds, format_log
+from loop.accuracy_log import accuracy, append_finished_rounds
 from loop.best_of import best_of
 from loop.cold_start import cold_start
 from loop.config import Config
@@ -25,6 +25,7 @@ from loop.fallback import fallback
 from loop.gate import gate, rejections_before
 from loop.ingest import ingest
 from loop.judge import judge
+from loop.log_table import format_log
 from loop.pair import pair
 from loop.retention import delete_old_weights
 from loop.run_log import run_log
