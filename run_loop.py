@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from loop.console import Console
+from loop.console import Console, console_for
 from loop.errors import InputError, LoopError
 from policies import PolicyError
 from store import RunLocked, StoreError, open_store
@@ -49,7 +49,7 @@ def cli() -> None:
 @click.option("--dry-run", is_flag=True, help="Print the resolved configuration and the plan, and stop.")
 @click.option("--yes", is_flag=True, help="Agree to a cold start estimated above teacher.confirm_usd.")
 @click.option("--quiet", is_flag=True, help="Print nothing but errors.")
-@click.option("--json", "as_json", is_flag=True, help="Print the accuracy log as JSON when done.")
+@click.option("--json", "as_json", is_flag=True, help="Print events as JSON, one a line, as they happen.")
 def run(
     config: str,
     recipe: str | None,
@@ -73,9 +73,13 @@ def run(
         return
     if run_dir is None:
         raise InputError("--run-dir is missing: name a directory to keep the run in")
-    from loop.controller import run as run_rounds
+    from loop.run_log import run_log
 
-    finished = run_rounds(resolved, run_dir, Console(quiet=quiet or as_json), agreed=yes)
+    # What libraries say while they are loaded belongs in run.log too.
+    with console_for(run_dir, quiet=quiet, as_json=as_json) as console, run_log(run_dir):
+        from loop.controller import run as run_rounds
+
+        finished = run_rounds(resolved, run_dir, console, agreed=yes)
     if not finished:
         sys.exit(INTERRUPTED)
 

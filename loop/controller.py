@@ -25,7 +25,6 @@ from loop.fallback import fallback
 from loop.gate import gate, rejections_before
 from loop.ingest import ingest
 from loop.judge import judge
-from loop.log_table import format_log
 from loop.pair import pair
 from loop.retention import delete_old_weights
 from loop.run_log import run_log
@@ -86,12 +85,9 @@ def run(config: Config, run_dir: Path, console: Console, *, agreed: bool = False
     what is missing, and the next one is recorded. There is no other progress anywhere. `agreed`:
     the user agrees to a cold start that is estimated to cost more than `teacher.confirm_usd`.
     """
-    if run_dir.exists() and not run_dir.is_dir():
-        raise InputError(f"--run-dir {run_dir} is a file; name a directory")
-    run_dir.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
-        stack.enter_context(run_lock(run_dir))
         stack.enter_context(run_log(run_dir))
+        stack.enter_context(run_lock(run_dir))
         store = open_store(run_dir, create=True)
         stack.callback(store.close)
         _record_run(store, config)
@@ -108,7 +104,7 @@ def run(config: Config, run_dir: Path, console: Console, *, agreed: bool = False
             _end_session(ctx, type(error).__name__)
             raise
         _end_session(ctx, "finished")
-        console.say(format_log(store))
+        console.show_log(store)
         return True
 
 
@@ -177,7 +173,7 @@ def _finish_round(ctx: Context, state: Round) -> None:
     phases = COLD_START_PHASES if state.number == 0 else ROUND_PHASES
     names = [*phases, "done"]
     while state.phase != "done":
-        ctx.console.say(f"round {state.number}: {state.phase}")
+        ctx.console.phase_begins(ctx.store, state.number, state.phase)
         started = time.monotonic()
         crash_point(f"round {state.number}: {state.phase} begins")
         try:
@@ -187,7 +183,11 @@ def _finish_round(ctx: Context, state: Round) -> None:
                 add_phase_time(ctx.store, state.number, state.phase, time.monotonic() - started)
             raise
         following = names[names.index(state.phase) + 1]
-        end_phase(ctx.store, state.number, state.phase, following, time.monotonic() - started)
+        seconds = time.monotonic() - started
+        end_phase(ctx.store, state.number, state.phase, following, seconds)
+        ctx.console.phase_ends(state.number, state.phase, seconds)
+        if following == "done":
+            ctx.console.round_ends(ctx.store, state.number)
         _point_to_current(ctx)
         ctx.check_stop()
         state = get_round(ctx.store, state.number)

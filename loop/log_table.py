@@ -79,6 +79,18 @@ def line(row: Row, columns: Sequence[Column], *, colour: bool = False) -> str:
     return GAP.join(_coloured(column, cell) if colour else cell for column, cell in cells)
 
 
+def in_a_line(row: Row) -> str:
+    """What became of a round, as one sentence."""
+    figures = [
+        f"held-out {TITLES[style]} {_interval(row, style)} %, change {_change(row, style)}"
+        for style in STYLES
+        if row["accuracy"][style]
+    ]
+    name = "cold start" if row["round"] == 0 else f"round {row['round']}"
+    decision = {"no_update": "nothing to train on"}.get(row["decision"], row["decision"])
+    return f"{name}: {'; '.join([*figures, str(decision)])} ({_time(row)})"
+
+
 def _coloured(column: Column, cell: str) -> str:
     text = cell.strip()
     if text in ("accepted", "rejected"):
