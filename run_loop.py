@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from loop.config import Config
     from store import Store
 
+OUTCOMES = ("correct", "wrong", "unparsable", "truncated", "judge_error")
 SUCCESS, FAILURE, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
 run_dir_argument = click.argument("run_dir", metavar="DIR", type=click.Path(path_type=Path))
@@ -327,6 +328,44 @@ def archive(run_dir: Path, older_than: int, as_json: bool) -> None:
     store.close()
     say = f"{moved} samples of {len(numbers)} rounds moved to {run_dir / 'archive'}"
     click.echo(json.dumps({"rounds": numbers, "samples": moved}) if as_json else say)
+
+
+@cli.command()
+@run_dir_argument
+@click.argument("kind", type=click.Choice(["question", "sample", "pair", "round", "policy"]))
+@click.argument("number", metavar="[ID]", type=int, required=False)
+@click.option("--round", type=int, metavar="N", help="Of this round.")
+@click.option("--outcome", type=click.Choice(OUTCOMES), help="Judged so; of questions: by their vote.")
+@click.option("--question", type=int, metavar="ID", help="Of this question.")
+@click.option("--policy", type=int, metavar="N", help="Of this policy.")
+@click.option("--rule", metavar="NAME", help="Pairs of this rule.")
+@click.option("--suspect", is_flag=True, help="Questions that the teacher failed twice.")
+@click.option(
+    "--changed-since", type=int, metavar="N", help="Held-out questions right under one of policy N and --policy only."
+)
+@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="How many are listed.")
+@click.option(
+    "--save-images", type=click.Path(path_type=Path), metavar="FOLDER", help="Write the record's images there."
+)
+@click.option("--json", "as_json", is_flag=True, help="JSON: a record a line.")
+def show(
+    run_dir: Path, kind: str, number: int | None, limit: int, save_images: Path | None, as_json: bool, **filters: Any
+) -> None:
+    """Look at what a run has: a list without an ID, one record with everything around it with one.
+
+    --policy is the accepted one where --changed-since is given without it.
+    """
+    from loop.records import Filters
+    from loop.show import show_many, show_one
+
+    if number is None and save_images is not None:
+        raise InputError("--save-images is for one record; give its ID")
+    store = _open_to_read(run_dir)
+    if number is None:
+        show_many(store, kind, Filters(**filters), limit, _width(), as_json=as_json)
+    else:
+        show_one(store, kind, number, Filters(**filters), save_images, _width(), as_json=as_json)
+    store.close()
 
 
 def _open_to_read(run_dir: Path) -> Store:

@@ -94,11 +94,13 @@ question.judge, question.source, question.external_id, question.suspect"""
 CHANGED = f"""
 SELECT {QUESTION}, old.outcome AS outcome_before, new.outcome, old.extracted AS answer_before,
        new.extracted AS answer, old.text AS chain_before, new.text AS chain
-FROM evaluation AS new JOIN evaluation AS old USING (split, style, question)
-JOIN question ON question.id = question
-WHERE new.policy = ?1 AND old.policy = ?2 AND style = ?3
+FROM evaluation AS new
+JOIN evaluation AS old ON old.policy = ?2 AND old.split = new.split AND old.style = new.style
+  AND old.question = new.question
+JOIN question ON question.id = new.question
+WHERE new.policy = ?1 AND new.style = ?3
   AND (new.outcome = 'correct') <> (old.outcome = 'correct') AND (?4 IS NULL OR new.outcome = ?4)
-ORDER BY new.outcome = 'correct', split DESC, question"""
+ORDER BY new.outcome = 'correct', new.split DESC, question.id"""
 
 
 def changed_questions(store: Store, filters: Filters) -> Iterator[Record]:
@@ -172,7 +174,8 @@ def _question(store: Store, number: int, filters: Filters) -> Record | None:
         return None
     policies = _compared(store, filters)
     chosen = f"policy IN ({','.join(map(str, policies))})" if policies else "1"
-    answers = f"SELECT * FROM evaluation WHERE question = ? AND {chosen} ORDER BY style, policy, split"
+    before = policies[0] if policies else -1
+    answers = f"SELECT * FROM evaluation WHERE question = ? AND {chosen} ORDER BY style, split, policy <> ?, policy"
     return {
         **_decoded(row),
         "images": _images(store, number),
@@ -186,7 +189,7 @@ def _question(store: Store, number: int, filters: Filters) -> Record | None:
                 number,
             )
         ],
-        "answers_held_out": [_decoded(each) for each in store.rows(answers, number)],
+        "answers_held_out": [_decoded(each) for each in store.rows(answers, number, before)],
         "verified": list(_verified(store, number, chosen)),
     }
 
@@ -258,7 +261,8 @@ def _one_policy(store: Store, number: int, _: Filters) -> Record | None:
         **dict(row),
         "training": None if training is None else _decoded(training),
         "accuracies": [
-            {**dict(e), **(accuracy(store, number, e["style"], e["split"]) or {})} for e in store.rows(asked, number)
+            {**dict(each), **(accuracy(store, number, each["style"], each["split"]) or {})}
+            for each in store.rows(asked, number)
         ],
         "children": rows_of(store.rows("SELECT number FROM policy WHERE parent = ? ORDER BY number", number)),
     }
