@@ -27,6 +27,8 @@ WIDE = 110
 """From so many columns on two chains stand side by side."""
 WORDS_COMPARED = 2_000
 """difflib takes time with the square of the words; longer chains are shown without their difference."""
+FAINTEST = 95
+"""The darkest shade that a terminal of 256 colours does not take for black."""
 SHARES = ("pass_rate", "pass_at_k", "majority", "unparsable", "truncated", "flagged", "judge_errors")
 FULL_COLOUR = 2.0
 """A token's verifier score, in nats, that is drawn in full colour."""
@@ -103,30 +105,35 @@ def _one_question(terminal: Console, store: Store, record: Record) -> Iterator[R
 
 
 def _held_out_title(answer: Record) -> str:
-    return (
-        f"policy {answer['policy']}, {answer['split']}, {answer['style']}: {answer['outcome']}"
-        f" ({answer['extracted'] if answer['extracted'] is not None else 'no answer'})"
-    )
+    return f"policy {answer['policy']}, {answer['split']}, {answer['style']}: {_verdict(answer)}"
+
+
+def _verdict(answer: Record) -> str:
+    return f"{answer['outcome']} ({'no answer' if answer['extracted'] is None else answer['extracted']})"
 
 
 def _verified(terminal: Console, store: Store, record: Record) -> Panel:
     """A sampled held-out answer; each token green where the verifier likes it, red where it does not."""
-    title = f"policy {record['policy']}, sample {record['index']}: {record['outcome']} ({record['extracted']})"
+    title = f"policy {record['policy']}, sample {record['index']}: {_verdict(record)}"
     scores = record.get("token_scores")
     if scores is None:
         return _chain(title, record["text"], record["outcome"])
     tokens = token_texts(store, record["policy"], record["token_ids"])
     text = Text()
     for token, score in zip(tokens, scores, strict=True):
-        share = math.tanh(abs(score) / FULL_COLOUR)
-        shade = 40 + round(160 * share)
-        colour = f"on rgb(0,{shade},0)" if score > 0 else f"on rgb({shade},0,0)"
-        text.append(block(token), style=f"white {colour}" if share > 0.02 else "")
+        text.append(block(token), style=_shade(score))
     worst = sorted(zip(scores, tokens, strict=True))[:3]
     note = ", ".join(f"{one_line(token)!r} {score:+.2f}" for score, token in worst)
     text.append(f"\nlowest: {note}", style="dim")
     score = f"verifier {record['verifier_score']:+.2f} against policy {record['reference']}"
     return _chain(f"{title}, {score}", text, record["outcome"])
+
+
+def _shade(score: float) -> str:
+    share = math.tanh(abs(score) / FULL_COLOUR)
+    level = FAINTEST + round((255 - FAINTEST) * share / 2)
+    colour = f"rgb(0,{level},0)" if score > 0 else f"rgb({level},0,0)"
+    return f"white on {colour}" if share > 0.02 else ""
 
 
 def token_texts(store: Store, policy: int, token_ids: Sequence[int]) -> list[str]:

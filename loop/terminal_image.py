@@ -10,7 +10,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.segment import Segment
 from rich.style import Style
 
-COLUMNS = 32
+COLUMNS = 24
 CHUNK = 4096
 """Bytes of base64 that kitty takes in one escape sequence."""
 HALF_BLOCK = "▀"
