@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from PIL import Image
 from rich.color import Color
 from rich.console import Console, ConsoleOptions, RenderResult
-from rich.segment import Segment
+from rich.segment import ControlType, Segment
 from rich.style import Style
 
 COLUMNS = 24
@@ -47,7 +47,8 @@ class Picture:
         png = io.BytesIO()
         image.save(png, "PNG")
         data = base64.b64encode(png.getvalue()).decode()
-        yield Segment(_kitty(data) if self.how == "kitty" else _iterm(data))
+        # As a control segment it has no width: anything else would be cut at the right edge.
+        yield Segment(_kitty(data) if self.how == "kitty" else _iterm(data), None, [(ControlType.BELL,)])
         yield Segment.line()
 
 

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from conftest import command, log_of, run_command
+from conftest import command
 from loop.accuracy_log import log_rows
 from loop.comparison import compare
 from loop.follow import finished_rounds
 from loop.log_table import BARS, COLUMNS, duration, fitting, format_log, sparkline
 from loop.statistics import mcnemar_p_value
 from store import open_store, run_lock
-from stores import change, finished_run
+from stores import change, finished_run, run_here
 
 IMPROVE = "UPDATE evaluation SET outcome = 'correct' WHERE policy = 2 AND style = 'cot' AND question <= 7"
 
@@ -28,6 +28,10 @@ def run_dir(tmp_path: Path) -> Path:
     finished_run(tmp_path)
     change(tmp_path, IMPROVE, "UPDATE evaluation SET outcome = 'correct' WHERE policy = 3 AND question IN (1, 2, 8)")
     return tmp_path
+
+
+def rows_of(run_dir: Path) -> list[dict]:
+    return [json.loads(line) for line in run_here("log", run_dir, "--json").stdout.splitlines()]
 
 
 @pytest.mark.parametrize("width", [76, 80, 100, 132, 200, 300])
@@ -56,7 +60,7 @@ def test_columns_of_rank_0_stay_on_any_terminal() -> None:
 
 
 def test_a_change_is_the_paired_test_against_the_policy_that_the_round_began_from(run_dir: Path) -> None:
-    start, first, second = log_of(run_dir)
+    start, first, second = rows_of(run_dir)
     assert first["change"]["cot"] == {
         "against": 1,
         "delta": pytest.approx(7 / 8),
@@ -69,7 +73,7 @@ def test_a_change_is_the_paired_test_against_the_policy_that_the_round_began_fro
     assert second["change"]["direct"]["gained"] == 3
     assert start["change"]["cot"]["against"] == 0
     assert start["gate"] is None
-    table = run_command("log", run_dir).stdout
+    table = run_here("log", run_dir).stdout
     assert "+87.5*" in table
     assert "-50.0 " in table
     assert "-50.0*" not in table
@@ -77,7 +81,7 @@ def test_a_change_is_the_paired_test_against_the_policy_that_the_round_began_fro
 
 def test_the_gates_figure_is_on_its_own_split(run_dir: Path) -> None:
     change(run_dir, "UPDATE round SET compared_with = 1 WHERE number = 2")
-    assert log_of(run_dir)[2]["gate"]["split"] == "test"
+    assert rows_of(run_dir)[2]["gate"]["split"] == "test"
     change(
         run_dir,
         "INSERT INTO evaluation (policy, split, style, question, text, tokens, finish_reason, judge, judge_version,"
@@ -85,8 +89,14 @@ def test_the_gates_figure_is_on_its_own_split(run_dir: Path) -> None:
         " score, outcome FROM evaluation WHERE style = 'cot' AND policy IN (1, 3) AND question <= 4",
         "UPDATE run SET configuration = json_set(configuration, '$.sampling.style', 'direct')",
     )
-    gate = log_of(run_dir)[2]["gate"]
-    assert (gate["split"], gate["style"], gate["questions"], gate["gained"], gate["lost"]) == ("gate", "direct", 4, 2, 0)
+    gate = rows_of(run_dir)[2]["gate"]
+    assert (gate["split"], gate["style"], gate["questions"], gate["gained"], gate["lost"]) == (
+        "gate",
+        "direct",
+        4,
+        2,
+        0,
+    )
     assert gate["accuracy"] == pytest.approx(0.5)
     store = open_store(run_dir)
     assert gate["p_value"] == compare(store, 3, 1, "gate", "direct").p_value
@@ -109,16 +119,16 @@ def test_durations_are_as_people_write_them(seconds: float, text: str) -> None:
 
 
 def test_csv_has_every_round_and_no_formula(run_dir: Path) -> None:
-    change(run_dir, "UPDATE round SET reason = ? WHERE number = 1", parameters=("=HYPERLINK(\"x\")\n\x1b[31m",))
-    rows = list(csv.DictReader(io.StringIO(run_command("log", run_dir, "--csv").stdout)))
+    change(run_dir, "UPDATE round SET reason = ? WHERE number = 1", parameters=('=HYPERLINK("x")\n\x1b[31m',))
+    rows = list(csv.DictReader(io.StringIO(run_here("log", run_dir, "--csv").stdout)))
     assert [row["round"] for row in rows] == ["0", "1", "2"]
-    assert rows[1]["reason"] == "'=HYPERLINK(\"x\")\\n\\x1b[31m"
+    assert rows[1]["reason"] == '\'=HYPERLINK("x")\\n\\x1b[31m'
     assert float(rows[2]["change.cot.delta"]) == pytest.approx(-0.5)
     assert float(rows[1]["accuracy.cot.accuracy"]) == pytest.approx(7 / 8)
 
 
 def test_two_formats_at_once_are_bad_input(run_dir: Path) -> None:
-    done = run_command("log", run_dir, "--csv", "--json", check=2)
+    done = run_here("log", run_dir, "--csv", "--json", check=2)
     assert "give one" in done.stderr
 
 
@@ -145,7 +155,7 @@ def test_a_followed_run_shows_each_round_as_it_finishes_and_ends_with_the_proces
 
 @pytest.mark.parametrize("form", ["--json", "--csv", None])
 def test_following_a_run_that_is_over_prints_it_and_ends(run_dir: Path, form: str | None) -> None:
-    lines = run_command("log", run_dir, "--follow", *([form] if form else [])).stdout.splitlines()
+    lines = run_here("log", run_dir, "--follow", *([form] if form else [])).stdout.splitlines()
     if form == "--json":
         assert [json.loads(line)["round"] for line in lines] == [0, 1, 2]
     elif form == "--csv":
@@ -177,6 +187,6 @@ def test_a_run_without_a_round_has_an_empty_log(run_dir: Path) -> None:
 
 def test_a_run_that_only_has_a_cold_start_has_no_curve(run_dir: Path) -> None:
     change(run_dir, "PRAGMA foreign_keys = OFF", "DELETE FROM round WHERE number > 0")
-    table = run_command("log", run_dir).stdout
+    table = run_here("log", run_dir).stdout
     assert [line.split()[0] for line in table.splitlines()[:3]] == ["round", "base", "start"]
     assert "best" not in table

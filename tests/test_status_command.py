@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from conftest import run_command
 from loop.status_view import EXIT_CODES
 from store import run_lock
 from store.status import SILENT_S
-from stores import change, finished_run
+from stores import change, finished_run, run_here
 
 
 @pytest.fixture
@@ -20,9 +19,9 @@ def run_dir(tmp_path: Path) -> Path:
 
 
 def state_of(run_dir: Path, code: int) -> dict:
-    state: dict = json.loads(run_command("status", run_dir, "--json", check=code).stdout)
+    state: dict = json.loads(run_here("status", run_dir, "--json", check=code).stdout)
     assert EXIT_CODES[state["state"]] == code
-    assert f"{run_dir}: {state['state']}" in run_command("status", run_dir, check=code).stdout
+    assert f"{run_dir}: {state['state']}" in run_here("status", run_dir, check=code).stdout
     return state
 
 
@@ -38,13 +37,13 @@ def test_a_run_that_its_user_stopped_can_go_on(run_dir: Path) -> None:
 def test_a_run_that_an_error_ended_names_it(run_dir: Path) -> None:
     change(run_dir, "UPDATE session SET end_reason = 'LoopError\x1b[2J'")
     assert state_of(run_dir, 4)["state"] == "stopped"
-    assert "by LoopError\\x1b[2J" in run_command("status", run_dir, check=4).stdout
+    assert "by LoopError\\x1b[2J" in run_here("status", run_dir, check=4).stdout
 
 
 def test_a_run_whose_process_was_killed_is_stale(run_dir: Path) -> None:
     change(run_dir, "UPDATE session SET ended = NULL, end_reason = NULL")
     assert state_of(run_dir, 5)["state"] == "stale"
-    assert "died without a word" in run_command("status", run_dir, check=5).stdout
+    assert "died without a word" in run_here("status", run_dir, check=5).stdout
 
 
 def test_a_process_that_works_is_running_and_one_that_is_silent_is_stale(run_dir: Path) -> None:
@@ -61,7 +60,7 @@ def test_a_process_that_works_is_running_and_one_that_is_silent_is_stale(run_dir
 def test_the_codes_are_told_apart_from_failures(run_dir: Path, tmp_path: Path) -> None:
     assert not {1, 2, 130} & set(EXIT_CODES.values())
     assert len(set(EXIT_CODES.values())) == len(EXIT_CODES)
-    assert "holds no run" in run_command("status", tmp_path / "nowhere", check=1).stderr
+    assert "holds no run" in run_here("status", tmp_path / "nowhere", check=1).stderr
 
 
 def test_a_phase_in_the_middle_shows_how_far_and_how_long_it_takes(run_dir: Path) -> None:
@@ -73,8 +72,8 @@ def test_a_phase_in_the_middle_shows_how_far_and_how_long_it_takes(run_dir: Path
         "DELETE FROM round_summary WHERE round = 2",
     )
     with run_lock(run_dir):
-        shown = run_command("status", run_dir).stdout
-        state = json.loads(run_command("status", run_dir, "--json").stdout)
+        shown = run_here("status", run_dir).stdout
+        state = json.loads(run_here("status", run_dir, "--json").stdout)
     assert (state["done"], state["total"]) == (32, 64)
     assert state["per_second"] == pytest.approx(0.5)
     assert "32 of 64, 0.5 a second, 1m04s left" in shown
@@ -84,4 +83,4 @@ def test_a_phase_in_the_middle_shows_how_far_and_how_long_it_takes(run_dir: Path
 
 def test_a_run_without_a_round_says_so(run_dir: Path) -> None:
     change(run_dir, "PRAGMA foreign_keys = OFF", "DELETE FROM round")
-    assert "no round has started" in run_command("status", run_dir, check=4).stdout
+    assert "no round has started" in run_here("status", run_dir, check=4).stdout

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from loop.terminal_text import JOINERS, LINE_LIMIT, block, one_line, spreadsheet_cell
 
-ANY_TEXT = st.text(st.characters(), max_size=300) | st.text("\x1b[]0;31m\x07\x9b\r\n\t\u202e\u2066\u200b\x00", max_size=60)
+ANY_TEXT = st.text(st.characters(), max_size=300) | st.text(
+    "\x1b[]0;31m\x07\x9b\r\n\t\u202e\u2066\u200b\x00", max_size=60
+)
 
 
 def obeyed(text: str) -> list[str]:
