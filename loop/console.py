@@ -36,7 +36,7 @@ class Bar:
             self._show(self)
         if now - self._logged >= LOG_S:
             self._logged = now
-            log.info("  %s", self)
+            log.info("  %s", str(self))
 
     def note(self, **figures: str) -> None:
         """Show these figures beside the bar."""

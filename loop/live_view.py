@@ -136,7 +136,7 @@ class LiveConsole(Console):
             columns = fitting(COLUMNS, inner)
             parts += [Text(header(columns), style="bold", no_wrap=True)]
             parts += [Text.from_ansi(line(row, columns, colour=True), no_wrap=True) for row in self._rows]
-        title = Text(f" {one_line(self.run_dir, 40)}  {self._where} ", style="bold")
+        title = Text(f" {self._where}   {one_line(self.run_dir.name, 40)} ", style="bold")
         return Panel(Group(*parts), title=title, title_align="left", border_style="blue")
 
     def _figures(self) -> Iterator[str]:
