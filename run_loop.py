@@ -77,7 +77,7 @@ def run(
     from loop.run_log import run_log
 
     # What libraries say while they are loaded belongs in run.log too.
-    with console_for(run_dir, quiet=quiet, as_json=as_json) as console, run_log(run_dir):
+    with console_for(run_dir, resolved.run.rounds, quiet=quiet, as_json=as_json) as console, run_log(run_dir):
         from loop.controller import run as run_rounds
 
         finished = run_rounds(resolved, run_dir, console, agreed=yes)

@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -120,6 +121,15 @@ class EventConsole(Console):
 
     def __init__(self) -> None:
         super().__init__(quiet=True)
+        self._out = sys.stdout
+
+    def __enter__(self) -> Self:
+        # A library that prints must not break the stream of events.
+        sys.stdout = sys.stderr
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        sys.stdout = self._out
 
     def event(self, name: str, **figures: Any) -> None:
         """Print one event with the present time (UTC)."""
@@ -127,7 +137,7 @@ class EventConsole(Console):
 
         from store.database import now
 
-        print(json.dumps({"event": name, "time": now(), **figures}), flush=True)
+        print(json.dumps({"event": name, "time": now(), **figures}), file=self._out, flush=True)
 
     def say(self, line: str) -> None:
         """An event `message`."""
@@ -173,7 +183,7 @@ class EventConsole(Console):
         yield Bar(what, total, unit, done, show)
 
 
-def console_for(run_dir: Any, *, quiet: bool, as_json: bool) -> Console:
+def console_for(run_dir: Path, rounds: int, *, quiet: bool, as_json: bool) -> Console:
     """Events, nothing, the live view, or plain lines: what `run` was asked for and its output can show."""
     if as_json:
         return EventConsole()
@@ -181,4 +191,4 @@ def console_for(run_dir: Any, *, quiet: bool, as_json: bool) -> Console:
         return Console(quiet=quiet)
     from loop.live_view import LiveConsole
 
-    return LiveConsole(run_dir)
+    return LiveConsole(run_dir, rounds)

@@ -6,7 +6,7 @@ It shows what the loop's own thread last said; the drawing thread reads no store
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -21,7 +21,8 @@ from rich.text import Text
 
 from loop.accuracy_log import log_rows
 from loop.console import Bar, Console, log
-from loop.log_table import COLUMNS, Row, duration, fitting, format_log, header, in_a_line, line, with_base
+from loop.log_table import COLUMNS, Row, duration, fitting, format_log, header, in_a_line, judged_share, line, with_base
+from loop.run_log import library_noise_to
 from loop.terminal_text import block, one_line
 from store import Store
 from store.teacher_calls import spent
@@ -70,28 +71,34 @@ def bar_below(bar: Bar) -> Iterator[None]:
 
 
 class LiveConsole(Console):
-    """The console of `run` on a terminal."""
+    """The console of `run` on a terminal; `rounds` 0 is a run without an end."""
 
-    def __init__(self, run_dir: Path, terminal: Terminal | None = None) -> None:
+    def __init__(self, run_dir: Path, rounds: int, terminal: Terminal | None = None) -> None:
         super().__init__()
-        self.run_dir, self.terminal = run_dir, terminal or Terminal(highlight=False, markup=False, emoji=False)
+        self.run_dir, self.rounds = run_dir, rounds
+        self.terminal = terminal or Terminal(highlight=False, markup=False, emoji=False)
         self._started, self._phase_started = time.monotonic(), time.monotonic()
         self._where, self._bars = "loading", list[Bar]()
         self._rows, self._teacher = list[Row](), (0, 0.0)
+        self._quiet = ExitStack()
+        """What libraries write to standard error goes to run.log while the panel is there."""
         self._live = Live(
             get_renderable=self.panel,
             console=self.terminal,
             transient=True,
             refresh_per_second=FRAMES_A_SECOND,
+            redirect_stderr=False,
             vertical_overflow="crop",
         )
 
     def __enter__(self) -> Self:
+        self._quiet.enter_context(library_noise_to(self.run_dir))
         self._live.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._live.stop()
+        self._quiet.close()
 
     def show_log(self, store: Store) -> None:
         """Print the accuracy log as wide as the terminal is."""
@@ -102,8 +109,7 @@ class LiveConsole(Console):
         """The panel names the phase, and shows the latest rounds as they stand now."""
         super().phase_begins(store, number, phase)
         self._look(store, number)
-        wanted = store.value("SELECT json_extract(configuration, '$.run.rounds') FROM run")
-        of = f" of {wanted}" if wanted and wanted >= number else ""
+        of = f" of {self.rounds}" if self.rounds else ""
         self._where, self._phase_started = f"round {number}{of}: {phase}", time.monotonic()
 
     def round_ends(self, store: Store, number: int) -> None:
@@ -140,10 +146,10 @@ class LiveConsole(Console):
         return Panel(Group(*parts), title=title, title_align="left", border_style="blue")
 
     def _figures(self) -> Iterator[str]:
-        now, current = time.monotonic(), self._rows[-1] if self._rows else {}
+        now, right = time.monotonic(), judged_share(self._rows[-1], "pass_rate") if self._rows else None
         yield f"phase {duration(now - self._phase_started)}, session {duration(now - self._started)}"
-        if current.get("pass_rate") is not None:
-            yield f"pass rate {100 * current['pass_rate']:.1f} %"
+        if right is not None:
+            yield f"pass rate {100 * right:.1f} %"
         if self._teacher[0]:
             yield f"teacher ${self._teacher[1]:.2f} for {self._teacher[0]:,} requests"
         if (memory := resident_bytes()) is not None:

@@ -20,9 +20,7 @@ def run_log(run_dir: Path) -> Iterator[None]:
 
     Makes the directory. Inside another `run_log` of the same directory it changes nothing.
     """
-    if run_dir.exists() and not run_dir.is_dir():
-        raise InputError(f"--run-dir {run_dir} is a file; name a directory")
-    run_dir.mkdir(parents=True, exist_ok=True)
+    _make(run_dir)
     path, root = (run_dir / "run.log").resolve(), logging.getLogger()
     if any(getattr(each, "baseFilename", None) == str(path) for each in root.handlers):
         yield
@@ -66,8 +64,9 @@ class _Seldom(logging.Filter):
 def library_noise_to(run_dir: Path) -> Iterator[None]:
     """Send what libraries write straight to file descriptor 2 to the log file while the context lasts.
 
-    For an engine's start: compiled code warns past Python's logging. Errors still propagate.
+    Compiled code warns past Python's logging, and so do an engine's processes. Errors still propagate.
     """
+    _make(run_dir)
     sys.stderr.flush()
     terminal = os.dup(2)
     with (run_dir / "run.log").open("ab") as file:
@@ -78,6 +77,12 @@ def library_noise_to(run_dir: Path) -> Iterator[None]:
         sys.stderr.flush()
         os.dup2(terminal, 2)
         os.close(terminal)
+
+
+def _make(run_dir: Path) -> None:
+    if run_dir.exists() and not run_dir.is_dir():
+        raise InputError(f"--run-dir {run_dir} is a file; name a directory")
+    run_dir.mkdir(parents=True, exist_ok=True)
 
 
 def _silence_terminal() -> None:

@@ -27,11 +27,20 @@ from pathlib import Path
 import scripted_run
 from loop.console import console_for
 scripted_run.prepare()
+train = scripted_run.loop.update.train_dpo
+
+def noisy(*arguments, **options):
+    print("a library prints", flush=True)
+    print("a library warns", file=sys.stderr, flush=True)
+    os.system("echo compiled code warns >&2")
+    return train(*arguments, **options)
+
+scripted_run.loop.update.train_dpo = noisy
 folder = Path(sys.argv[1])
 
 def run(how):
     (folder / how).mkdir()
-    with console_for(folder / how / "run", quiet=how == "quiet", as_json=how == "json") as console:
+    with console_for(folder / how / "run", 2, quiet=how == "quiet", as_json=how == "json") as console:
         scripted_run.Console = lambda quiet: console
         scripted_run.run_scripted(folder / how / "run", scripted_run.scripted_config(folder / how))
 
@@ -107,7 +116,9 @@ def test_a_run_on_a_terminal_draws_a_panel_that_is_gone_when_it_ends(shown: Path
     end = Text.from_ansi(text[text.rindex("╯") + 1 :]).plain
     assert end.strip() == ""
     assert text.endswith("\x1b[2K")
-    assert "Warning" not in text
+    assert "warns" not in text
+    kept = (shown / "live" / "run" / "run.log").read_text()
+    assert kept.count("a library warns") == kept.count("compiled code warns") == 2
 
 
 def test_without_a_terminal_a_run_prints_plain_lines(shown: Path) -> None:
@@ -129,7 +140,7 @@ def live(tmp_path: Path) -> LiveConsole:
     finished_run(tmp_path)
     change(tmp_path, "UPDATE round SET phase = 'sample' WHERE number = 2")
     terminal = Terminal(file=io.StringIO(), force_terminal=True, width=80, height=24, _environ={})
-    console = LiveConsole(tmp_path, terminal)
+    console = LiveConsole(tmp_path, 2, terminal)
     store = open_store(tmp_path)
     console.phase_begins(store, 2, "sample")
     store.close()

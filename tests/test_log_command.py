@@ -177,6 +177,17 @@ def test_ctrl_c_ends_following_quietly(run_dir: Path) -> None:
     assert errors == ""
 
 
+def test_shares_of_samples_wait_until_all_are_judged(run_dir: Path) -> None:
+    assert run_here("log", run_dir).stdout.splitlines()[4].split()[-2:] != ["-", "judge"]
+    change(run_dir, "UPDATE round SET phase = 'judge', decision = NULL WHERE number = 2")
+    store = open_store(run_dir)
+    lines = format_log(store).splitlines()
+    store.close()
+    place = lines[0].index("pass %")
+    assert lines[3][place : place + 6].strip() not in ("", "-")
+    assert lines[4][place : place + 6].strip() == "-"
+
+
 def test_a_run_without_a_round_has_an_empty_log(run_dir: Path) -> None:
     change(run_dir, "PRAGMA foreign_keys = OFF", "DELETE FROM round")
     store = open_store(run_dir)
