@@ -17,7 +17,7 @@ def follow(store: Store, form: str, width: int | None) -> Iterator[str]:
     """Lines in the form `table`, `json` or `csv`: what has finished at once, then each round as it does."""
     columns = fitting(COLUMNS, width)
     if form == "table":
-        yield header(columns)
+        yield header(columns, colour=True)
     for row in finished_rounds(store):
         if form == "json":
             yield json.dumps(row)

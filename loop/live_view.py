@@ -4,6 +4,8 @@ It shows what the loop's own thread last said; the drawing thread reads no store
 """
 
 import os
+import re
+import termios
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -27,6 +29,7 @@ from loop.terminal_text import block, one_line
 from store import Store
 from store.teacher_calls import spent
 
+LEAST_BAR = 8
 ROUNDS_SHOWN = 4
 LOW_SCREEN = 16
 """On a screen of fewer lines the panel leaves out the rounds."""
@@ -47,8 +50,8 @@ class BarLine:
         parts += [f"{name.replace('_', ' ')} {one_line(value)}" for name, value in bar.figures.items()]
         grid = Table.grid(padding=(0, 1))
         grid.add_row(
-            Text(one_line(bar.what), no_wrap=True),
-            ProgressBar(total=bar.total or None, completed=bar.n, width=max(8, options.max_width // 6)),
+            Text(one_line(bar.what), no_wrap=True, overflow="ellipsis"),
+            ProgressBar(total=bar.total or None, completed=bar.n, width=max(LEAST_BAR, options.max_width // 5 - 8)),
             Text("  ".join(parts), style="cyan", no_wrap=True, overflow="ellipsis"),
         )
         yield grid
@@ -93,6 +96,7 @@ class LiveConsole(Console):
 
     def __enter__(self) -> Self:
         self._quiet.enter_context(library_noise_to(self.run_dir))
+        self._quiet.enter_context(_unechoed())
         self._live.start()
         return self
 
@@ -125,7 +129,8 @@ class LiveConsole(Console):
     @contextmanager
     def bar(self, what: str, total: int, unit: str, done: int = 0) -> Iterator[Bar]:
         """A bar in the panel."""
-        bar = Bar(what, total, unit, done, lambda _: None)
+        # The panel's title names the round already.
+        bar = Bar(re.sub(r"^round \d+: ", "", what), total, unit, done, lambda _: None)
         self._bars.append(bar)
         try:
             yield bar
@@ -157,6 +162,21 @@ class LiveConsole(Console):
 
     def _print(self, text: str) -> None:
         self.terminal.print(Text(block(text)), soft_wrap=True)
+
+
+@contextmanager
+def _unechoed() -> Iterator[None]:
+    """Keeps the terminal from writing ^C into the panel when Ctrl-C is pressed."""
+    if not os.isatty(0):
+        yield
+        return
+    before = termios.tcgetattr(0)
+    after = [*before[:3], before[3] & ~termios.ECHOCTL, *before[4:]]
+    termios.tcsetattr(0, termios.TCSANOW, after)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(0, termios.TCSANOW, before)
 
 
 def resident_bytes() -> int | None:

@@ -34,6 +34,8 @@ class Column:
     width: int
     rank: int
     cell: Callable[[Row], str]
+    name: str | None = None
+    """What it is called where it does not stand beside its neighbours."""
 
 
 def format_log(store: Store, width: int | None = None, *, colour: bool = False) -> str:
@@ -44,7 +46,7 @@ def format_log(store: Store, width: int | None = None, *, colour: bool = False) 
     rows = with_base(log_rows(store))
     filled = [column for column in COLUMNS if column.rank == 0 or any(column.cell(row) != NONE for row in rows)]
     columns = fitting(filled, width)
-    lines = [header(columns), *(line(row, columns, colour=colour) for row in rows)]
+    lines = [header(columns, colour=colour), *(line(row, columns, colour=colour) for row in rows)]
     notes = [*_curves(rows), *(wrapped for note in _notes(rows, columns, filled) for wrapped in _wrap(note, width))]
     return "\n".join([*lines, "", *notes] if notes else lines)
 
@@ -68,9 +70,10 @@ def _width(columns: Sequence[Column]) -> int:
     return sum(column.width for column in columns) + len(GAP) * (len(columns) - 1)
 
 
-def header(columns: Sequence[Column]) -> str:
+def header(columns: Sequence[Column], *, colour: bool = False) -> str:
     """The titles."""
-    return GAP.join(column.title.rjust(column.width) for column in columns)
+    titles = GAP.join(column.title.rjust(column.width) for column in columns)
+    return click.style(titles, bold=True) if colour else titles
 
 
 def line(row: Row, columns: Sequence[Column], *, colour: bool = False) -> str:
@@ -127,10 +130,10 @@ def _wrap(note: str, width: int | None) -> list[str]:
 
 def _notes(rows: Sequence[Row], columns: Sequence[Column], filled: Sequence[Column]) -> Iterator[str]:
     if any(_change(row, style).endswith("*") for row in rows for style in STYLES):
-        yield f"* p < {LEVEL} in the exact McNemar test against the policy that the round began from"
+        yield f"* p < {LEVEL}, exact McNemar test against the policy that the round began from"
     if any(column.title == BY_PHASE for column in columns):
         yield f"{BY_PHASE}: {', '.join(PHASES)}"
-    if hidden := [column.title for column in filled if column not in columns]:
+    if hidden := [column.name or column.title for column in filled if column not in columns]:
         yield f"too narrow for: {', '.join(hidden)} (a wider terminal, or --json)"
 
 
@@ -227,7 +230,7 @@ COLUMNS = (
     Column("held-out CoT %", 17, 0, lambda row: _interval(row, "cot")),
     Column("change", 6, 0, lambda row: _change(row, "cot")),
     Column("held-out direct %", 17, 1, lambda row: _interval(row, "direct")),
-    Column("change", 6, 5, lambda row: _change(row, "direct")),
+    Column("change", 6, 5, lambda row: _change(row, "direct"), "change of direct"),
     Column("gate", 14, 4, _gate),
     Column("gate %", 6, 10, lambda row: _percent((row.get("gate") or {}).get("accuracy"))),
     Column("pass %", 6, 1, lambda row: _judged(row, "pass_rate")),

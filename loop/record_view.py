@@ -81,7 +81,7 @@ def _image(terminal: Console, store: Store, image: Record | str) -> Iterator[Ren
     if how is not None:
         yield Picture(content, how)
     size = "" if isinstance(image, str) else f", {image['width']} x {image['height']}"
-    yield Text(f"image {digest} ({form}{size}; --save-images FOLDER writes the file)", style="dim")
+    yield Text(f"image {digest} ({form}{size}; --save-images FOLDER)", style="dim")
 
 
 def _one_question(terminal: Console, store: Store, record: Record) -> Iterator[RenderableType]:
@@ -189,7 +189,8 @@ def _side_title(name: str, side: Record) -> str:
 
 def _beside(terminal: Console, old: tuple[str, Record], new: tuple[str, Record]) -> RenderableType:
     """Two chains with what differs marked; side by side where the terminal is wide enough."""
-    texts = differing(old[1]["text"], new[1]["text"], plain=terminal.color_system is None)
+    styles = [OUTCOME_STYLES.get(side["outcome"], "yellow") for _, side in (old, new)]
+    texts = differing(old[1]["text"], new[1]["text"], styles, plain=terminal.color_system is None)
     panels = [_chain(title, text, side["outcome"]) for (title, side), text in zip((old, new), texts, strict=True)]
     if terminal.width < WIDE:
         return Group(*panels)
@@ -200,13 +201,15 @@ def _beside(terminal: Console, old: tuple[str, Record], new: tuple[str, Record])
     return grid
 
 
-def differing(old: str, new: str, *, plain: bool = False) -> tuple[Text, Text]:
-    """Both texts with the words that only one of them has marked: by colour, or by [-these-] and {+these+}."""
+def differing(
+    old: str, new: str, styles: Sequence[str] = ("red", "green"), *, plain: bool = False
+) -> tuple[Text, Text]:
+    """Both texts with the words that only one of them has marked: in its style, or by [-these-] and {+these+}."""
     words: list[list[str]] = [re.findall(r"\S+\s*|\s+", block(text)) for text in (old, new)]
     if max(map(len, words)) > WORDS_COMPARED:
         return Text("".join(words[0])), Text("".join(words[1]))
     bare = [[word.strip() for word in each] for each in words]
-    marks = (("[-", "-]", "bold red underline"), ("{+", "+}", "bold green underline"))
+    marks = (("[-", "-]", f"bold underline {styles[0]}"), ("{+", "+}", f"bold underline {styles[1]}"))
     texts = (Text(), Text())
     for tag, a, b, c, d in difflib.SequenceMatcher(None, bare[0], bare[1], autojunk=False).get_opcodes():
         for text, part, (before, after, style) in zip(texts, (words[0][a:b], words[1][c:d]), marks, strict=True):

@@ -16,8 +16,10 @@ EXIT_CODES = {"running": 0, "finished": 3, "stopped": 4, "stale": 5}
 """Beside 1 for a failure and 2 for bad input, which every command has."""
 
 COLOURS = {"running": "green", "finished": "blue", "stopped": "yellow", "stale": "red"}
-BAR = 30
+BAR = 20
 LABEL = 10
+OLD_S = 60
+"""From so many seconds on the age of the last item is worth a word."""
 
 
 def format_status(run_dir: Path, store: Store, status: Status) -> str:
@@ -63,7 +65,8 @@ def _progress(status: Status) -> str:
     bar = "█" * round(BAR * share) + "░" * (BAR - round(BAR * share))
     speed = "" if status.per_second is None else f", {status.per_second:.1f} a second"
     left = "" if status.left_s is None else f", {duration(status.left_s)} left"
-    seen = "" if status.age_s is None else f", the last {duration(status.age_s)} ago"
+    old = status.age_s is not None and status.age_s > OLD_S
+    seen = f", the last {duration(status.age_s or 0)} ago" if old else ""
     return f"{bar} {status.done:,} of {status.total:,}{speed}{left}{seen}"
 
 

@@ -30,7 +30,8 @@ scripted_run.prepare()
 train = scripted_run.loop.update.train_dpo
 
 def noisy(*arguments, **options):
-    print("a library prints", flush=True)
+    if how == "json":
+        print("a library prints", flush=True)
     print("a library warns", file=sys.stderr, flush=True)
     os.system("echo compiled code warns >&2")
     return train(*arguments, **options)
@@ -164,6 +165,7 @@ def test_the_panel_shows_round_phase_progress_and_the_last_rounds(live: LiveCons
     assert "100 of 200" in text
     assert "left" in text
     assert [line.split()[1] for line in shown if line.startswith("│")][2:] == ["round", "base", "start", "1", "2"]
+    assert "tokens 1,234/s" in text
     assert "sampling" not in "\n".join(lines_of(live))
 
 
