@@ -10,6 +10,9 @@ from rich.text import Text
 from loop.records import Record
 from loop.terminal_text import one_line
 
+GAP = 2
+GIVE_WAY = ("weight", "kind", "author", "sha256", "ancestors", "rule", "round", "accepted")
+"""Columns that are left out, in this order, where all do not fit."""
 LEAST = 20
 """Columns that the last one of a list has at least."""
 OUTCOME_STYLES = {"correct": "green", "accepted": "green", "solved": "green", "wrong": "red", "rejected": "red"}
@@ -23,23 +26,29 @@ def list_table(kind: str, records: Sequence[Record], width: int) -> Table:
 
 
 def table(columns: Listed, width: int | None = None) -> Table:
-    """Aligned columns; with a width the last one has what the others leave of it."""
-    drawn = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    cells = [[cell(value) for value in values] for _, values in columns]
-    others = sum(max(len(title), *map(cell_width, each)) + 3 for (title, _), each in zip(columns, cells, strict=True))
-    last = max(len(columns[-1][0]), *map(cell_width, cells[-1])) + 3
-    for n, (title, values) in enumerate(columns, start=1):
-        number = all(isinstance(value, int | float | None) for value in values)
-        most = None if width is None or n < len(columns) else max(LEAST, width - (others - last))
+    """Aligned columns; with a width the last one has what the others leave of it, and some give way to it."""
+    cells = [(title, [cell(value) for value in values], _is_number(values)) for title, values in columns]
+    for title in GIVE_WAY:
+        if width is not None and sum(map(_widest, cells[:-1])) + min(LEAST, _widest(cells[-1])) > width:
+            cells = [each for each in cells[:-1] if each[0] != title] + cells[-1:]
+    drawn = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, GAP - 1, 0, 0))
+    for n, (title, _, number) in enumerate(cells, start=1):
+        last = width is not None and n == len(cells)
+        most = max(LEAST, width - sum(map(_widest, cells[:-1]))) if last and width is not None else None
         drawn.add_column(title, justify="right" if number else "left", no_wrap=True, max_width=most)
-    for row in zip(*cells, strict=True):
+    for row in zip(*(values for _, values, _ in cells), strict=True):
         drawn.add_row(*row)
     return drawn
 
 
-def cell_width(cell: Text) -> int:
-    """How many columns of the terminal a cell takes."""
-    return cell.cell_len
+def _is_number(values: list[Any]) -> bool:
+    return all(isinstance(value, int | float | None) for value in values)
+
+
+def _widest(column: tuple[str, list[Text], bool]) -> int:
+    """What a column takes of the line, with the gap after it."""
+    title, values, _ = column
+    return max(len(title), *(value.cell_len for value in values)) + GAP
 
 
 def cell(value: Any) -> Text:
