@@ -6,6 +6,7 @@ What a command needs is imported where it runs: the ones that only read answer i
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import shutil
@@ -19,6 +20,7 @@ import click
 
 from loop.console import Console, console_for
 from loop.errors import InputError, LoopError
+from loop.terminal_text import block
 from policies import PolicyError
 from store import RunLocked, StoreError, open_store
 from store.database import FULL
@@ -251,7 +253,7 @@ def check(run_dir: Path, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"faults": faults}))
     else:
-        click.echo("\n".join(faults) if faults else f"{run_dir}: nothing wrong")
+        click.echo(block("\n".join(faults)) if faults else f"{run_dir}: nothing wrong")
     if faults:
         sys.exit(FAILURE)
 
@@ -384,6 +386,10 @@ def _stored_config(store: Any, run_dir: Path) -> Config:
 
 def main() -> None:
     """Run the command line; a user's mistake is one line and an exit code, never a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal that lacks a character gets its number.
+            stream.reconfigure(errors="backslashreplace")
     try:
         cli.main(standalone_mode=False)
     except click.ClickException as error:
@@ -415,7 +421,7 @@ def _failures() -> tuple[type[Exception], ...]:
 
 
 def _fail(message: object, code: int) -> None:
-    click.echo(f"error: {message}", err=True)
+    click.echo(f"error: {block(message)}", err=True)
     sys.exit(code)
 
 

@@ -41,7 +41,8 @@ class Bar:
 
     def note(self, **figures: str) -> None:
         """Show these figures beside the bar."""
-        self.figures |= figures
+        # A new dictionary: another thread may be drawing the old one.
+        self.figures = {**self.figures, **figures}
 
     @property
     def per_second(self) -> float:
@@ -178,7 +179,9 @@ class EventConsole(Console):
             if time.monotonic() - last >= self.PROGRESS_S:
                 last = time.monotonic()
                 rates = {"per_second": round(bar.per_second, 3), "left_s": bar.left_s}
-                self.event("progress", what=bar.what, unit=unit, done=bar.n, total=bar.total, **rates, **bar.figures)
+                self.event(
+                    "progress", what=bar.what, unit=unit, done=bar.n, total=bar.total, **rates, figures=bar.figures
+                )
 
         yield Bar(what, total, unit, done, show)
 

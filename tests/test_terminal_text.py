@@ -2,12 +2,15 @@
 
 import re
 import unicodedata
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from conftest import run_command
 from loop.terminal_text import JOINERS, LINE_LIMIT, block, one_line, spreadsheet_cell
+from stores import change, finished_run
 
 ANY_TEXT = st.text(st.characters(), max_size=300) | st.text(
     "\x1b[]0;31m\x07\x9b\r\n\t\u202e\u2066\u200b\x00", max_size=60
@@ -74,6 +77,18 @@ def test_no_text_of_a_spreadsheet_cell_is_a_formula(text: str) -> None:
     assert isinstance(cell, str)
     assert not re.match(r"[=+\-@\t\r]", cell)
     assert obeyed(cell) == []
+
+
+def test_an_error_that_quotes_others_is_harmless() -> None:
+    done = run_command("status", "runs/\x1b[2Jnowhere", check=1)
+    assert "\\x1b[2Jnowhere" in done.stderr
+    assert "\x1b" not in done.stderr
+
+
+def test_a_terminal_that_lacks_a_character_gets_its_number(tmp_path: Path) -> None:
+    change(finished_run(tmp_path), "UPDATE question SET text = '日本 красный'")
+    done = run_command("show", tmp_path, "question", 1, PYTHONIOENCODING="ascii")
+    assert "\\u65e5" in done.stdout
 
 
 @pytest.mark.parametrize("number", [-1.5, 0, 12, None, True])
