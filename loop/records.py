@@ -75,7 +75,8 @@ def _list_questions(store: Store, filters: Filters) -> Iterator[Record]:
         raise InputError("--outcome of questions is that of their vote in a round; give --round (or --changed-since)")
     suspect = "question.suspect IS NOT NULL" if filters.suspect else "1"
     if filters.round is None:
-        sql = f"SELECT {QUESTION} FROM question WHERE {suspect} ORDER BY suspect DESC, id"
+        order = "suspect DESC, id" if filters.suspect else "id"
+        sql = f"SELECT {QUESTION} FROM question WHERE {suspect} ORDER BY {order}"
         yield from (_decoded(row) for row in store.stream(sql))
         return
     outcome = "vote.outcome = ?2" if filters.outcome is not None else "?2 IS NULL"
