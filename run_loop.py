@@ -6,8 +6,10 @@ What a command needs is imported where it runs: the ones that only read answer i
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
+import shutil
 import sqlite3
 import sys
 from dataclasses import asdict
@@ -16,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from loop.console import Console
+from loop.console import Console, console_for
 from loop.errors import InputError, LoopError
+from loop.terminal_text import block
 from policies import PolicyError
 from store import RunLocked, StoreError, open_store
 from store.database import FULL
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     from loop.config import Config
     from store import Store
 
+OUTCOMES = ("correct", "wrong", "unparsable", "truncated", "judge_error")
 SUCCESS, FAILURE, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
 run_dir_argument = click.argument("run_dir", metavar="DIR", type=click.Path(path_type=Path))
@@ -48,7 +52,7 @@ def cli() -> None:
 @click.option("--dry-run", is_flag=True, help="Print the resolved configuration and the plan, and stop.")
 @click.option("--yes", is_flag=True, help="Agree to a cold start estimated above teacher.confirm_usd.")
 @click.option("--quiet", is_flag=True, help="Print nothing but errors.")
-@click.option("--json", "as_json", is_flag=True, help="Print the accuracy log as JSON when done.")
+@click.option("--json", "as_json", is_flag=True, help="Print events as JSON, one a line, as they happen.")
 def run(
     config: str,
     recipe: str | None,
@@ -74,11 +78,13 @@ def run(
     require_trackers(resolved.tracking)
     if run_dir is None:
         raise InputError("--run-dir is missing: name a directory to keep the run in")
-    from loop.controller import run as run_rounds
+    from loop.run_log import run_log
 
-    finished = run_rounds(resolved, run_dir, Console(quiet=quiet or as_json), agreed=yes)
-    if as_json:
-        _print_log(run_dir, as_json=True)
+    # What libraries say while they are loaded belongs in run.log too.
+    with console_for(run_dir, resolved.run.rounds, quiet=quiet, as_json=as_json) as console, run_log(run_dir):
+        from loop.controller import run as run_rounds
+
+        finished = run_rounds(resolved, run_dir, console, agreed=yes)
     if not finished:
         sys.exit(INTERRUPTED)
 
@@ -100,22 +106,43 @@ def add(run_dir: Path, file: Path, as_json: bool) -> None:
 
 @cli.command()
 @run_dir_argument
+@click.option("--follow", is_flag=True, help="A line whenever a round has finished, until the run ends.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a round, one a line.")
-def log(run_dir: Path, as_json: bool) -> None:
-    """The accuracy log: a row a round."""
-    _print_log(run_dir, as_json=as_json)
+@click.option("--csv", "as_csv", is_flag=True, help="CSV with every figure.")
+def log(run_dir: Path, follow: bool, as_json: bool, as_csv: bool) -> None:
+    """The accuracy log: a row a round, as wide as the terminal (or COLUMNS) is."""
+    from loop.accuracy_log import log_rows
+    from loop.log_table import format_log, log_csv
 
-
-def _print_log(run_dir: Path, *, as_json: bool) -> None:
-    from loop.accuracy_log import format_log, log_rows
-
+    if as_json and as_csv:
+        raise InputError("--json and --csv are two formats; give one")
     store = _open_to_read(run_dir)
-    if as_json:
+    if follow:
+        _follow(store, as_json=as_json, as_csv=as_csv)
+    elif as_json:
         for row in log_rows(store):
             click.echo(json.dumps(row))
+    elif as_csv:
+        click.echo(log_csv(log_rows(store)), nl=False)
     else:
-        click.echo(format_log(store))
+        click.echo(format_log(store, _width(), colour=True))
     store.close()
+
+
+def _follow(store: Store, *, as_json: bool, as_csv: bool) -> None:
+    from loop.follow import follow
+
+    try:
+        for line in follow(store, "json" if as_json else "csv" if as_csv else "table", _width()):
+            click.echo(line)
+    except KeyboardInterrupt:
+        return
+
+
+def _width() -> int | None:
+    """How wide a table may be: the terminal, or COLUMNS; as wide as it likes where the output is no terminal."""
+    columns = shutil.get_terminal_size().columns
+    return columns if sys.stdout.isatty() or os.environ.get("COLUMNS") else None
 
 
 @cli.command()
@@ -200,13 +227,19 @@ def judge(
 @run_dir_argument
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def status(run_dir: Path, as_json: bool) -> None:
-    """What a run is doing now, how far it is, and how fast."""
-    from store.status import format_status, run_status
+    """What a run is doing now, how far it is, and how fast.
+
+    The exit code tells: 0 running, 3 finished, 4 stopped (it can go on), 5 stale (its process died without a word, or
+    gives no sign of life). 1 is a failure and 2 bad input, as everywhere.
+    """
+    from loop.status_view import EXIT_CODES, format_status
+    from store.status import run_status
 
     store = _open_to_read(run_dir)
     state = run_status(store)
-    click.echo(json.dumps(asdict(state)) if as_json else format_status(run_dir, state))
+    click.echo(json.dumps(asdict(state)) if as_json else format_status(run_dir, store, state))
     store.close()
+    sys.exit(EXIT_CODES[state.state])
 
 
 @cli.command()
@@ -222,7 +255,7 @@ def check(run_dir: Path, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"faults": faults}))
     else:
-        click.echo("\n".join(faults) if faults else f"{run_dir}: nothing wrong")
+        click.echo(block("\n".join(faults)) if faults else f"{run_dir}: nothing wrong")
     if faults:
         sys.exit(FAILURE)
 
@@ -315,6 +348,44 @@ def doctor(config: str, run_dir: Path, as_json: bool) -> None:
         sys.exit(FAILURE)
 
 
+@cli.command()
+@run_dir_argument
+@click.argument("kind", type=click.Choice(["question", "sample", "pair", "round", "policy"]))
+@click.argument("number", metavar="[ID]", type=int, required=False)
+@click.option("--round", type=int, metavar="N", help="Of this round.")
+@click.option("--outcome", type=click.Choice(OUTCOMES), help="Judged so; of questions: by their vote.")
+@click.option("--question", type=int, metavar="ID", help="Of this question.")
+@click.option("--policy", type=int, metavar="N", help="Of this policy.")
+@click.option("--rule", metavar="NAME", help="Pairs of this rule.")
+@click.option("--suspect", is_flag=True, help="Questions that the teacher failed twice.")
+@click.option(
+    "--changed-since", type=int, metavar="N", help="Held-out questions right under one of policy N and --policy only."
+)
+@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="How many are listed.")
+@click.option(
+    "--save-images", type=click.Path(path_type=Path), metavar="FOLDER", help="Write the record's images there."
+)
+@click.option("--json", "as_json", is_flag=True, help="JSON: a record a line.")
+def show(
+    run_dir: Path, kind: str, number: int | None, limit: int, save_images: Path | None, as_json: bool, **filters: Any
+) -> None:
+    """Look at what a run has: a list without an ID, one record with everything around it with one.
+
+    --policy is the accepted one where --changed-since is given without it.
+    """
+    from loop.records import Filters
+    from loop.show import show_many, show_one
+
+    if number is None and save_images is not None:
+        raise InputError("--save-images is for one record; give its ID")
+    store = _open_to_read(run_dir)
+    if number is None:
+        show_many(store, kind, Filters(**filters), limit, _width(), as_json=as_json)
+    else:
+        show_one(store, kind, number, Filters(**filters), save_images, _width(), as_json=as_json)
+    store.close()
+
+
 def _open_to_read(run_dir: Path) -> Store:
     """A store of an older version is brought up to date first, if it may be written."""
     return open_store(run_dir, read_only=not os.access(run_dir, os.W_OK))
@@ -331,6 +402,10 @@ def _stored_config(store: Any, run_dir: Path) -> Config:
 
 def main() -> None:
     """Run the command line; a user's mistake is one line and an exit code, never a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal that lacks a character gets its number.
+            stream.reconfigure(errors="backslashreplace")
     try:
         cli.main(standalone_mode=False)
     except click.ClickException as error:
@@ -362,7 +437,7 @@ def _failures() -> tuple[type[Exception], ...]:
 
 
 def _fail(message: object, code: int) -> None:
-    click.echo(f"error: {message}", err=True)
+    click.echo(f"error: {block(message)}", err=True)
     sys.exit(code)
 
 

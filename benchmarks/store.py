@@ -332,7 +332,8 @@ def _insert_bare(
 
 
 def _run(command: list[str]) -> None:
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    done = subprocess.run(command, check=False, stdout=subprocess.DEVNULL)
+    assert done.returncode in (0, 4), done.returncode  # `status` says of a run that nobody works on: stopped
 
 
 def _select_pairs(store: Store, number: int, config: Config) -> None:

@@ -5,18 +5,19 @@ import os
 from pathlib import Path
 from typing import Any
 
+from loop.comparison import Comparison, compare
 from loop.statistics import wilson_interval
 from store import Store
 from store.summary import round_figures
 from store.teacher_calls import count_reasons, spent
 
 STYLES = ("cot", "direct")
-PHASE_SECONDS = ("sample", "judge", "update", "swap", "evaluate")
+GATE_FIGURES = ("questions", "accuracy", "low", "high")
 
 
-def log_rows(store: Store) -> list[dict[str, Any]]:
+def log_rows(store: Store, after: int = -1) -> list[dict[str, Any]]:
     """One dictionary a round, round 0 being the cold start; figures that do not exist yet are None."""
-    return [_round_row(store, row) for row in store.rows("SELECT * FROM round ORDER BY number")]
+    return [_round_row(store, row) for row in store.rows("SELECT * FROM round WHERE number > ? ORDER BY number", after)]
 
 
 def _round_row(store: Store, state: Any) -> dict[str, Any]:
@@ -72,6 +73,8 @@ def _round_row(store: Store, state: Any) -> dict[str, Any]:
         "training_loss": training["loss"] if training else None,
         "accuracy": {style: accuracy(store, state["candidate_policy"], style, split) for style in STYLES},
         "base_accuracy": {style: accuracy(store, 0, style, split) for style in STYLES} if number == 0 else None,
+        "change": {style: _change(store, state, style, split) for style in STYLES},
+        "gate": _gate(store, state, split),
         "compared_with": state["compared_with"],
         "decision": state["decision"],
         "reason": state["reason"],
@@ -107,10 +110,44 @@ def accuracy(store: Store, policy: int | None, style: str, split: str) -> dict[s
     }
 
 
+def _change(store: Store, state: Any, style: str, split: str) -> dict[str, Any] | None:
+    """The candidate beside the policy that the round began from, on the reported questions."""
+    if state["candidate_policy"] is None:
+        return None
+    found = compare(store, state["candidate_policy"], state["serving_policy"], split, style)
+    return {"against": state["serving_policy"], "delta": found.delta, **_test(found)} if found.questions else None
+
+
+def _gate(store: Store, state: Any, reported: str) -> dict[str, Any] | None:
+    """What the gate looked at: the candidate's accuracy on its questions, and the comparison that decided."""
+    candidate, other = state["candidate_policy"], state["compared_with"]
+    if candidate is None or other is None:
+        return None
+    has_own = store.row("SELECT 1 FROM evaluation WHERE policy = ? AND split = 'gate' LIMIT 1", candidate)
+    split, style = "gate" if has_own else reported, trained_style(store)
+    figure, found = accuracy(store, candidate, style, split), compare(store, candidate, other, split, style)
+    if figure is None:
+        return None
+    return {"split": split, "style": style, **{key: figure[key] for key in GATE_FIGURES}, **_test(found)}
+
+
+def _test(found: Comparison) -> dict[str, Any]:
+    return {"gained": found.gained, "lost": found.lost, "p_value": found.p_value}
+
+
+def trained_style(store: Store) -> str:
+    """The prompt style that the run samples and trains; the one that the gate decides by."""
+    return str(_configured(store, "$.sampling.style", "cot"))
+
+
 def reported_split(store: Store) -> str:
     """The held-out split whose accuracy is reported."""
-    split = store.value("SELECT json_extract(configuration, '$.evaluation.split') FROM run")
-    return "test" if split is None else str(split)
+    return str(_configured(store, "$.evaluation.split", "test"))
+
+
+def _configured(store: Store, path: str, default: str) -> Any:
+    value = store.value("SELECT json_extract(configuration, ?) FROM run", path)
+    return default if value is None else value
 
 
 BY_KIND = """
@@ -119,88 +156,6 @@ SELECT question.kind, count(*) AS questions, sum(outcome = 'correct') AS correct
        coalesce(sum(faithful), 0) AS faithful, count(faithful) AS checked
 FROM evaluation JOIN question ON question.id = evaluation.question
 WHERE policy = ? AND style = ? AND evaluation.split = ? GROUP BY question.kind ORDER BY question.kind"""
-
-BASE_HAS_NO = ("questions", "samples", "pass_rate", "unparsable", "truncated", "flagged", "majority")
-
-COLUMNS = (
-    ("round", 6),
-    ("policy", 6),
-    ("questions", 9),
-    ("samples", 7),
-    ("pass", 6),
-    ("unpars", 6),
-    ("trunc", 6),
-    ("flag", 6),
-    ("maj@k", 6),
-    ("taught", 9),
-    ("suspect", 7),
-    ("teacher $", 9),
-    ("pairs", 6),
-    ("loss", 7),
-    ("held-out CoT", 18),
-    ("faithful", 8),
-    ("held-out direct", 18),
-    ("decision", 10),
-    ("seconds: sample/judge/train/swap/eval", 38),
-)
-
-
-def format_log(store: Store) -> str:
-    """The log as an aligned table; the base model's accuracy is its first line."""
-    rows = log_rows(store)
-    lines = ["  ".join(title.rjust(width) for title, width in COLUMNS)]
-    if rows and rows[0]["base_accuracy"]["cot"]:
-        blank = dict.fromkeys(BASE_HAS_NO)
-        base = {"round": "base", "policy": 0, "accuracy": rows[0]["base_accuracy"], **blank}
-        lines.append(_line(base))
-    lines += [_line(row) for row in rows]
-    return "\n".join(lines)
-
-
-def _line(row: dict[str, Any]) -> str:
-    seconds = row.get("seconds") or {}
-    asked = row.get("fell_back") or row.get("teacher_asked")
-    taught = row.get("fallback_solved") if row.get("fell_back") else row.get("teacher_kept")
-    cells = (
-        "start" if row["round"] == 0 else str(row["round"]),
-        _number(row["policy"]),
-        _number(row["questions"] or None),
-        _number(row["samples"] or None),
-        _percent(row["pass_rate"]),
-        _percent(row["unparsable"]),
-        _percent(row["truncated"]),
-        _percent(row["flagged"]),
-        _percent(row["majority"]),
-        f"{taught}/{asked}" if asked else "-",
-        str(row["suspects"]) if row.get("fell_back") else "-",
-        f"{row['teacher_usd']:.2f}" if asked else "-",
-        _number(row.get("pairs") or None),
-        "-" if row.get("training_loss") is None else f"{row['training_loss']:.4f}",
-        _interval(row["accuracy"]["cot"]),
-        _percent((row["accuracy"]["cot"] or {}).get("faithful")),
-        _interval(row["accuracy"]["direct"]),
-        row.get("decision") or row.get("phase") or "-",
-        "/".join(_seconds(seconds.get(phase)) for phase in PHASE_SECONDS),
-    )
-    return "  ".join(cell.rjust(width) for cell, (_, width) in zip(cells, COLUMNS, strict=True))
-
-
-def _number(value: int | None) -> str:
-    return "-" if value is None else str(value)
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.1f}%"
-
-
-def _seconds(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1f}"
-
-
-def _interval(figure: dict[str, Any] | None) -> str:
-    if figure is None:
-        return "-"
-    return f"{100 * figure['accuracy']:.1f}% [{100 * figure['low']:.1f}, {100 * figure['high']:.1f}]"
 
 
 def append_finished_rounds(store: Store, path: Path) -> None:

@@ -15,7 +15,7 @@ def check_run(store: Store, run_dir: Path, console: Console) -> list[Fault]:
     with console.bar("checking", 0, "step") as bar:
 
         def step(what: str) -> None:
-            bar.set_postfix_str(what)
+            bar.note(now=what)
             bar.update()
 
         faults = list(find_faults(store, step))

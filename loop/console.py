@@ -1,31 +1,197 @@
-"""What a person sees while the loop runs: one line a finished step, a bar on anything that takes long."""
+"""What a person sees while the loop works: a line a finished step, a bar on anything that takes long."""
 
 import logging
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
 
-from tqdm import tqdm
+from loop.terminal_text import block
+from store import Store
 
 log = logging.getLogger("ratchet")
 
+SHOW_S = 0.1
+LOG_S = 30.0
+"""A bar's state goes to run.log so often: a record for later, and a sign of life for `status`."""
+
+
+class Bar:
+    """How far a piece of work is. `total` 0 is unknown; `figures` are shown beside it."""
+
+    def __init__(self, what: str, total: int, unit: str, done: int, show: Callable[["Bar"], None]) -> None:
+        self.what, self.unit, self.total, self.n = what, unit, total, done
+        self.figures: dict[str, str] = {}
+        self._show, self._first, self._started = show, done, time.monotonic()
+        self._shown, self._logged = self._started, self._started
+
+    def update(self, count: int = 1) -> None:
+        """So many more are done."""
+        self.n += count
+        now = time.monotonic()
+        if now - self._shown >= SHOW_S:
+            self._shown = now
+            self._show(self)
+        if now - self._logged >= LOG_S:
+            self._logged = now
+            log.info("  %s", str(self))
+
+    def note(self, **figures: str) -> None:
+        """Show these figures beside the bar."""
+        # A new dictionary: another thread may be drawing the old one.
+        self.figures = {**self.figures, **figures}
+
+    @property
+    def per_second(self) -> float:
+        """The rate of this session's work."""
+        return (self.n - self._first) / max(time.monotonic() - self._started, 1e-9)
+
+    @property
+    def left_s(self) -> float | None:
+        """Seconds until the end at this rate; None where that is not known."""
+        rate = self.per_second
+        return (self.total - self.n) / rate if rate > 0 and self.total >= self.n > self._first else None
+
+    def __str__(self) -> str:
+        of = f" of {self.total:,}" if self.total else ""
+        figures = "".join(f", {name.replace('_', ' ')} {value}" for name, value in self.figures.items())
+        return f"{self.what}: {self.n:,}{of}, {self.per_second:.1f} {self.unit}/s{figures}"
+
 
 class Console:
-    """Lines on standard output and bars on standard error; a bar only where that is a terminal."""
+    """Plain lines on standard output; a bar at the bottom while it lasts, only where there is a terminal."""
 
     def __init__(self, *, quiet: bool = False) -> None:
         self.quiet = quiet
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        pass
 
     def say(self, line: str) -> None:
         """Print a line, and keep it in the run's log file."""
         log.info(line)
         if not self.quiet:
-            tqdm.write(line, file=sys.stdout)
-            sys.stdout.flush()
+            self._print(block(line))
+
+    def show_log(self, store: Store) -> None:
+        """Print the accuracy log, as wide as it likes: a file takes any line."""
+        from loop.log_table import format_log
+
+        self.say(format_log(store))
+
+    def phase_begins(self, store: Store, number: int, phase: str) -> None:
+        """A phase of a round begins, or goes on after an interruption."""
+        self.say(f"round {number}: {phase}")
+
+    def phase_ends(self, number: int, phase: str, seconds: float) -> None:
+        """A phase is through; `seconds` are those of this session."""
+        log.info("round %d: %s took %.1f s", number, phase, seconds)
+
+    def round_ends(self, store: Store, number: int) -> None:
+        """A round is through and decided."""
+        from loop.accuracy_log import log_rows
+        from loop.log_table import in_a_line
+
+        self.say(in_a_line(log_rows(store, after=number - 1)[0]))
 
     @contextmanager
-    def bar(self, what: str, total: int, unit: str, done: int = 0) -> Iterator["tqdm[None]"]:
+    def bar(self, what: str, total: int, unit: str, done: int = 0) -> Iterator[Bar]:
         """A progress bar with rate and time left, starting at what an earlier session did."""
-        disable = True if self.quiet else None
-        with tqdm(total=total, initial=done, desc=what, unit=unit, disable=disable, leave=False) as bar:
+        with ExitStack() as stack:
+            bar = Bar(what, total, unit, done, lambda _: None)
+            if not self.quiet and sys.stderr.isatty():
+                from loop.live_view import bar_below
+
+                stack.enter_context(bar_below(bar))
             yield bar
+
+    def _print(self, text: str) -> None:
+        print(text, flush=True)
+
+
+class EventConsole(Console):
+    """One JSON object a line on standard output, as things happen; nothing for people."""
+
+    PROGRESS_S = 5.0
+
+    def __init__(self) -> None:
+        super().__init__(quiet=True)
+        self._out = sys.stdout
+
+    def __enter__(self) -> Self:
+        # A library that prints must not break the stream of events.
+        sys.stdout = sys.stderr
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        sys.stdout = self._out
+
+    def event(self, name: str, **figures: Any) -> None:
+        """Print one event with the present time (UTC)."""
+        import json
+
+        from store.database import now
+
+        print(json.dumps({"event": name, "time": now(), **figures}), file=self._out, flush=True)
+
+    def say(self, line: str) -> None:
+        """An event `message`."""
+        super().say(line)
+        self.event("message", text=line)
+
+    def show_log(self, store: Store) -> None:
+        """Every round was an event of its own."""
+
+    def phase_begins(self, store: Store, number: int, phase: str) -> None:
+        """An event `phase_begins`; before a round's first phase an event `round_begins`."""
+        log.info("round %d: %s", number, phase)
+        row = store.row("SELECT serving_policy FROM round WHERE number = ?", number)
+        assert row is not None
+        if not store.row("SELECT 1 FROM phase_time WHERE round = ?", number):
+            questions = store.value("SELECT count(*) FROM round_question WHERE round = ?", number)
+            self.event("round_begins", round=number, serving_policy=row["serving_policy"], questions=questions)
+        self.event("phase_begins", round=number, phase=phase)
+
+    def phase_ends(self, number: int, phase: str, seconds: float) -> None:
+        """An event `phase_ends`."""
+        super().phase_ends(number, phase, seconds)
+        self.event("phase_ends", round=number, phase=phase, seconds=round(seconds, 3))
+
+    def round_ends(self, store: Store, number: int) -> None:
+        """An event `round_ends` with the round's row of the accuracy log."""
+        from loop.accuracy_log import log_rows
+
+        self.event("round_ends", **log_rows(store, after=number - 1)[0])
+
+    @contextmanager
+    def bar(self, what: str, total: int, unit: str, done: int = 0) -> Iterator[Bar]:
+        """Events `progress`, one in five seconds."""
+        last = time.monotonic()
+
+        def show(bar: Bar) -> None:
+            nonlocal last
+            if time.monotonic() - last >= self.PROGRESS_S:
+                last = time.monotonic()
+                rates = {"per_second": round(bar.per_second, 3), "left_s": bar.left_s}
+                self.event(
+                    "progress", what=bar.what, unit=unit, done=bar.n, total=bar.total, **rates, figures=bar.figures
+                )
+
+        yield Bar(what, total, unit, done, show)
+
+
+def console_for(run_dir: Path, rounds: int, *, quiet: bool, as_json: bool) -> Console:
+    """Events, nothing, the live view, or plain lines: what `run` was asked for and its output can show."""
+    if as_json:
+        return EventConsole()
+    if quiet or not sys.stdout.isatty():
+        return Console(quiet=quiet)
+    from loop.live_view import LiveConsole
+
+    return LiveConsole(run_dir, rounds)

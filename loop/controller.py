@@ -4,12 +4,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from loop.accuracy_log import append_finished_rounds, format_log
+from loop.accuracy_log import append_finished_rounds
 from loop.cold_start import cold_start
 from loop.config import Config
 from loop.console import Console
 from loop.context import Context, Stopped
-from loop.errors import InputError
 from loop.evaluate import evaluate
 from loop.fallback import fallback
 from loop.gate import gate, rejections_before
@@ -66,9 +65,6 @@ def run(config: Config, run_dir: Path, console: Console, *, agreed: bool = False
     what is missing, and the next one is recorded. There is no other progress anywhere. `agreed`:
     the user agrees to a cold start that is estimated to cost more than `teacher.confirm_usd`.
     """
-    if run_dir.exists() and not run_dir.is_dir():
-        raise InputError(f"--run-dir {run_dir} is a file; name a directory")
-    run_dir.mkdir(parents=True, exist_ok=True)
     with work_on(run_dir, create=True) as store:
         record_run(store, config)
         ingest(store, config, console)
@@ -79,7 +75,7 @@ def run(config: Config, run_dir: Path, console: Console, *, agreed: bool = False
         except Stopped:
             console.say(f"stopped; everything done so far is kept in {run_dir}, run again to go on")
             return False
-        console.say(format_log(store))
+        console.show_log(store)
         return True
 
 
@@ -113,7 +109,7 @@ def _finish_round(ctx: Context, state: Round) -> None:
     phases = COLD_START_PHASES if state.number == 0 else ROUND_PHASES
     names = [*phases, "done"]
     while state.phase != "done":
-        ctx.console.say(f"round {state.number}: {state.phase}")
+        ctx.console.phase_begins(ctx.store, state.number, state.phase)
         started = time.monotonic()
         crash_point(f"round {state.number}: {state.phase} begins")
         try:
@@ -123,8 +119,12 @@ def _finish_round(ctx: Context, state: Round) -> None:
                 add_phase_time(ctx.store, state.number, state.phase, time.monotonic() - started)
             raise
         following = names[names.index(state.phase) + 1]
-        end_phase(ctx.store, state.number, state.phase, following, time.monotonic() - started)
+        seconds = time.monotonic() - started
+        end_phase(ctx.store, state.number, state.phase, following, seconds)
         tell_trackers(ctx.store, ctx.trackers, ctx.console.say)
+        ctx.console.phase_ends(state.number, state.phase, seconds)
+        if following == "done":
+            ctx.console.round_ends(ctx.store, state.number)
         _point_to_current(ctx)
         ctx.check_stop()
         state = get_round(ctx.store, state.number)

@@ -47,7 +47,7 @@ def distil(ctx: Context, teacher: Teacher, number: int, purpose: str, tasks: Seq
                 kept += _keep(ctx, asker, [task for task in answered if _quick(task)])
                 usd += sum(call.cost_usd or 0.0 for call in calls)
                 done += len(calls)
-                bar.set_postfix(kept=f"{kept / done:.0%}", usd=f"{usd:.2f}", refresh=False)
+                bar.note(kept=f"{kept / done:.0%}", cost=f"${usd:.2f}")
                 bar.update(len(calls))
         finally:
             if not ctx.stopping:

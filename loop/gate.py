@@ -1,22 +1,13 @@
 """Phase `gate`: accept the candidate, or roll back."""
 
-from dataclasses import dataclass
-
+from loop.comparison import Comparison, compare
 from loop.config import GATE, Config
 from loop.context import Context
 from loop.errors import LoopError
-from loop.statistics import mcnemar_p_value
 from loop.swap import serve
 from store import Store
 from store.questions import Question, find_questions
 from store.rounds import Round, decide
-
-DISCORDANT = """
-SELECT count(*) AS questions,
-       coalesce(sum(new.outcome = 'correct' AND old.outcome != 'correct'), 0) AS gained,
-       coalesce(sum(new.outcome != 'correct' AND old.outcome = 'correct'), 0) AS lost
-FROM evaluation AS new JOIN evaluation AS old USING (split, style, question)
-WHERE new.policy = ? AND old.policy = ? AND split = ? AND style = ?"""
 
 BEST_ACCEPTED = """
 SELECT round.candidate_policy FROM round JOIN evaluation ON evaluation.policy = round.candidate_policy
@@ -25,15 +16,6 @@ GROUP BY round.candidate_policy
 ORDER BY avg(evaluation.outcome = 'correct') DESC, round.candidate_policy DESC LIMIT 1"""
 
 DECISIONS = "SELECT decision FROM round WHERE number > 0 AND number < ? AND decision IS NOT NULL ORDER BY number DESC"
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Gate questions that the candidate or the policy it is compared with alone answers right, and the test's p."""
-
-    gained: int
-    lost: int
-    p_value: float
 
 
 def gate_split(store: Store, config: Config) -> str:
@@ -75,14 +57,12 @@ def gate(ctx: Context, state: Round) -> None:
         decide(ctx.store, 0, "accepted", "the cold start is where the rounds begin")
         return
     other, split = compared_policy(ctx, state), gate_split(ctx.store, ctx.config)
-    row = ctx.store.row(DISCORDANT, state.candidate, other, split, ctx.config.sampling.style)
-    assert row is not None
-    if row["questions"] == 0:
+    comparison = compare(ctx.store, state.candidate, other, split, ctx.config.sampling.style)
+    if comparison.questions == 0:
         raise LoopError(f"the gate has no question of split {split!r} to compare on; begin a run whose source has some")
-    comparison = Comparison(row["gained"], row["lost"], mcnemar_p_value(row["gained"], row["lost"]))
     accepted = accepts(ctx.config.gate.rule, ctx.config.gate.level, comparison)
     reason = (
-        f"against policy {other} on {row['questions']} questions of split {split!r}:"
+        f"against policy {other} on {comparison.questions} questions of split {split!r}:"
         f" gained {comparison.gained}, lost {comparison.lost}, p = {comparison.p_value:.3g}"
     )
     decide(ctx.store, state.number, "accepted" if accepted else "rejected", reason, other)

@@ -34,16 +34,21 @@ WHERE sample.round = ? AND sample.author = 'policy' AND sample.question = ? ORDE
 
 def judge(ctx: Context, state: Round) -> None:
     """Judge in batches, one transaction each; questions without an accepted answer by their vote."""
-    last = 0
+    last, right = 0, 0
     size = BATCH if ctx.config.judging.base_url is None else ASKED_BATCHES * ctx.config.judging.concurrency
-    while rows := ctx.store.rows(UNJUDGED, state.number, last, size):
-        wanted = ",".join(str(number) for number in {row["question"] for row in rows})
-        questions = {question.id: question for question in find_questions(ctx.store, f"id IN ({wanted})")}
-        judged = judge_chains(ctx, [_chain(row, questions[row["question"]]) for row in rows])
-        with ctx.store.transaction():
-            add_verdicts(ctx.store, [_verdict(row["id"], each) for row, each in zip(rows, judged, strict=True)])
-        last = rows[-1]["id"]
-        ctx.check_stop()
+    unjudged = ctx.store.value(f"SELECT count(*) FROM ({UNJUDGED})", state.number, last, -1)
+    with ctx.console.bar(f"round {state.number}: judging", unjudged, "chain") as bar:
+        while rows := ctx.store.rows(UNJUDGED, state.number, last, size):
+            wanted = ",".join(str(number) for number in {row["question"] for row in rows})
+            questions = {question.id: question for question in find_questions(ctx.store, f"id IN ({wanted})")}
+            judged = judge_chains(ctx, [_chain(row, questions[row["question"]]) for row in rows])
+            with ctx.store.transaction():
+                add_verdicts(ctx.store, [_verdict(row["id"], each) for row, each in zip(rows, judged, strict=True)])
+            last = rows[-1]["id"]
+            right += sum(each.verdict.outcome == "correct" for each in judged)
+            bar.update(len(rows))
+            bar.note(pass_rate=f"{100 * right / bar.n:.1f} %")
+            ctx.check_stop()
     while waiting := find_questions(ctx.store, UNCOUNTED, state.number, state.number, VOTES):
         counted = [_count(ctx, state.number, question) for question in waiting]
         with ctx.store.transaction():

@@ -4,20 +4,31 @@ import logging
 import os
 import sys
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from loop.errors import InputError
 
 QUIET_LIBRARIES = ("vllm", "transformers", "trl", "accelerate", "httpx", "httpcore", "openai", "datasets")
 
 
 @contextmanager
 def run_log(run_dir: Path) -> Iterator[None]:
-    """Send every log record and Python warning to the file while the context lasts."""
+    """Send every log record and Python warning to the file while the context lasts.
+
+    Makes the directory. Inside another `run_log` of the same directory it changes nothing.
+    """
+    _make(run_dir)
+    path, root = (run_dir / "run.log").resolve(), logging.getLogger()
+    if any(getattr(each, "baseFilename", None) == str(path) for each in root.handlers):
+        yield
+        return
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    handler = logging.FileHandler(run_dir / "run.log", encoding="utf-8")
+    handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    root = logging.getLogger()
+    handler.addFilter(_Seldom())
     root.addHandler(handler)
     logging.getLogger("ratchet").setLevel(logging.INFO)
     logging.captureWarnings(True)
@@ -30,12 +41,32 @@ def run_log(run_dir: Path) -> Iterator[None]:
         handler.close()
 
 
+class _Seldom(logging.Filter):
+    """Lets a library say the same thing `OFTEN` times: vLLM repeats one warning at every step of a run of days."""
+
+    OFTEN = 100
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: Counter[tuple[str, int, str]] = Counter()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.name == "ratchet":
+            return True
+        said = (record.name, record.lineno, str(record.msg)[:200])
+        self._said[said] += 1
+        if self._said[said] == self.OFTEN:
+            record.msg = f"{record.msg} (said {self.OFTEN} times now; not repeated)"
+        return self._said[said] <= self.OFTEN
+
+
 @contextmanager
 def library_noise_to(run_dir: Path) -> Iterator[None]:
     """Send what libraries write straight to file descriptor 2 to the log file while the context lasts.
 
-    For an engine's start: compiled code warns past Python's logging. Errors still propagate.
+    Compiled code warns past Python's logging, and so do an engine's processes. Errors still propagate.
     """
+    _make(run_dir)
     sys.stderr.flush()
     terminal = os.dup(2)
     with (run_dir / "run.log").open("ab") as file:
@@ -46,6 +77,12 @@ def library_noise_to(run_dir: Path) -> Iterator[None]:
         sys.stderr.flush()
         os.dup2(terminal, 2)
         os.close(terminal)
+
+
+def _make(run_dir: Path) -> None:
+    if run_dir.exists() and not run_dir.is_dir():
+        raise InputError(f"--run-dir {run_dir} is a file; name a directory")
+    run_dir.mkdir(parents=True, exist_ok=True)
 
 
 def _silence_terminal() -> None:

@@ -56,6 +56,7 @@ def sample(ctx: Context, state: Round) -> None:
         for chain in sampler.sample(_requests(ctx, state, questions, present)):
             batch.append(_new_sample(ctx, state, chain))
             tokens += len(chain.token_ids)
+            bar.note(tokens=f"{tokens / (time.monotonic() - started):,.0f}/s")
             bar.update()
             if len(batch) >= COMMIT_CHAINS or time.monotonic() - committed > COMMIT_SECONDS:
                 commit()

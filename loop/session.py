@@ -30,7 +30,7 @@ from store.rounds import Policy, add_policy
 @contextmanager
 def work_on(run_dir: Path, *, create: bool = False) -> Iterator[Store]:
     """The store of a run that this process alone works on; what is said goes to the run's log file."""
-    with run_lock(run_dir), run_log(run_dir), closing(open_store(run_dir, create=create)) as store:
+    with run_log(run_dir), run_lock(run_dir), closing(open_store(run_dir, create=create)) as store:
         yield store
 
 

@@ -123,7 +123,7 @@ def _progress(ctx: Context, state: Round, method: str) -> Iterator[Progress]:
             bar.total = total
             bar.update(done - bar.n)
             if loss is not None:
-                bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
+                bar.note(loss=f"{loss:.4f}")
             ctx.check_stop()
 
         yield progress

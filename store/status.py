@@ -1,8 +1,9 @@
 """What a run is doing now, how far it is and how fast: a few look-ups, however large the store."""
 
 import json
+import time
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 from store.database import Store, now_s
 from store.lock import lock_holder
@@ -12,14 +13,19 @@ RECENT = 8192
 """Rows over which the speed is taken."""
 STYLES = 2
 """Held-out questions are answered in both prompt styles."""
+SILENT_S = 900
+"""A process that holds the lock and has left no sign for so long is stale; a progress bar leaves two a minute."""
+SIGN = "run.log"
 
 
 @dataclass(frozen=True)
 class Status:
     """`done` of `total` items of the round's phase, None where a phase is a single step.
 
-    `per_second` is the rate at which the last items were committed, None where nothing was timed; `age_s` says how
-    long ago the last of them was. `pid` is the process that works on the run, None if none does.
+    `state` is `running`, `finished`, `stopped` (by its user or by an error, `end_reason` says which) or `stale`: a
+    process that gives no sign of life, or one that died without a word. `per_second` is the rate at which the last
+    items were committed, None where nothing was timed; `age_s` says how long ago the last of them was. `pid` is the
+    process that works on the run, None if none does; `silent_s` is how long ago run.log grew.
     """
 
     pid: int | None
@@ -31,17 +37,55 @@ class Status:
     total: int | None
     per_second: float | None
     age_s: int | None
+    state: str = "stopped"
+    silent_s: int | None = None
+    started: str | None = None
+    ended: str | None = None
+    end_reason: str | None = None
+    sessions: int = 0
+
+    @property
+    def left_s(self) -> float | None:
+        """Seconds until the phase is through at this speed."""
+        if self.per_second is None or self.total is None or self.done is None or self.pid is None:
+            return None
+        return (self.total - self.done) / self.per_second
 
 
 def run_status(store: Store) -> Status:
-    """The state of the latest round."""
+    """The state of the latest round and of the latest session."""
     pid = lock_holder(store.path.parent)
-    state = latest_round(store)
+    session = store.row("SELECT * FROM session ORDER BY id DESC LIMIT 1")
+    state, silent = latest_round(store), _silent_s(store)
+    of_session: dict[str, Any] = {
+        "state": _state(pid, silent, session, state),
+        "silent_s": silent,
+        "sessions": store.value("SELECT count(*) FROM session"),
+    }
+    if session is not None:
+        of_session |= {key: session[key] for key in ("started", "ended", "end_reason")}
     if state is None:
-        return Status(pid, None, None, None, None, None, None, None, None)
+        return Status(pid, None, None, None, None, None, None, None, None, **of_session)
     done, total = _progress(store, state)
     speed, age = _speed(store, state)
-    return Status(pid, state.number, state.phase, state.serving, state.candidate, done, total, speed, age)
+    return Status(pid, state.number, state.phase, state.serving, state.candidate, done, total, speed, age, **of_session)
+
+
+def _state(pid: int | None, silent: int | None, session: Any, state: Round | None) -> str:
+    if pid is not None:
+        return "stale" if silent is not None and silent > SILENT_S else "running"
+    if session is None:
+        return "stopped"
+    if session["ended"] is None:
+        return "stale"
+    through = state is not None and state.phase == "done"
+    return "finished" if through and session["end_reason"] == "finished" else "stopped"
+
+
+def _silent_s(store: Store) -> int | None:
+    """Seconds since run.log grew; a clock that was set back counts as just now."""
+    sign = store.path.parent / SIGN
+    return max(0, int(time.time() - sign.stat().st_mtime)) if sign.exists() else None
 
 
 def _progress(store: Store, state: Round) -> tuple[int | None, int | None]:
@@ -90,17 +134,3 @@ def _speed(store: Store, state: Round) -> tuple[float | None, int | None]:
     # A clock that was set back leaves no span to divide by.
     counted, seconds = sum(time > min(times) for time in times), max(times) - min(times)
     return (counted / seconds if seconds > 0 else None), max(0, now_s() - max(times))
-
-
-def format_status(run_dir: Path, status: Status) -> str:
-    """Status as lines for people."""
-    lines = [f"{run_dir}: " + ("not running" if status.pid is None else f"running (process {status.pid})")]
-    if status.round is None:
-        return "\n".join([*lines, "no round has started"])
-    done = "" if status.total is None else f", {status.done} of {status.total}"
-    speed = "" if status.per_second is None else f", {status.per_second:.1f} a second"
-    seen = "" if status.age_s is None else f", the last {status.age_s} s ago"
-    lines.append(f"round {status.round}: {status.phase}{done}{speed}{seen}")
-    candidate = "" if status.candidate_policy is None else f", candidate {status.candidate_policy}"
-    lines.append(f"serving policy {status.serving_policy}{candidate}")
-    return "\n".join(lines)

@@ -25,8 +25,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from tqdm import tqdm
-
 import loop.controller
 import loop.evaluate
 import loop.judge
@@ -173,7 +171,6 @@ def prepare() -> None:
     encoder = Encoder(str(BASE_MODEL), lambda _: None)
     encoder.processor = SimpleNamespace(save_pretrained=lambda folder: (folder / "processor.json").write_text("{}"))
 
-    tqdm.monitor_interval = 0  # a process that forks must have no threads
     encoder.completion_ids = lru_cache(maxsize=None)(encoder.completion_ids)
 
     def prepared(_: str, load_image: Any, **__: object) -> Encoder:

@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 
 from fault_server import BODIES, completion, serve
-from loop.accuracy_log import format_log, log_rows
+from loop.accuracy_log import log_rows
 from loop.config import Config
 from loop.config_file import parse_config
 from loop.console import Console
 from loop.context import Context
 from loop.controller import _start_round
 from loop.fallback import KEPT, fallback
+from loop.log_table import format_log
 from policies.teacher import Teacher
 from policies.teacher_request import TeacherSettings
 from store import Store, open_store

@@ -149,7 +149,7 @@ def open_store(*arguments, **options):
 loop.session.open_store = open_store
 scripted_run.prepare()
 folder = Path(sys.argv[1])
-from loop.accuracy_log import format_log
+from loop.log_table import format_log
 from store.status import run_status
 def look(name):
     if "commit" in name:

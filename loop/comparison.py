@@ -1,0 +1,39 @@
+"""Two policies on the same held-out questions."""
+
+from dataclasses import dataclass
+
+from loop.statistics import mcnemar_p_value
+from store import Store
+
+DISCORDANT = """
+SELECT count(*) AS questions,
+       coalesce(sum(new.outcome = 'correct' AND old.outcome != 'correct'), 0) AS gained,
+       coalesce(sum(new.outcome != 'correct' AND old.outcome = 'correct'), 0) AS lost
+FROM evaluation AS new JOIN evaluation AS old USING (split, style, question)
+WHERE new.policy = ? AND old.policy = ? AND split = ? AND style = ?"""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Questions that both answered, those that the one or the other alone answers right, and the paired test's p."""
+
+    questions: int
+    gained: int
+    lost: int
+
+    @property
+    def p_value(self) -> float:
+        """Two-sided exact McNemar."""
+        return mcnemar_p_value(self.gained, self.lost)
+
+    @property
+    def delta(self) -> float:
+        """The difference in accuracy on the questions that both answered."""
+        return (self.gained - self.lost) / self.questions if self.questions else 0.0
+
+
+def compare(store: Store, policy: int, other: int, split: str, style: str) -> Comparison:
+    """What `policy` gained and lost against `other`."""
+    row = store.row(DISCORDANT, policy, other, split, style)
+    assert row is not None
+    return Comparison(row["questions"], row["gained"], row["lost"])

@@ -1,0 +1,71 @@
+"""The one place that makes text of others harmless: on a terminal, and in a spreadsheet.
+
+Questions, chains, teachers' answers and file names may hold escape sequences that move the cursor or name the window,
+marks that turn the order of letters round, NULs, and lines of any length. Nothing of that reaches the terminal: such
+characters are spelled out (`\\x1b`, `\\u202e`), and long text is cut with a word on how much is missing.
+"""
+
+import unicodedata
+
+LINE_LIMIT = 2_000
+BLOCK_LIMIT = 20_000
+MARKS_IN_A_ROW = 4
+"""Combining marks after one letter; more of them climb into the lines above."""
+
+JOINERS = "\u200c\u200d"
+"""Format characters that Persian, Hindi and emoji are written with; they only join or part their neighbours."""
+
+CELL_STARTS = ("=", "+", "-", "@", "\t", "\r")
+"""A spreadsheet reads a cell that begins with one of these as a formula."""
+
+
+class _Spelled(dict[int, str]):
+    """For `str.translate`: what each character is shown as, found out when it is first seen."""
+
+    def __missing__(self, code: int) -> str:
+        character = chr(code)
+        hidden = unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp") and character not in JOINERS
+        self[code] = _spell(code) if hidden else character
+        return self[code]
+
+
+def _spell(code: int) -> str:
+    return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" if code < 65536 else f"\\U{code:08x}"
+
+
+_LINE = _Spelled({ord("\n"): "\\n", ord("\r"): "\\r", ord("\t"): "\\t"})
+_BLOCK = _Spelled({ord("\n"): "\n", ord("\r"): "\\r", ord("\t"): "    "})
+
+
+def one_line(text: object, limit: int = LINE_LIMIT) -> str:
+    """The text on one line, without anything that a terminal would obey; cut after `limit` characters."""
+    return _thinned(_cut(str(text), limit)).translate(_LINE)
+
+
+def block(text: object, limit: int = BLOCK_LIMIT) -> str:
+    """The same with its line breaks kept."""
+    return _thinned(_cut(str(text), limit)).translate(_BLOCK)
+
+
+def spreadsheet_cell(value: object) -> object:
+    """A value for CSV: a number stays one; text is on one line, and an apostrophe stands before a would-be formula."""
+    if value is None or isinstance(value, (int, float)):
+        return value
+    text = str(value)
+    return ("'" if text.startswith(CELL_STARTS) else "") + one_line(text)
+
+
+def _cut(text: str, limit: int) -> str:
+    return text if len(text) <= limit else f"{text[:limit]}… ({len(text) - limit:,} characters more)"
+
+
+def _thinned(text: str) -> str:
+    """Without the combining marks that pile up on one letter."""
+    if text.isascii():
+        return text
+    kept, marks = [], 0
+    for character in text:
+        marks = marks + 1 if unicodedata.category(character) in ("Mn", "Me") else 0
+        if marks <= MARKS_IN_A_ROW:
+            kept.append(character)
+    return "".join(kept)

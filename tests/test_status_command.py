@@ -1,0 +1,86 @@
+"""`status`: one screen, and an exit code for scripts."""
+
+import json
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from loop.status_view import EXIT_CODES
+from store import run_lock
+from store.status import SILENT_S
+from stores import change, finished_run, run_here
+
+
+@pytest.fixture
+def run_dir(tmp_path: Path) -> Path:
+    return finished_run(tmp_path)
+
+
+def state_of(run_dir: Path, code: int) -> dict:
+    state: dict = json.loads(run_here("status", run_dir, "--json", check=code).stdout)
+    assert EXIT_CODES[state["state"]] == code
+    assert f"{run_dir}: {state['state']}" in run_here("status", run_dir, check=code).stdout
+    return state
+
+
+def test_a_run_that_did_its_rounds_is_finished(run_dir: Path) -> None:
+    assert state_of(run_dir, 3)["state"] == "finished"
+
+
+def test_a_run_that_its_user_stopped_can_go_on(run_dir: Path) -> None:
+    change(run_dir, "UPDATE session SET end_reason = 'stopped'", "UPDATE round SET phase = 'pair' WHERE number = 2")
+    assert state_of(run_dir, 4)["state"] == "stopped"
+
+
+def test_a_run_that_an_error_ended_names_it(run_dir: Path) -> None:
+    change(run_dir, "UPDATE session SET end_reason = 'LoopError\x1b[2J'")
+    assert state_of(run_dir, 4)["state"] == "stopped"
+    assert "by LoopError\\x1b[2J" in run_here("status", run_dir, check=4).stdout
+
+
+def test_a_run_whose_process_was_killed_is_stale(run_dir: Path) -> None:
+    change(run_dir, "UPDATE session SET ended = NULL, end_reason = NULL")
+    assert state_of(run_dir, 5)["state"] == "stale"
+    assert "died without a word" in run_here("status", run_dir, check=5).stdout
+
+
+def test_a_process_that_works_is_running_and_one_that_is_silent_is_stale(run_dir: Path) -> None:
+    change(run_dir, "UPDATE session SET ended = NULL, end_reason = NULL")
+    (run_dir / "run.log").touch()
+    with run_lock(run_dir):
+        state = state_of(run_dir, 0)
+        assert (state["state"], state["pid"]) == ("running", os.getpid())
+        long_ago = time.time() - SILENT_S - 5
+        os.utime(run_dir / "run.log", (long_ago, long_ago))
+        assert state_of(run_dir, 5)["state"] == "stale"
+
+
+def test_the_codes_are_told_apart_from_failures(run_dir: Path, tmp_path: Path) -> None:
+    assert not {1, 2, 130} & set(EXIT_CODES.values())
+    assert len(set(EXIT_CODES.values())) == len(EXIT_CODES)
+    assert "holds no run" in run_here("status", tmp_path / "nowhere", check=1).stderr
+
+
+def test_a_phase_in_the_middle_shows_how_far_and_how_long_it_takes(run_dir: Path) -> None:
+    change(
+        run_dir,
+        "UPDATE round SET phase = 'sample' WHERE number = 2",
+        "UPDATE run SET configuration = json_set(configuration, '$.sampling.samples', 8)",
+        "UPDATE sample SET created = 1000 + 2 * id WHERE round = 2",
+        "DELETE FROM round_summary WHERE round = 2",
+    )
+    with run_lock(run_dir):
+        shown = run_here("status", run_dir).stdout
+        state = json.loads(run_here("status", run_dir, "--json").stdout)
+    assert (state["done"], state["total"]) == (32, 64)
+    assert state["per_second"] == pytest.approx(0.5)
+    assert "32 of 64, 0.5 a second, 1m04s left" in shown
+    assert "round     2 of 2, phase sample" in shown
+    assert "not judged yet" in shown
+
+
+def test_a_run_without_a_round_says_so(run_dir: Path) -> None:
+    change(run_dir, "PRAGMA foreign_keys = OFF", "DELETE FROM round")
+    assert "no round has started" in run_here("status", run_dir, check=4).stdout
