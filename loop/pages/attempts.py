@@ -50,7 +50,7 @@ class Attempt:
     outcome: str | None
     extracted: str | None
     tokens: int
-    judge: str
+    policy: int | None
     flags: tuple[str, ...] = ()
     sample: int | None = None
     logprob: float | None = None
@@ -115,7 +115,8 @@ def attempts(store: Store, card: Card, side: Side) -> list[Attempt]:
     """What a round wrote in answer: its samples, its candidate's greedy answers, and its best-of-K samples."""
     found: list[Attempt] = []
     if side.round is not None:
-        found += [_of_sample(row) for row in question_samples(store, side.round, card.id)]
+        samples = question_samples(store, side.round, card.id)
+        found += [_of_sample(row) for row in sorted(samples, key=lambda row: (row["author"], row["index"]))]
     if side.policy is not None:
         found += [_of_greedy(row) for row in store.rows(GREEDY, side.policy, card.split, card.id)]
         chains = store.rows(BEST_OF, side.policy, card.split, card.id, MOST_BEST_OF)
@@ -155,9 +156,8 @@ def _of_best(store: Store, policy: int, row: Any) -> Attempt:
 
 
 def _attempt(title: str, row: Any) -> Attempt:
-    judge = "" if row["judge"] is None else f"{row['judge']} {row['judge_version']}"
     flags = tuple(json.loads(row["flags"] or "[]"))
-    return Attempt(title, row["text"], row["outcome"], row["extracted"], row["tokens"], judge, flags)
+    return Attempt(title, row["text"], row["outcome"], row["extracted"], row["tokens"], row["policy"], flags)
 
 
 def _unpack_scores(blob: bytes) -> list[float]:

@@ -72,12 +72,12 @@ def _accuracy(figures: Figures) -> Chart:
         )
         for (name, _, accuracies), checked, decision in zip(places, gate, decisions, strict=True)
     ]
-    says = "Greedy answers of each round's candidate; bands are 95% Wilson intervals. Hollow: rejected by the gate."
+    says = "Greedy answers of each round's candidate with 95% Wilson intervals. Hollow: rejected."
     skip = 1 if base and len(places) > SMALL else 0
     return make_chart(
         "accuracy",
         "Held-out accuracy",
-        f"{says} The base model is in the table only, to keep the scale." if skip else says,
+        f"{says} The base model is in the table only." if skip else says,
         [name for name, _, _ in places[skip:]],
         _without(series, skip),
         ("round", "with reasoning", "direct answer", "gate's questions", "decision"),

@@ -37,6 +37,7 @@ REST = 10.0
 
 KEEP = "private, max-age=86400"
 STATIC = ("style.css", "charts.js", "live.js", "echarts.min.js")
+GRACE_S = 2
 TOKEN_BYTES = 24
 SHORTEST_TOKEN = 16
 
@@ -61,7 +62,8 @@ def serve_run(
     shown = f"[{host}]" if ":" in host else host
     address = f"http://{shown}:{listening.getsockname()[1]}/"
     say(f"{run_dir} at {address}" + (f"?token={token}" if token else "") + " (Ctrl-C stops)")
-    server = uvicorn.Server(uvicorn.Config(application(run_dir, host, token), log_level="warning", access_log=False))
+    settings: dict[str, Any] = {"log_level": "warning", "access_log": False, "timeout_graceful_shutdown": GRACE_S}
+    server = uvicorn.Server(uvicorn.Config(application(run_dir, host, token), **settings))
     with listening:
         server.run(sockets=[listening])
 
