@@ -37,6 +37,7 @@ SAMPLES, ROUNDS = 4, 3
 
 def make_run(folder: Path, questions: int = 24, chain_words: int = 20) -> Path:
     """Write the run: half of the questions are sampled in every round, half are held out."""
+    folder.mkdir(parents=True, exist_ok=True)
     store = open_store(folder, create=True)
     rng = random.Random(5)
     with store.transaction():

@@ -286,7 +286,7 @@ def test_serve_prints_where_it_is_and_stops_on_ctrl_c(run_dir: Path) -> None:
         with cookies.open(address, timeout=10) as answer:
             assert b"Held-out accuracy" in answer.read()
         with pytest.raises(urllib.error.HTTPError, match="401"):
-            urllib.request.urlopen(address.split("?")[0], timeout=10)
+            urllib.request.urlopen(address.split("?")[0], timeout=10)  # noqa: S310
         server.send_signal(signal.SIGINT)
         assert server.wait(10) == 130
     finally:
