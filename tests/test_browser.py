@@ -101,7 +101,7 @@ def test_the_report_searches_sorts_and_filters(chrome: Chrome, report: str) -> N
     wait(chrome, lambda _: ids(chrome) == [22])
     chrome.get("about:blank")
     chrome.get(f"{report}#questions?set=sampled&first=1&second=3&order=second")
-    shares = [row.split("\n")[-1].split()[-2] for row in rows(chrome)]
+    shares = [cell.text for cell in chrome.find_elements(By.CSS_SELECTOR, f"{ROWS} [data-cell=second]")]
     counted = [int(share.split("/")[0]) for share in shares]
     assert counted == sorted(counted)
     chrome.get("about:blank")
@@ -172,7 +172,10 @@ def test_what_a_model_wrote_is_text_in_every_place(chrome: Chrome, report: str, 
         wait(chrome, lambda _: chrome.find_elements(By.CSS_SELECTOR, "dialog[open] .attempt"))
         assert chrome.execute_script("return window.hacked") is None
         chrome.get(f"{live}questions/{number}?set={chosen}&first=2&second=3")
-        assert chrome.execute_script("return [window.hacked, document.documentElement.scrollWidth]") == [None, 1280]
+        assert chrome.execute_script("return [window.hacked, document.documentElement.scrollWidth <= innerWidth]") == [
+            None,
+            True,
+        ]
         if number < 3:
             assert HOSTILE[number - 1] in chrome.find_element(By.CSS_SELECTOR, ".asked").text
     assert console_messages(chrome) == []
