@@ -5,11 +5,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 LOCKS := requirements/torch-cpu.txt requirements/cpu.txt
-SOURCES := loop policies judges store base_model benchmarks tests run_loop.py
+SOURCES := loop policies judges store base_model benchmarks tests docs run_loop.py
 
 DIR ?= runs/demo
+AXE := $(VENV)/axe.min.js
+AXE_VERSION := 4.14.1
+AXE_SHA256 := 29348999450cdf2849a8e70b7912fc2da85a849da39c0d0d5394f51d4a9ed95c
 
-.PHONY: datasette demo test test-slow check setup base-model lock clean
+.PHONY: browser datasette demo screenshots test test-slow check setup base-model lock clean
 
 setup: $(INSTALLED)
 
@@ -23,11 +26,23 @@ $(INSTALLED): $(LOCKS)
 demo: $(INSTALLED)
 	$(BIN)/python run_loop.py run --config easy_vqa --run-dir runs/demo
 
-test: $(INSTALLED)
+test: $(INSTALLED) browser
 	$(BIN)/python -m pytest -m "not slow"
 
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow
+
+# What the browser tests need. Where it cannot be installed they are skipped; with CI set they fail.
+browser: $(INSTALLED)
+	@command -v chromium chromedriver > /dev/null && command -v npm > /dev/null || { \
+	  test "$$(id -u)" = 0 && apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium chromium-driver npm; \
+	} || echo "no Chromium, chromedriver or npm, and no way to install them: 'apt-get install chromium chromium-driver npm' as root" >&2
+	@test -f $(AXE) || { cd $(VENV) && npm pack --silent axe-core@$(AXE_VERSION) > /dev/null && \
+	  tar -xzf axe-core-$(AXE_VERSION).tgz --strip-components=1 package/axe.min.js && rm axe-core-$(AXE_VERSION).tgz && \
+	  echo "$(AXE_SHA256)  axe.min.js" | sha256sum --check --quiet; } || rm -f $(AXE)
+
+screenshots: $(INSTALLED) browser
+	PYTHONPATH=.:tests $(BIN)/python docs/screenshots.py $(DIR)
 
 check: $(INSTALLED)
 	$(BIN)/ruff check $(SOURCES)

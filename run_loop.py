@@ -386,6 +386,36 @@ def show(
     store.close()
 
 
+@cli.command()
+@run_dir_argument
+@click.option(
+    "-o", "--output", "file", default="report.html", show_default=True, metavar="FILE", type=click.Path(path_type=Path)
+)
+@click.option("--questions", type=click.IntRange(min=0), default=10_000, show_default=True, help="Kept at most.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def report(run_dir: Path, file: Path, questions: int, as_json: bool) -> None:
+    """Write a run as one HTML page: curves, rounds, and questions with their chains. It needs no network."""
+    from loop.pages.report import write_report
+
+    store = _open_to_read(run_dir)
+    made = write_report(store, file, questions, Console(quiet=as_json))
+    store.close()
+    say = f"{file}: {made.questions:,} of {made.of:,} questions, {made.bytes / 1e6:.1f} MB"
+    click.echo(json.dumps(asdict(made)) if as_json else say)
+
+
+@cli.command()
+@run_dir_argument
+@click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen; beyond loopback needs --token.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 takes a free one.")
+@click.option("--token", is_flag=True, help="Ask for a token: RATCHET_TOKEN if it is set, else a new one.")
+def serve(run_dir: Path, host: str, port: int, token: bool) -> None:
+    """Show a run in the browser as it goes on. Reads only."""
+    from loop.pages.serve import serve_run
+
+    serve_run(run_dir, host, port, os.environ.get("RATCHET_TOKEN") if token else None, token, click.echo)
+
+
 def _open_to_read(run_dir: Path) -> Store:
     """A store of an older version is brought up to date first, if it may be written."""
     return open_store(run_dir, read_only=not os.access(run_dir, os.W_OK))

@@ -22,10 +22,11 @@ BATCH = 10_000
 ARROW_TYPES = {"INTEGER": "int64", "REAL": "float64", "TEXT": "string", "BLOB": "binary"}
 
 IN_STORE = f"""
-SELECT sample.*, verdict.judge, verdict.judge_version, verdict.extracted, verdict.score, verdict.outcome
+SELECT sample.*, verdict.judge, verdict.judge_version, verdict.extracted, verdict.score, verdict.outcome,
+       verdict.flags
 FROM sample LEFT JOIN verdict ON {verdict_of("sample")}"""
 
-VERDICT_KEYS = ("judge", "judge_version", "extracted", "score", "outcome")
+VERDICT_KEYS = ("judge", "judge_version", "extracted", "score", "outcome", "flags")
 
 
 def rounds_to_archive(store: Store, older_than: int) -> list[int]:
@@ -73,6 +74,16 @@ def round_samples(store: Store, number: int) -> Iterator[dict[str, Any]]:
     row = store.row("SELECT file FROM archive WHERE round = ?", number)
     there = iter(()) if row is None else (with_verdict(each) for each in read_archive(store, row["file"]))
     return merge(here, there, key=lambda sample: sample["id"])
+
+
+def question_samples(store: Store, number: int, question: int) -> list[dict[str, Any]]:
+    """A question's samples of a round in the order of their ids, with their verdicts, wherever they are kept."""
+    rows = store.rows(f"{IN_STORE} WHERE sample.round = ? AND sample.question = ?", number, question)
+    found = [dict(row) for row in rows]
+    file = store.value("SELECT file FROM archive WHERE round = ?", number)
+    if file is not None:
+        found += [_with_verdict(each) for each in read_archive(store, file, [("question", "==", question)])]
+    return sorted(found, key=lambda sample: sample["id"])
 
 
 def find_sample(store: Store, sample: int) -> dict[str, Any]:

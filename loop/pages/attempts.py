@@ -1,0 +1,201 @@
+"""One question in full: its images, how it fared round by round, and what was written in answer to it."""
+
+import array
+import json
+import sys
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from loop.errors import InputError
+from loop.pages.browse import Side
+from store import Store
+from store.archive import question_samples
+from store.rounds import get_policy
+from store.samples import unpack_token_ids
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+STYLE_NAMES = {"cot": "with reasoning", "direct": "direct answer"}
+MOST_BEST_OF = 8
+
+GREEDY = """SELECT * FROM evaluation
+WHERE policy = ? AND split = ? AND style IN ('cot', 'direct') AND question = ? ORDER BY style"""
+BEST_OF = """SELECT chain.*, (SELECT token_scores FROM verifier_score WHERE verifier_score.sample = chain.id
+    ORDER BY reference LIMIT 1) AS token_scores,
+    (SELECT score FROM verifier_score WHERE verifier_score.sample = chain.id ORDER BY reference LIMIT 1) AS verified
+FROM evaluation_sample AS chain
+WHERE chain.policy = ? AND chain.split = ? AND chain.style IN ('cot', 'direct') AND chain.question = ?
+ORDER BY chain.style, chain."index" LIMIT ?"""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A token's text and what the verifier thinks of it: log pi(policy) - log pi(reference), in nats."""
+
+    text: str
+    score: float
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A chain with its verdict; `pieces` where a verifier scored its tokens. `sample` is what `show sample` takes."""
+
+    title: str
+    text: str
+    outcome: str | None
+    extracted: str | None
+    tokens: int
+    policy: int | None
+    flags: tuple[str, ...] = ()
+    sample: int | None = None
+    logprob: float | None = None
+    faithful: bool | None = None
+    verified: float | None = None
+    pieces: tuple[Piece, ...] = ()
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image of the store and its size in pixels."""
+
+    digest: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class Card:
+    """A question in full. `history` has (round, samples, right) of each round that asked it."""
+
+    id: int
+    text: str
+    answers: tuple[str, ...]
+    choices: tuple[str, ...]
+    judge: str
+    split: str
+    source: str
+    kind: str | None
+    suspect: int | None
+    images: tuple[Image, ...]
+    history: tuple[tuple[int, int, int], ...]
+
+
+def read_card(store: Store, number: int) -> Card:
+    """A question by its number; raises InputError if there is none."""
+    row = store.row("SELECT * FROM question WHERE id = ?", number)
+    if row is None:
+        raise InputError(f"there is no question {number}")
+    images = store.rows(
+        "SELECT sha256, width, height FROM question_image JOIN image ON sha256 = image WHERE question = ?"
+        " ORDER BY position",
+        number,
+    )
+    history = store.rows("SELECT round, samples, correct FROM question_history WHERE question = ?", number)
+    return Card(
+        number,
+        row["text"],
+        tuple(json.loads(row["answers"])),
+        tuple(json.loads(row["choices"])),
+        row["judge"],
+        row["split"],
+        row["source"],
+        row["kind"],
+        row["suspect"],
+        tuple(Image(*image) for image in images),
+        tuple(sorted(tuple(each) for each in history)),
+    )
+
+
+def attempts(store: Store, card: Card, side: Side) -> list[Attempt]:
+    """What a round wrote in answer: its samples, its candidate's greedy answers, and its best-of-K samples."""
+    found: list[Attempt] = []
+    if side.round is not None:
+        samples = question_samples(store, side.round, card.id)
+        found += [_of_sample(row) for row in sorted(samples, key=lambda row: (row["author"], row["index"]))]
+    if side.policy is not None:
+        found += [_of_greedy(row) for row in store.rows(GREEDY, side.policy, card.split, card.id)]
+        chains = store.rows(BEST_OF, side.policy, card.split, card.id, MOST_BEST_OF)
+        found += [_of_best(store, side.policy, row) for row in chains]
+    return found
+
+
+def some_of_each(found: Sequence[Attempt], most: int) -> list[Attempt]:
+    """At most so many, in their order: right ones and others by turns, so that neither crowds the other out."""
+    right = [each for each in found if each.outcome == "correct"]
+    other = [each for each in found if each.outcome != "correct"]
+    kept = max(most // 2, most - len(other))
+    chosen = right[:kept]
+    chosen += other[: most - len(chosen)]
+    return [each for each in found if any(each is one for one in chosen)]
+
+
+def _of_sample(row: dict[str, Any]) -> Attempt:
+    title = f"sample {row['index'] + 1}" if row["author"] == "policy" else row["author"]
+    if row["style"] != "cot":
+        title += f", {STYLE_NAMES.get(row['style'], row['style'])}"
+    return replace(_attempt(title, row), sample=row["id"], logprob=row["logprob"])
+
+
+def _of_greedy(row: Any) -> Attempt:
+    faithful = None if row["faithful"] is None else bool(row["faithful"])
+    return replace(_attempt(f"greedy, {STYLE_NAMES[row['style']]}", row), faithful=faithful)
+
+
+def _of_best(store: Store, policy: int, row: Any) -> Attempt:
+    ids = unpack_token_ids(row["token_ids"])
+    title = f"best of K, sample {row['index'] + 1}, {STYLE_NAMES[row['style']]}"
+    made = replace(_attempt(title, {**dict(row), "tokens": len(ids)}), verified=row["verified"])
+    if row["token_scores"] is None:
+        return made
+    return replace(made, pieces=_pieces(_tokenizer_of(store, policy), ids, _unpack_scores(row["token_scores"])))
+
+
+def _attempt(title: str, row: Any) -> Attempt:
+    flags = tuple(json.loads(row["flags"] or "[]"))
+    return Attempt(title, row["text"], row["outcome"], row["extracted"], row["tokens"], row["policy"], flags)
+
+
+def _unpack_scores(blob: bytes) -> list[float]:
+    scores = array.array("f", zlib.decompress(blob))
+    if sys.byteorder == "big":
+        scores.byteswap()
+    return scores.tolist()
+
+
+def _pieces(tokenizer: "Tokenizer | None", ids: Sequence[int], scores: Sequence[float]) -> tuple[Piece, ...]:
+    """Tokens with their scores; bytes that only together make a character go with the token that completes it."""
+    if tokenizer is None or len(ids) != len(scores):
+        return ()
+    from tokenizers.decoders import DecodeStream
+
+    stream, pieces, waiting = DecodeStream(skip_special_tokens=False), [], 0.0
+    for token, score in zip(ids, scores, strict=True):
+        text = stream.step(tokenizer, token)
+        if text is None:
+            waiting += score
+        else:
+            pieces.append(Piece(text, waiting + score))
+            waiting = 0.0
+    return tuple(pieces)
+
+
+def _tokenizer_of(store: Store, policy: int) -> "Tokenizer | None":
+    """A policy's tokenizer, or the accepted policy's where its own files have left the disk; None without either."""
+    run_dir = store.path.parent
+    own = run_dir / get_policy(store, policy).path / "tokenizer.json"
+    for file in (own, run_dir / "policies" / "current" / "tokenizer.json"):
+        if file.exists():
+            return _load_tokenizer(file, file.stat().st_mtime_ns)
+    return None
+
+
+@lru_cache(maxsize=4)
+def _load_tokenizer(file: Path, _changed: int) -> "Tokenizer":
+    from tokenizers import Tokenizer
+
+    return Tokenizer.from_file(str(file))

@@ -1,0 +1,136 @@
+"""What the pages draw, as plain data: the accuracy log and the store's views, asked and not computed again."""
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from loop.accuracy_log import accuracy, log_rows
+from loop.config import GATE
+from store import Store
+from store.rounds import served_policy
+from store.status import Status, run_status
+from store.summary import round_figures
+
+OUTCOMES = ("correct", "wrong", "unparsable", "truncated", "judge_error")
+BINS = ("none right", "up to 1/4", "up to 1/2", "up to 3/4", "under all", "all right")
+"""Questions of a round by the share of their samples that are right."""
+
+MOST_HISTOGRAMS = 40
+"""A histogram counts a round's samples; of longer runs rounds at even distances are taken."""
+
+TALLIES = "SELECT samples, correct FROM question_history WHERE round = ? AND samples > 0 AND answers <> '[]'"
+
+Bins = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Figures:
+    """A run at one moment. Dictionaries are by round number; a round without a figure is left out."""
+
+    name: str
+    facts: tuple[tuple[str, str], ...]
+    rounds: tuple[dict[str, Any], ...]
+    status: Status
+    served: dict[str, Any] | None
+    """The serving policy's row of `policy_lineage`, with its `accuracy` on the reported questions."""
+    samples: int
+    outcomes: dict[int, dict[str, int]]
+    tokens: dict[int, float]
+    pass_rates: dict[int, Bins]
+    gate: dict[int, dict[str, Any]]
+    """Accuracy on the gate's questions in the style that is trained, by policy."""
+    training: dict[int, dict[str, float]]
+    """`rewards/margins` and what else TRL logged last."""
+    policies: tuple[dict[str, Any], ...]
+    teacher: tuple[dict[str, Any], ...]
+
+
+def read_figures(
+    store: Store, histograms: dict[int, Bins] | None = None, progress: Callable[[], None] = lambda: None
+) -> Figures:
+    """Everything at one moment. `histograms` keeps those of finished rounds from call to call.
+
+    `progress` is called once a round whose samples were counted.
+    """
+    known = {} if histograms is None else histograms
+    with store.snapshot():
+        rounds = log_rows(store)
+        counts = {row["round"]: found for row in rounds if (found := round_figures(store, row["round"]))}
+        configuration = json.loads(store.value("SELECT configuration FROM run") or "{}")
+        style = configuration.get("sampling", {}).get("style", "cot")
+        policies = [dict(row) for row in store.rows("SELECT * FROM policy_lineage")]
+        serving = served_policy(store)
+        return Figures(
+            name=store.path.parent.resolve().name,
+            facts=tuple(_facts(store, configuration)),
+            rounds=tuple(rounds),
+            status=run_status(store),
+            served=next((_with_accuracy(rounds, row) for row in policies if row["policy"] == serving), None),
+            samples=sum(row["samples"] for row in counts.values()),
+            outcomes={number: {each: row[each] for each in OUTCOMES} for number, row in counts.items()},
+            tokens={number: row["tokens"] / row["samples"] for number, row in counts.items() if row["samples"]},
+            pass_rates={number: _pass_rates(store, number, rounds, known, progress) for number in _spread(counts)},
+            gate={row["policy"]: right for row in policies if (right := accuracy(store, row["policy"], style, GATE))},
+            training={
+                row["round"]: _numbers(row["metrics"])
+                for row in store.rows("SELECT round, metrics FROM training ORDER BY id")
+            },
+            policies=tuple(policies),
+            teacher=tuple(dict(row) for row in store.rows("SELECT * FROM teacher_cost")),
+        )
+
+
+def _facts(store: Store, configuration: dict[str, Any]) -> Iterable[tuple[str, str]]:
+    run = store.row("SELECT seed, created FROM run")
+    if run is None:
+        return
+    model = str(configuration.get("policy", {}).get("model", ""))
+    yield "model", model.rstrip("/").rsplit("/", 1)[-1] if model.startswith("/") else model
+    if configuration.get("recipe"):
+        yield "recipe", str(configuration["recipe"])
+    questions = configuration.get("questions", {})
+    yield "questions", str(questions.get("source", ""))
+    if configuration.get("teacher", {}).get("enabled"):
+        yield "teacher", str(configuration["teacher"].get("model", ""))
+    yield "seed", str(run["seed"])
+    yield "started", f"{run['created'][:16].replace('T', ' ')} UTC"
+
+
+def _with_accuracy(rounds: list[dict[str, Any]], policy: dict[str, Any]) -> dict[str, Any]:
+    made = next((row["accuracy"] for row in rounds if row["policy"] == policy["policy"]), None)
+    return {**policy, "accuracy": made or (rounds[0]["base_accuracy"] if rounds else None) or {}}
+
+
+def _spread(counts: dict[int, Any]) -> list[int]:
+    """Round numbers at even distances, the first and the last among them."""
+    numbers = sorted(counts)
+    if len(numbers) <= MOST_HISTOGRAMS:
+        return numbers
+    step = (len(numbers) - 1) / (MOST_HISTOGRAMS - 1)
+    return [numbers[round(place * step)] for place in range(MOST_HISTOGRAMS)]
+
+
+def _pass_rates(
+    store: Store, number: int, rounds: list[dict[str, Any]], known: dict[int, Bins], progress: Callable[[], None]
+) -> Bins:
+    if number in known:
+        return known[number]
+    bins = [0] * len(BINS)
+    for row in store.stream(TALLIES, number):
+        bins[pass_rate_bin(row["correct"], row["samples"])] += 1
+    progress()
+    if any(row["round"] == number and row["phase"] == "done" for row in rounds):
+        known[number] = tuple(bins)
+    return tuple(bins)
+
+
+def pass_rate_bin(correct: int, samples: int) -> int:
+    """Which of BINS a question belongs to."""
+    if correct in (0, samples):
+        return len(BINS) - 1 if correct else 0
+    return -(-4 * correct // samples)
+
+
+def _numbers(metrics: str) -> dict[str, float]:
+    return {key: value for key, value in json.loads(metrics).items() if isinstance(value, int | float)}

@@ -1,0 +1,37 @@
+"""Other people's text made safe to look at: what cannot be seen or would reorder the page is shown by name."""
+
+import re
+import unicodedata
+
+from markupsafe import Markup, escape
+
+HIDDEN = re.compile(
+    "([\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff])\\1*"
+)
+"""Runs of a control character (but tab and newline), direction mark or override, character without width, surrogate."""
+
+NAMES = {"\x1b": "ESC", "\x00": "NUL", "\r": "CR", "\x07": "BEL", "\x08": "BS", "\x7f": "DEL"}
+
+
+def plain(text: object) -> str:
+    """The text with its hidden characters written out, for places that take no markup."""
+    return HIDDEN.sub(lambda found: f"[{_name(found[0])}]", str(text).replace("\r\n", "\n"))
+
+
+def visible(text: object) -> Markup:
+    """The same as HTML: escaped, every hidden character a small label."""
+    text = str(text).replace("\r\n", "\n")
+    parts, last = [], 0
+    for found in HIDDEN.finditer(text):
+        title = unicodedata.name(found[1], "control character").lower()
+        parts += [
+            escape(text[last : found.start()]),
+            Markup('<span class="hidden-char" title="{}">{}</span>').format(title, _name(found[0])),
+        ]
+        last = found.end()
+    return Markup("").join([*parts, escape(text[last:])])
+
+
+def _name(run: str) -> str:
+    name = NAMES.get(run[0], f"U+{ord(run[0]):04X}")
+    return name if len(run) == 1 else f"{name} x{len(run)}"

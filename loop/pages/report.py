@@ -1,0 +1,234 @@
+"""`report`: a run as one HTML file that needs nothing else, for people who do not have the store."""
+
+import base64
+import gzip
+import hashlib
+import json
+import os
+import random
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+from loop.console import Console
+from loop.errors import InputError
+from loop.pages.attempts import attempts, read_card, some_of_each
+from loop.pages.browse import SAMPLED, Side, compared_style, parse_filter, question_sets, sides
+from loop.pages.figures import read_figures
+from loop.pages.images import thumbnail_url
+from loop.pages.plain_text import plain
+from loop.pages.render import asset, blank_row, filter_context, macro, overview_context, render, script_json
+from store import Store
+from store.database import now
+
+QUESTIONS = 10_000
+MOST_ROUNDS = 6
+MOST_CHAINS = 4
+"""Chains of a question that the report keeps of each round."""
+
+PART = 50
+"""Questions that are packed, and unpacked, together."""
+
+TEXT = 300
+"""Characters of a question that the list shows and searches."""
+
+Counted = tuple[int, int, tuple[str, ...]]
+"""Questions kept, questions that there are, rounds kept."""
+
+SCRIPTS = ("echarts.min.js", "charts.js")
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a report holds: questions kept of those that there are, rounds whose chains are in it, bytes."""
+
+    questions: int
+    of: int
+    rounds: tuple[str, ...]
+    bytes: int
+
+
+def write_report(store: Store, file: Path, most: int, say: Console) -> Written:
+    """Write the report; of more than `most` questions an even draw is kept, and the page says so."""
+    if not file.parent.is_dir():
+        raise InputError(f"-o {file}: {file.parent} is no directory; make it first")
+    with say.bar("reading rounds", store.value("SELECT count(*) FROM round"), "round") as bar:
+        figures = read_figures(store, progress=bar.update)
+    context = {
+        "written": f"{now()[:16].replace('T', ' ')} UTC",
+        "found": None,
+        **overview_context(figures, _lost_link(store)),
+    }
+    scripts = [asset(name) for name in SCRIPTS]
+    counted: Counted = (0, 0, ())
+    if sides(store):
+        scripts.append(asset("questions.js"))
+        listed, counted = _questions(store, most, say)
+        context |= listed
+    style = asset("style.css")
+    page = render("report.html", **context, style=style, scripts=scripts, policy=_policy(style, scripts))
+    written = page.encode()
+    temporary = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        temporary.write_bytes(written)
+        temporary.replace(file)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return Written(*counted, len(written))
+
+
+def _lost_link(store: Store) -> Any:
+    sets = question_sets(store)
+
+    def link(first: Side, second: Side) -> str:
+        if len(sets) < 2:
+            return ""
+        return "#questions?" + urlencode({"set": sets[1], "first": first.key, "second": second.key, "show": "lost"})
+
+    return link
+
+
+def _policy(style: str, scripts: Iterable[str]) -> str:
+    """Only this file's own scripts and style are let run, whatever a model may have written."""
+    allowed = " ".join(_hash(script) for script in scripts)
+    return (
+        f"default-src 'none'; img-src data:; script-src {allowed}; style-src {_hash(style)};"
+        " base-uri 'none'; form-action 'none'"
+    )
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def _questions(store: Store, most: int, say: Console) -> tuple[dict[str, Any], Counted]:
+    found = parse_filter(store, {})
+    known, sets = _kept_sides(store, (found.first, found.second)), question_sets(store)
+    tallies = {name: _tallies(store, name, known) for name in sets}
+    drawn = _draw({name: sorted(rows) for name, rows in tallies.items()}, most)
+    count = sum(map(len, drawn.values()))
+    index: dict[str, list[dict[str, Any]]] = {}
+    packed: list[str] = []
+    waiting: dict[int, dict[str, str]] = {}
+    with say.bar("questions", count, "question") as bar:
+        for name, ids in drawn.items():
+            index[name] = []
+            for number in ids:
+                row, waiting[number] = _question(store, number, tallies[name][number], known)
+                index[name].append({**row, "part": len(packed)})
+                bar.update()
+                if len(waiting) == PART:
+                    packed.append(_pack(waiting))
+                    waiting = {}
+    packed += [_pack(waiting)] if waiting else []
+    of = sum(map(len, tallies.values()))
+    default = {"set": found.questions, "first": found.first.key, "second": found.second.key}
+    names = {side.key: side.name for side in known}
+    data = {"sets": index, "sides": list(names), "names": names, "default": default}
+    context = {
+        **filter_context(found, known, sets),
+        "index": script_json(data),
+        "parts_packed": packed,
+        "blank": blank_row(),
+        "order_link": lambda _: "#questions",
+        "says": _says(store, count, of, known),
+    }
+    return context, (count, of, tuple(names))
+
+
+def _kept_sides(store: Store, wanted: Sequence[Side]) -> list[Side]:
+    """The base model and rounds at even distances, the compared ones among them; archived samples stay archived."""
+    known = sides(store)
+    archived = {row["round"] for row in store.rows("SELECT round FROM archive")}
+    here = [side for side in known if side.round not in archived or side in wanted]
+    if len(here) <= MOST_ROUNDS:
+        return here
+    step = (len(here) - 1) / (MOST_ROUNDS - 1)
+    spread = [here[round(place * step)] for place in range(MOST_ROUNDS)]
+    return [side for side in here if side in spread or side in wanted]
+
+
+def _says(store: Store, count: int, of: int, known: Sequence[Side]) -> str:
+    rounds = len(sides(store))
+    kept = f"All {of:,} questions" if count == of else f"{count:,} of {of:,} questions, drawn evenly,"
+    chains = f"with up to {MOST_CHAINS} chains each of {len(known)} of {rounds} policies and rounds"
+    if len(known) == rounds:
+        chains = f"with up to {MOST_CHAINS} chains of every round"
+    return f"{kept} {chains}. The whole store is browsed with 'serve'."
+
+
+def _draw(there: dict[str, list[int]], most: int) -> dict[str, list[int]]:
+    """Every set's fair part of the questions that are kept; what one does not need the next may have."""
+    drawn, left = {}, most
+    by_size = sorted(there, key=lambda name: len(there[name]))
+    for place, name in enumerate(by_size):
+        part = left // (len(by_size) - place)
+        ids = there[name]
+        drawn[name] = sorted(random.Random(0).sample(ids, part)) if len(ids) > part else ids
+        left -= len(drawn[name])
+    return {name: drawn[name] for name in there}
+
+
+@dataclass(frozen=True)
+class _Fared:
+    """How a question fared, by the key of a side: (right, of), and the sides with an outcome of their own."""
+
+    rounds: dict[str, tuple[int, int]]
+    outcomes: dict[str, list[str]]
+
+
+def _tallies(store: Store, name: str, known: Sequence[Side]) -> dict[int, _Fared]:
+    found: dict[int, _Fared] = defaultdict(lambda: _Fared({}, {"unparsable": [], "truncated": []}))
+    style = compared_style(store)
+    for side in known:
+        if name == SAMPLED:
+            rows = store.rows("SELECT question, samples, correct FROM question_history WHERE round = ?", side.round)
+            odd = store.rows(ODD_SAMPLES, side.round)
+        else:
+            rows = store.rows(GREEDY, side.policy, name, style)
+            odd = [row for row in rows if row["outcome"] in ("unparsable", "truncated")]
+        for row in rows:
+            found[row["question"]].rounds[side.key] = (row["correct"], row["samples"])
+        for row in odd:
+            found[row["question"]].outcomes[row["outcome"]].append(side.key)
+    return dict(found)
+
+
+GREEDY = """SELECT question, 1 AS samples, outcome = 'correct' AS correct, outcome FROM evaluation
+WHERE policy = ? AND split = ? AND style = ?"""
+ODD_SAMPLES = """SELECT DISTINCT sample.question, verdict.outcome FROM sample JOIN verdict ON verdict.sample = sample.id
+WHERE sample.round = ? AND sample.author = 'policy' AND verdict.outcome IN ('unparsable', 'truncated')"""
+
+
+def _question(store: Store, number: int, fared: _Fared, known: Sequence[Side]) -> tuple[dict[str, Any], dict[str, str]]:
+    """A question's entry in the index, and what is shown when it is opened."""
+    card = read_card(store, number)
+    side_section, question_card = (
+        macro("question_parts.html", "side_section"),
+        macro("question_parts.html", "question_card"),
+    )
+    sections = []
+    for side in known:
+        if found := attempts(store, card, side):
+            sections.append(side_section(side, len(found), some_of_each(found, MOST_CHAINS), True))
+    pictures = [(image, thumbnail_url(store, image.digest)) for image in card.images]
+    html = question_card(replace(card, text=card.text[: 100 * TEXT]), pictures, sections)
+    row = {
+        "id": number,
+        "text": plain(card.text[:TEXT]),
+        "answers": plain(" | ".join(card.answers)[:TEXT]),
+        "kind": plain(card.kind or ""),
+        "picture": bool(pictures),
+        "suspect": card.suspect is not None,
+        "rounds": fared.rounds,
+        **{outcome: keys for outcome, keys in fared.outcomes.items() if keys},
+    }
+    return row, {"html": str(html), "picture": pictures[0][1] if pictures else ""}
+
+
+def _pack(questions: dict[int, dict[str, str]]) -> str:
+    """Text that cannot end a script element, a tenth as long: base64 of gzipped JSON."""
+    return base64.b64encode(gzip.compress(json.dumps(questions, ensure_ascii=False).encode(), 6, mtime=0)).decode()
