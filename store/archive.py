@@ -82,7 +82,7 @@ def question_samples(store: Store, number: int, question: int) -> list[dict[str,
     found = [dict(row) for row in rows]
     file = store.value("SELECT file FROM archive WHERE round = ?", number)
     if file is not None:
-        found += [_with_verdict(each) for each in read_archive(store, file, [("question", "==", question)])]
+        found += [with_verdict(each) for each in read_archive(store, file, [("question", "==", question)])]
     return sorted(found, key=lambda sample: sample["id"])
 
 
