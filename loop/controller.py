@@ -36,6 +36,7 @@ from loop.teacher_setup import open_teacher
 from loop.update import update
 from policies.encoding import Encoder
 from policies.learner import free_accelerator, load_model
+from policies.packaged_model import model_directory
 from policies.probe import learner_logprobs
 from policies.weights import weights_sha256
 from store import Store, open_store, run_lock
@@ -262,7 +263,7 @@ def _session(store: Store, config: Config, run_dir: Path, console: Console) -> I
             " vision-language model"
         )
     with ExitStack() as stack:
-        teacher = open_teacher(config.teacher, stack)
+        teacher = open_teacher(config.teacher, config.questions.source, stack)
         with store.transaction():
             session = store.connection.execute(
                 "INSERT INTO session (pid, started) VALUES (?, ?)", (os.getpid(), now())
@@ -292,6 +293,7 @@ def _record_base_policy(ctx: Context) -> None:
 
 
 def _local_directory(model: str) -> Path:
+    model = model_directory(model)
     if Path(model).is_dir():
         return Path(model).resolve()
     from huggingface_hub import snapshot_download
