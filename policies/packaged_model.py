@@ -8,6 +8,7 @@ import hashlib
 import importlib.util
 import os
 import re
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,7 @@ def _convert(file: Path, directory: Path) -> None:
         model = AutoModelForCausalLM.from_pretrained(
             file.parent, quantization_config=GgufConfig(dequantize=True), dtype=torch.float32, **options
         )
-    except (ImportError, OSError, ValueError) as error:
+    except (ImportError, OSError, ValueError, KeyError, struct.error) as error:
         raise PolicyError(f"{file} cannot be converted ({str(error).strip().splitlines()[0]})") from error
     directory.parent.mkdir(parents=True, exist_ok=True)
     publish(model, tokenizer, directory)
