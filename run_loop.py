@@ -462,8 +462,9 @@ def main() -> None:
 
 def _failures() -> tuple[type[Exception], ...]:
     """Errors that are one line to the user; looked up only once something was raised."""
+    from judges import JudgeSpecError
 
-    return LoopError, PolicyError, StoreError, RunLocked
+    return LoopError, PolicyError, StoreError, RunLocked, JudgeSpecError
 
 
 def _fail(message: object, code: int) -> None:

@@ -14,6 +14,7 @@ from judges.llm import llm
 from judges.math import math, math_many
 from judges.numeric import numeric
 from judges.python import load_function, python
+from judges.reasoning_gym import check_task, reasoning_gym
 from judges.regex import check_pattern, regex
 from judges.textvqa import textvqa
 from judges.vqa import same_text, vqa
@@ -85,6 +86,14 @@ RULES: dict[str, Rule] = {
             check_options=lambda options: load_function(options["function"]),
         ),
         Rule("llm", "1", llm, same=_same_fold),
+        Rule(
+            "reasoning_gym",
+            "1",
+            reasoning_gym,
+            as_written=True,
+            same=_same_fold,
+            check_options=lambda options: check_task(options["task"]),
+        ),
     )
 }
 """To add a rule: one file, one line here, one row in docs/judges.md."""

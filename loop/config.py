@@ -13,7 +13,9 @@ from pydantic import (
 )
 
 from judges import FLAGS, RULES, JudgeSpecError, find_judge
+from judges.reasoning_gym import TASKS
 from loop.teacher_prompts import NOTES
+from loop.worked_steps import WORKED
 
 EMBEDDED = "embedded"
 GATE = "gate"
@@ -46,11 +48,20 @@ class PolicyConfig(_Table):
     trust_remote_code: bool = False
 
 
+class TaskConfig(_Table):
+    """`[questions.tasks.NAME]`: how many questions of a reasoning-gym task; other keys are the task's own options."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
+
+    questions: PositiveInt
+
+
 class QuestionsConfig(_Table):
     """`[questions]`: where questions come from and how many each part takes."""
 
-    source: Literal["easy_vqa", "jsonl"]
+    source: Literal["easy_vqa", "jsonl", "reasoning_gym"]
     path: str | None = None
+    tasks: dict[str, TaskConfig] = {}
     judge: str = "exact"
     unlabelled: bool = False
     train_limit: PositiveInt | None = None
@@ -67,6 +78,10 @@ class QuestionsConfig(_Table):
             find_judge(self.judge)
         except JudgeSpecError as error:
             raise ValueError(str(error)) from error
+        if (self.source == "reasoning_gym") != bool(self.tasks):
+            raise ValueError("source = 'reasoning_gym' and tables [questions.tasks.NAME] go together")
+        if unknown := sorted(self.tasks.keys() - set(TASKS)):
+            raise ValueError(f"tasks: {unknown[0]!r} is unknown or cannot be judged; known: {', '.join(TASKS)}")
         if self.unlabelled and self.source != "jsonl":
             raise ValueError(f"unlabelled is for source = 'jsonl'; {self.source} brings its own answers")
         return self
@@ -385,8 +400,14 @@ class Config(_Table):
                 f"fallback.min_samples = {self.fallback.min_samples} is never reached with sampling.samples ="
                 f" {self.sampling.samples} and fallback.earlier_rounds = {self.fallback.earlier_rounds}"
             )
-        if self.teacher.enabled and self.teacher.base_url == EMBEDDED and self.questions.source != "easy_vqa":
-            raise ValueError(
-                "teacher.base_url = 'embedded' knows easy_vqa only; give an endpoint, or teacher.enabled = false"
-            )
+        if self.teacher.enabled and self.teacher.base_url == EMBEDDED:
+            if self.questions.source == "jsonl":
+                raise ValueError(
+                    "teacher.base_url = 'embedded' knows easy_vqa and reasoning_gym only; give an endpoint, or"
+                    " teacher.enabled = false"
+                )
+            if strange := sorted(self.questions.tasks.keys() - WORKED.keys()):
+                raise ValueError(
+                    f"teacher.base_url = 'embedded' does not know task {strange[0]!r}; known: {', '.join(WORKED)}"
+                )
         return self

@@ -19,6 +19,7 @@ from loop.teacher_setup import open_teacher
 from loop.tracking import open_trackers
 from policies.encoding import Encoder
 from policies.learner import free_accelerator, load_model
+from policies.packaged_model import model_directory
 from policies.probe import learner_logprobs
 from policies.weights import weights_sha256
 from store import Store, open_store, run_lock
@@ -53,7 +54,7 @@ def open_session(store: Store, config: Config, run_dir: Path, console: Console) 
             " vision-language model"
         )
     with ExitStack() as stack:
-        teacher = open_teacher(config.teacher, stack)
+        teacher = open_teacher(config.teacher, config.questions.source, stack)
         trackers = open_trackers(config, store, stack)
         ctx = Context(run_dir, config, store, encoder, console, _begin(store), teacher, trackers)
         stack.callback(_close_sampler, ctx)
@@ -108,6 +109,7 @@ def _record_base_policy(ctx: Context) -> None:
 
 
 def _local_directory(model: str) -> Path:
+    model = model_directory(model)
     if Path(model).is_dir():
         return Path(model).resolve()
     from huggingface_hub import snapshot_download

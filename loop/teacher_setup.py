@@ -3,7 +3,7 @@
 from contextlib import ExitStack
 
 from loop.config import EMBEDDED, TeacherConfig
-from loop.sources.easy_vqa import write_rationale
+from loop.sources import RATIONALES
 from policies.prices import Price
 from policies.teacher import Teacher
 from policies.teacher_endpoint import serve_teacher
@@ -15,15 +15,16 @@ SETTINGS = (
 )
 
 
-def open_teacher(config: TeacherConfig, stack: ExitStack) -> Teacher | None:
-    """The configured teacher, None without one; the embedded one is served until `stack` is left.
+def open_teacher(config: TeacherConfig, source: str, stack: ExitStack) -> Teacher | None:
+    """The configured teacher, None without one; the embedded one, which knows the questions of
+    `source`, is served until `stack` is left.
 
     Raises PolicyError, naming the variable, if the key is not in the environment.
     """
     if not config.enabled:
         return None
     embedded = config.base_url == EMBEDDED
-    url = stack.enter_context(serve_teacher(write_rationale)) if embedded else config.base_url
+    url = stack.enter_context(serve_teacher(RATIONALES[source])) if embedded else config.base_url
     return Teacher(teacher_settings(config, url), embedded=embedded)
 
 

@@ -15,6 +15,7 @@ from PIL.Image import Image
 from transformers import AutoProcessor, AutoTokenizer
 
 from policies import PolicyError
+from policies.packaged_model import model_directory
 
 IGNORED = -100
 """Label of positions outside the loss (PyTorch's cross-entropy convention)."""
@@ -36,6 +37,7 @@ class Encoder:
     """Chat template, tokenizer and image processor of one model directory."""
 
     def __init__(self, model: str, load_image: Callable[[str], Image], *, trust_remote_code: bool = False) -> None:
+        model = model_directory(model)
         self.is_vision = is_vision_model(model, trust_remote_code)
         loader: Any = AutoProcessor if self.is_vision else AutoTokenizer
         try:
@@ -156,6 +158,7 @@ def is_vision_model(model: str, trust_remote_code: bool = False) -> bool:
     """Whether the model's configuration has a vision part; raises PolicyError if it cannot be read."""
     from transformers import AutoConfig
 
+    model = model_directory(model)
     directory = Path(model)
     if directory.exists():
         check_model_directory(directory)

@@ -24,7 +24,7 @@ from starlette.routing import Route
 Writer = Callable[[str, str | None, list[str]], str | None]
 """(question, accepted answer or None, sha256 of each image) -> rationale, or None if it knows none."""
 
-QUESTION = re.compile(r"^Question: (.*)$", re.MULTILINE)
+QUESTION = re.compile(r"^Question: (.*?)(?=\nAccepted answer: |\Z)", re.MULTILINE | re.DOTALL)
 ANSWER = re.compile(r"^Accepted answer: (.*)$", re.MULTILINE)
 CHAIN = re.compile(r"^The student's chain:$", re.MULTILINE)
 DATA_URL = re.compile(r"data:image/[a-z+.-]+;base64,(.*)", re.DOTALL)
@@ -64,7 +64,7 @@ def make_app(write: Writer) -> Starlette:
 def _answer(write: Writer, prompt: str, images: list[str]) -> str | None:
     """What is asked for: a rationale for an answer, an answer with its reasons, or a correction of a chain."""
     question, answer = QUESTION.search(prompt), ANSWER.search(prompt)
-    text = write(question[1], answer and answer[1], images) if question else None
+    text = write(question[1].strip(), answer and answer[1], images) if question else None
     if text is None or answer is None or not CHAIN.search(prompt):
         return text
     return f"### Mistake: It does not lead to {answer[1]}.\n### Chain:\n{text}"

@@ -8,6 +8,7 @@ from typing import Any
 
 from policies import PolicyError
 from policies.encoding import Encoder, Prompt
+from policies.packaged_model import model_directory
 from policies.sampler import Chain, Request
 from policies.weights import HashedWeights, reading, weights_sha256
 
@@ -55,7 +56,7 @@ class VllmEngine:
             options["enable_chunked_prefill"] = False
             options["max_num_batched_tokens"] = max(CPU_BATCHED_TOKENS, settings.max_model_len or 0)
         self._llm = LLM(
-            model,
+            model_directory(model),
             dtype=settings.dtype,
             seed=seed,
             max_model_len=settings.max_model_len,

@@ -64,7 +64,7 @@ def _question(line: str, path: Path, where: str, config: QuestionsConfig) -> New
     names = row.get("images", [])
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise InputError(f"{where}: 'images' must be a list of paths")
-    split = row.get("split", "train" if unlabelled else _split([text, *answers], config))
+    split = row.get("split", "train" if unlabelled else held_out_split([text, *answers], config))
     if split not in SPLITS:
         raise InputError(f"{where}: 'split' must be one of {', '.join(SPLITS)}, not {split!r}")
     if unlabelled and split != "train":
@@ -115,7 +115,8 @@ def _answers(row: dict[str, Any], where: str) -> list[str]:
     return texts
 
 
-def _split(content: list[str], config: QuestionsConfig) -> str:
+def held_out_split(content: list[str], config: QuestionsConfig) -> str:
+    """The split of a question by a hash of its content, in the shares that the configuration wants."""
     fraction = int.from_bytes(hashlib.sha256(json.dumps(content).encode()).digest()[:8]) / 2**64
     if fraction < config.held_out_share:
         return "test"

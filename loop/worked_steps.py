@@ -1,0 +1,98 @@
+"""Short worked steps for tasks of reasoning-gym: what the embedded teacher writes about them.
+
+One function a task, from the question's text to (steps, answer), or None where the text is not the
+task's. Registered in `WORKED`.
+"""
+
+import re
+from collections.abc import Callable
+
+Worked = tuple[str, str]
+"""(steps, answer)."""
+
+TERM = re.compile(r"([+-]?)\s*(\d+)")
+COUNTED = re.compile(r"(\d+) ([a-z ]+?)(?:,|\?)")
+LETTER = re.compile(r'the letter "(.)" appear in the text: "([^"]*)"')
+BACKWARD = re.compile(r"Spell this word backward \(.*?\): (\w+)")
+PRODUCT = re.compile(r"(\d+) \* (\d+)")
+
+
+def chain_sum(question: str) -> Worked | None:
+    """One operation after the other, from the left."""
+    match = re.search(r"problem: ([\d+\- ]+) =", question)
+    if match is None:
+        return None
+    (_, first), *rest = TERM.findall(match[1])
+    value, steps = int(first), []
+    for sign, number in rest:
+        result = value + int(sign + number)
+        steps.append(f"{value} {sign} {number} = {result}.")
+        value = result
+    return " ".join(steps), str(value)
+
+
+def leg_counting(question: str) -> Worked | None:
+    """The legs of each animal, then their running sum."""
+    from reasoning_gym.arithmetic.leg_counting import ANIMALS
+
+    _, asked, animals = question.partition("if you have ")
+    if not asked:
+        return None
+    steps, legs = [], []
+    for count, name in COUNTED.findall(animals):
+        each = ANIMALS.get(name, ANIMALS.get(name.removesuffix("s")))
+        if each is None:
+            return None
+        legs.append(int(count) * each)
+        steps.append(f"{count} {name}: {count} * {each} = {legs[-1]}.")
+    total = legs[0]
+    for more in legs[1:]:
+        steps.append(f"{total} + {more} = {total + more}.")
+        total += more
+    return " ".join(steps), str(total)
+
+
+def letter_counting(question: str) -> Worked | None:
+    """The words that have the letter, each with how often, then their sum."""
+    match = LETTER.search(question)
+    if match is None:
+        return None
+    letter, words = match[1], match[2].split()
+    found = [(word, word.lower().count(letter)) for word in words if letter in word.lower()]
+    total = sum(count for _, count in found)
+    listed = ", ".join(f"{word} {count}" for word, count in found)
+    summed = " + ".join(str(count) for _, count in found)
+    return f"Words with {letter}: {listed}. {summed} = {total}.", str(total)
+
+
+def spell_backward(question: str) -> Worked | None:
+    """The letters one by one, then from the last to the first."""
+    match = BACKWARD.search(question)
+    if match is None:
+        return None
+    word = match[1]
+    return f"Letters: {' '.join(word)}. Backward: {' '.join(reversed(word))}.", word[::-1]
+
+
+def products(question: str) -> Worked | None:
+    """The first factor taken apart into its digits' values, multiplied one by one."""
+    match = PRODUCT.search(question)
+    if match is None:
+        return None
+    left, right = match[1], int(match[2])
+    parts = [int(digit) * 10 ** (len(left) - place) for place, digit in enumerate(left, 1) if digit != "0"]
+    steps = [f"{part} * {right} = {part * right}." for part in parts]
+    total = int(left) * right
+    if len(parts) > 1:
+        steps.append(f"{' + '.join(str(part * right) for part in parts)} = {total}.")
+    return " ".join(steps), str(total)
+
+
+WORKED: dict[str, Callable[[str], Worked | None]] = {
+    "chain_sum": chain_sum,
+    "leg_counting": leg_counting,
+    "letter_counting": letter_counting,
+    "products": products,
+    "spell_backward": spell_backward,
+}
+"""To add a task: one function, one line here."""
