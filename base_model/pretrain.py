@@ -23,6 +23,7 @@ from base_model.scenes import (
     SIDE,
     Scene,
     draw_scene,
+    write_answering_item,
     write_describing_item,
     write_item,
     write_reading_item,
@@ -58,6 +59,11 @@ def write_describing(rng: random.Random, scene: Scene, n: int) -> tuple[str, str
     return write_describing_item(rng, scene) if n % 2 else write_telling(rng, scene, n // 2)
 
 
+def write_answering(rng: random.Random, scene: Scene, n: int) -> tuple[str, str]:
+    """Stage 5: every other item asks for a short answer."""
+    return write_answering_item(rng, scene) if n % 2 else write_describing(rng, scene, n // 2)
+
+
 @dataclass(frozen=True)
 class Stage:
     """`write` makes the n-th item of a batch; `steps` batches at a learning rate of at most `peak`."""
@@ -72,6 +78,7 @@ STAGES = {
     "reading": Stage(write_reading, 2000, 1e-3),
     "telling": Stage(write_telling, 1000, 1e-3),
     "describing": Stage(write_describing, 800, 1e-3),
+    "answering": Stage(write_answering, 300, 5e-4),
 }
 
 

@@ -104,12 +104,23 @@ def write_telling_item(rng: random.Random, scene: Scene) -> tuple[str, str]:
     return rng.choice(TELL_REQUESTS).format(named), f"There is {'a' if truth else 'no'} {named}."
 
 
+def write_answering_item(rng: random.Random, scene: Scene) -> tuple[str, str]:
+    """A request for a short answer in many layouts, so that a new line before it is not taken for one to repeat."""
+    while True:
+        request, answer = write_item(rng, scene)
+        if request not in CAPTION_REQUESTS:
+            break
+    question = request.removesuffix(SHORT).strip()
+    return f"{question}{rng.choice((' ', NEW_LINE))}{SHORT}", answer
+
+
 def write_describing_item(rng: random.Random, scene: Scene) -> tuple[str, str]:
     """A caption, then whether a named thing is in the scene: the caption must not be mistaken for what was asked."""
     request, told = write_telling_item(rng, scene)
     return f"{rng.choice(CAPTION_REQUESTS)} {request}", f"The image shows a {scene.color} {scene.shape}. {told}"
 
 
+SHORT, NEW_LINE = "Give a short answer.", "\n"
 NOUNS = ("shape", "thing")
 THINGS = (*SHAPES, *(f"{color} {noun}" for color in COLORS for noun in (*NOUNS, *SHAPES)))
 WORDS = (

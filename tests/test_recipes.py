@@ -24,15 +24,21 @@ SMALL = [
         "engine.kv_cache_gib=0.5",
     ),
 ]
+ONLY_PAIRS = ["rft.per_question=0"]
 OTHER_WAYS = {
-    "margin": ["pairs.rule=margin"],
-    "contrast": ["pairs.rule=contrast", "pairs.weighting=information", "pairs.replay_rounds=1"],
-    "rft_then_dpo": ["rft.per_question=2", "rft.learning_rate=1e-5"],
-    "lora": ["update.lora_rank=4", "update.frozen=['vision_model']"],
-    "cold_start_reference": ["update.reference=cold_start", "update.start=cold_start"],
-    "ema_reference": ["update.reference=ema", "update.ema_steps=1"],
-    "difficult": ["sampling.order=difficult", "sampling.temperature=[1.4, 1.6]"],
-    "informative": ["sampling.order=informative", "update.label_smoothing=0.1"],
+    "margin": [*ONLY_PAIRS, "pairs.rule=margin"],
+    "contrast": [*ONLY_PAIRS, "pairs.rule=contrast", "pairs.weighting=information", "pairs.replay_rounds=1"],
+    "rft_then_dpo": ["rft.pick=random", "rft.per_question=2", "rft.learning_rate=1e-5"],
+    "lora": [*ONLY_PAIRS, "update.lora_rank=4", "update.frozen=['vision_model']"],
+    "cold_start_reference": [*ONLY_PAIRS, "update.reference=cold_start", "update.start=cold_start"],
+    "ema_reference": [*ONLY_PAIRS, "update.reference=ema", "update.ema_steps=1"],
+    "difficult": [*ONLY_PAIRS, "sampling.order=difficult", "sampling.temperature=[1.4, 1.6]"],
+    "informative": [
+        *ONLY_PAIRS,
+        "sampling.order=informative",
+        "pairs.weighting=advantage",
+        "update.label_smoothing=0.1",
+    ],
 }
 RECIPES = sorted(path.stem for path in (CONFIGS / "recipes").glob("*.toml"))
 
@@ -61,7 +67,7 @@ def run_two_rounds(run_dir: Path, overrides: list[str], recipe: str | None) -> d
 def test_a_published_recipe_runs_two_rounds(recipe: str, tmp_path: Path) -> None:
     found = run_two_rounds(tmp_path / "run", [], recipe)
     assert found["phases"] == ["done"] * 3
-    assert found["methods"] == ["rft" if recipe == "rft" else "dpo"] * 2
+    assert found["methods"] == [{"rft": "rft", "ratchet": "rft+dpo"}.get(recipe, "dpo")] * 2
     assert len(found["weights"]) == 3
     config = load_config("easy_vqa", SMALL, recipe)
     assert found["rules"] == ([] if recipe == "rft" else [config.pairs.rule])
