@@ -24,6 +24,7 @@ from loop.terminal_text import block
 from policies import PolicyError
 from store import RunLocked, StoreError, open_store
 from store.database import FULL
+from store.lock import lock_holder
 
 if TYPE_CHECKING:
     from loop.config import Config
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 
 OUTCOMES = ("correct", "wrong", "unparsable", "truncated", "judge_error")
 SUCCESS, FAILURE, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+
+ROW_ID = click.IntRange(0, 2**63 - 1)
+"""What SQLite can hold."""
 
 run_dir_argument = click.argument("run_dir", metavar="DIR", type=click.Path(path_type=Path))
 
@@ -147,7 +151,7 @@ def _width() -> int | None:
 
 @cli.command()
 @run_dir_argument
-@click.option("--policy", type=int, metavar="N", help="Its number; the accepted one if left out.")
+@click.option("--policy", type=ROW_ID, metavar="N", help="Its number; the accepted one if left out.")
 @click.option("--split", default="test", show_default=True, help="Whose questions are asked.")
 @click.option("--best-of", "samples", type=click.IntRange(min=2), metavar="K", help="Also vote over K samples.")
 @click.option("--reference", type=int, metavar="N", help="The verifier's reference; the cold start if left out.")
@@ -351,15 +355,18 @@ def doctor(config: str, run_dir: Path, as_json: bool) -> None:
 @cli.command()
 @run_dir_argument
 @click.argument("kind", type=click.Choice(["question", "sample", "pair", "round", "policy"]))
-@click.argument("number", metavar="[ID]", type=int, required=False)
-@click.option("--round", type=int, metavar="N", help="Of this round.")
+@click.argument("number", metavar="[ID]", type=ROW_ID, required=False)
+@click.option("--round", type=ROW_ID, metavar="N", help="Of this round.")
 @click.option("--outcome", type=click.Choice(OUTCOMES), help="Judged so; of questions: by their vote.")
-@click.option("--question", type=int, metavar="ID", help="Of this question.")
-@click.option("--policy", type=int, metavar="N", help="Of this policy.")
+@click.option("--question", type=ROW_ID, metavar="ID", help="Of this question.")
+@click.option("--policy", type=ROW_ID, metavar="N", help="Of this policy.")
 @click.option("--rule", metavar="NAME", help="Pairs of this rule.")
 @click.option("--suspect", is_flag=True, help="Questions that the teacher failed twice.")
 @click.option(
-    "--changed-since", type=int, metavar="N", help="Held-out questions right under one of policy N and --policy only."
+    "--changed-since",
+    type=ROW_ID,
+    metavar="N",
+    help="Held-out questions right under one of policy N and --policy only.",
 )
 @click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="How many are listed.")
 @click.option(
@@ -417,8 +424,8 @@ def serve(run_dir: Path, host: str, port: int, token: bool) -> None:
 
 
 def _open_to_read(run_dir: Path) -> Store:
-    """A store of an older version is brought up to date first, if it may be written."""
-    return open_store(run_dir, read_only=not os.access(run_dir, os.W_OK))
+    """A store of an older version is brought up to date first, if it may be written and no run works on it."""
+    return open_store(run_dir, read_only=not os.access(run_dir, os.W_OK) or lock_holder(run_dir) is not None)
 
 
 def _stored_config(store: Any, run_dir: Path) -> Config:

@@ -29,17 +29,17 @@ ARMS: dict[str, tuple[str, ...]] = {
         "update.learning_rate=1e-4",
         "update.losses={sigmoid = 1.0}",
         "gate.rule=always",
+        "fallback.use=pair",
     ),
     "no_gate": ("gate.rule=always",),
-    "no_weighting": ("pairs.weighting=equal",),
+    "weighted": ("pairs.weighting=advantage",),
     "random_chains": ("rft.pick=random", "pairs.rule=random"),
     "fallback_none": ("fallback.use=none",),
     "fallback_pair": ("fallback.use=pair",),
     "fallback_sft": ("fallback.use=sft",),
-    "fallback_both": ("fallback.use=both",),
 }
-"""What an arm changes of the embedded default. `long_cold_start` trains the cold start alone for as long as `ratchet`
-took in all, on the same data."""
+"""What an arm changes of the embedded default, whose fallback.use is "both". `long_cold_start` trains the cold start
+alone for as long as `ratchet` took in all, on the same data."""
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from packaging.requirements import Requirement
 from loop.config import EMBEDDED, Config, TeacherConfig
 from loop.config_file import CONFIGS, PROJECT, load_config
 from loop.errors import InputError
+from policies.packaged_model import PREFIX
 
 State = Literal["ok", "note", "missing"]
 
@@ -209,6 +210,11 @@ def count_parameters(directory: Path) -> int | None:
 
 def _model(config: Config, parameters: int | None) -> Iterator[Finding]:
     model = config.policy.model
+    if model.startswith(PREFIX):
+        lacking = [name for name in (model.removeprefix(PREFIX), "gguf") if importlib.util.find_spec(name) is None]
+        detail = f"{model}, " + (f"lacks {', '.join(lacking)}: the extra 'smollm2'" if lacking else "installed")
+        yield Finding("configuration", "policy.model", "missing" if lacking else "ok", detail)
+        return
     directory = Path(model)
     if not directory.is_dir():
         from huggingface_hub import try_to_load_from_cache
@@ -228,6 +234,9 @@ def _model(config: Config, parameters: int | None) -> Iterator[Finding]:
 
 
 def _questions(config: Config) -> Iterator[Finding]:
+    if config.questions.source == "reasoning_gym" and importlib.util.find_spec("reasoning_gym") is None:
+        detail = "reasoning_gym is not installed: the extra 'smollm2'"
+        yield Finding("configuration", "questions.source", "missing", detail)
     if config.questions.path is not None:
         there = Path(config.questions.path).is_file()
         detail = config.questions.path + ("" if there else ": there is no such file")
@@ -255,7 +264,10 @@ def _available_memory() -> int | None:
     limits = [int(kibibytes) * 1024]
     group = Path("/sys/fs/cgroup")
     if (group / "memory.max").exists() and (limit := (group / "memory.max").read_text().strip()) != "max":
-        limits.append(int(limit) - int((group / "memory.current").read_text()))
+        # Pages of files count as used, but are given back when something needs the room.
+        pages = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        cached = int(pages.get("inactive_file", 0)) + int(pages.get("active_file", 0))
+        limits.append(int(limit) - int((group / "memory.current").read_text()) + cached)
     return min(limits)
 
 

@@ -34,10 +34,12 @@ def finished_rounds(store: Store, poll_s: float = POLL_S) -> Iterator[dict[str, 
     while True:
         # Asked before the rows are read: what a process finished just before it ended is among them.
         running = lock_holder(store.path.parent) is not None
-        for row in log_rows(store, after=latest):
-            if row["phase"] == "done":
-                latest = row["round"]
-                yield row
+        # A round that goes on is not looked at: its figures would be summed anew each time.
+        if store.value("SELECT 1 FROM round WHERE number > ? AND phase = 'done' LIMIT 1", latest):
+            for row in log_rows(store, after=latest):
+                if row["phase"] == "done":
+                    latest = row["round"]
+                    yield row
         if not running:
             return
         time.sleep(poll_s)

@@ -167,7 +167,7 @@ class LiveConsole(Console):
 @contextmanager
 def _unechoed() -> Iterator[None]:
     """Keeps the terminal from writing ^C into the panel when Ctrl-C is pressed."""
-    if not os.isatty(0):
+    if not _in_front():
         yield
         return
     before = termios.tcgetattr(0)
@@ -176,7 +176,16 @@ def _unechoed() -> Iterator[None]:
     try:
         yield
     finally:
-        termios.tcsetattr(0, termios.TCSANOW, before)
+        if _in_front():
+            termios.tcsetattr(0, termios.TCSANOW, before)
+
+
+def _in_front() -> bool:
+    """Whether the terminal is this process's: one in the background that changes it is stopped (SIGTTOU)."""
+    try:
+        return os.isatty(0) and os.tcgetpgrp(0) == os.getpgrp()
+    except OSError:
+        return False
 
 
 def resident_bytes() -> int | None:

@@ -16,6 +16,7 @@ from loop.accuracy_log import accuracy, reported_split
 from loop.config import EMBEDDED, Config
 from loop.context import Context
 from loop.evaluate import STYLES
+from policies.packaged_model import PREFIX
 from store import Store
 
 FILE_NAME = "README.md"
@@ -88,6 +89,10 @@ def card(store: Store, config: Config, number: int, *, is_vision: bool) -> str:
     return "\n\n".join(sections) + "\n"
 
 
+def _is_local(model: str) -> bool:
+    return Path(model).exists() or model.startswith(PREFIX)
+
+
 def _front_matter(config: Config, title: str, accuracies: dict[str, Any], split: str, *, is_vision: bool) -> str:
     """YAML that the Hub reads; `base_model` only where it is on the Hub."""
     from huggingface_hub import EvalResult, ModelCardData
@@ -106,7 +111,7 @@ def _front_matter(config: Config, title: str, accuracies: dict[str, Any], split:
         if figure
     ]
     data = ModelCardData(
-        base_model=None if Path(config.policy.model).exists() else config.policy.model,
+        base_model=None if _is_local(config.policy.model) else config.policy.model,
         library_name="transformers",
         pipeline_tag="image-text-to-text" if is_vision else "text-generation",
         tags=["ratchet", "trl", *(["dpo"] if config.pairs.per_question else [])],
@@ -135,7 +140,7 @@ def _origin(store: Store, config: Config, policy: Any, base: Any) -> Iterable[Se
     packages = ", ".join(f"{name} {version}" for name, version in json.loads(recorded["packages"]).items())
     yield "weights", f"sha256 `{policy['sha256']}`"
     yield "base model", f"{_escaped(model.name if model.exists() else config.policy.model)}, sha256 `{base['sha256']}`"
-    yield "recipe", _escaped(config.recipe or "its own")
+    yield "recipe", _escaped(Path(config.recipe).stem if config.recipe else "its own")
     yield "rounds before it", max(0, (policy["round"] or 0) - 1)
     yield "teacher", "; ".join(teachers) or "none"
     yield "seed", recorded["seed"]

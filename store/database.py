@@ -166,7 +166,8 @@ def _migrate(store: Store, new: bool, read_only: bool) -> None:
         )
     if new:
         store.connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-    MIGRATIONS.apply(store.db)
+    with store.transaction():  # another process may be about to do the same
+        MIGRATIONS.apply(store.db)
 
 
 def _applied(store: Store) -> set[str]:

@@ -24,6 +24,8 @@ Wanted = Mapping[str, Sequence[Any]]
 
 def find_samples(store: Store, wanted: Wanted, split: Sequence[str] = (), limit: int | None = None) -> Iterator[Any]:
     """Samples with their verdicts, in the order of their ids, at most `limit`; `split` is their questions'."""
+    if any(not values for values in wanted.values()):
+        return iter(())
     found = merge(
         _here(store, wanted, split, limit),
         *(_archived(store, row["file"], wanted, split) for row in _archives(store, wanted)),

@@ -105,7 +105,7 @@ def _round(store: Store, number: int, questions: range, texts: list[str], rng: r
     store.connection.execute(
         "INSERT INTO training (round, candidate, method, recipe, items, steps, loss, seconds, metrics)"
         " VALUES (?, ?, 'dpo', '{}', 10, 5, ?, 3.0, ?)",
-        (number, number + 1, 0.7 - 0.1 * number, as_json({"rewards/margins": 0.1 * number, "settings": {}})),
+        (number, number + 1, 0.7 - 0.1 * number, as_json({"dpo": {"rewards/margins": 0.1 * number, "settings": {}}})),
     )
     store.connection.execute(
         "INSERT INTO teacher_call (hash, purpose, round, question, model, status, created, cost_usd)"

@@ -256,12 +256,14 @@ def test_a_token_lets_in_and_nothing_else_does(run_dir: Path) -> None:
     token = "a token that nobody guesses"  # noqa: S105
     client = TestClient(application(run_dir, "0.0.0.0", token), base_url="http://127.0.0.1", follow_redirects=False)  # noqa: S104
     assert client.get("/static/style.css").status_code == 401
-    for wrong in ({"params": {"token": "x"}}, {"headers": {"Cookie": f"ratchet={token}"}}):
+    name = f"ratchet-{hashlib.sha256(f'ratchet cookie {token}'.encode()).hexdigest()[:8]}"
+    for wrong in ({"params": {"token": "x"}}, {"headers": {"Cookie": f"{name}={token}"}}):
         assert client.get("/", **wrong).status_code in (401, 403)
     assert client.get("/", headers={"Authorization": f"Bearer {token}"}).status_code == 200
     entered = client.get("/questions", params={"token": token, "show": "lost"})
     assert (entered.status_code, entered.headers["location"]) == (303, "/questions?show=lost")
     assert "httponly" in entered.headers["set-cookie"].lower()
+    assert entered.headers["set-cookie"].startswith(f"{name}=")
     assert token not in entered.headers["set-cookie"]
     assert client.get("/questions").status_code == 200
 

@@ -21,7 +21,6 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
 }
-COOKIE = "ratchet"
 
 
 def is_loopback(host: str) -> bool:
@@ -44,6 +43,8 @@ class Guard:
         self.app, self.token = app, token
         self.names = {"localhost", host.lower(), socket.gethostname().lower(), socket.getfqdn().lower()}
         self.cookie = "" if token is None else hashlib.sha256(f"ratchet cookie {token}".encode()).hexdigest()
+        # Cookies know no ports: each server of a host has a name of its own.
+        self.cookie_name = f"ratchet-{self.cookie[:8]}"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
@@ -74,10 +75,10 @@ class Guard:
                 return PlainTextResponse("That is not the token that 'serve' printed.\n", 403)
             rest = urlencode(query, doseq=True)
             answer = RedirectResponse(scope["path"] + (f"?{rest}" if rest else ""), 303)
-            answer.set_cookie(COOKIE, self.cookie, httponly=True, samesite="strict")
+            answer.set_cookie(self.cookie_name, self.cookie, httponly=True, samesite="lax")
             return answer
         bearer = headers.get("authorization", "").removeprefix("Bearer ")
-        if _same(bearer, self.token) or _same(_cookie(headers), self.cookie):
+        if _same(bearer, self.token) or _same(_cookie(headers, self.cookie_name), self.cookie):
             return None
         return PlainTextResponse("Open the address that 'serve' printed, with its token.\n", 401)
 
@@ -94,9 +95,9 @@ def _same(given: str, expected: str) -> bool:
     return secrets.compare_digest(given.encode(), expected.encode())
 
 
-def _cookie(headers: Headers) -> str:
+def _cookie(headers: Headers, name: str) -> str:
     try:
-        found = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
+        found = SimpleCookie(headers.get("cookie", "")).get(name)
     except CookieError:
         return ""
     return "" if found is None else found.value

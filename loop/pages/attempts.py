@@ -175,7 +175,10 @@ def _pieces(tokenizer: "Tokenizer | None", ids: Sequence[int], scores: Sequence[
 
     stream, pieces, waiting = DecodeStream(skip_special_tokens=False), [], 0.0
     for token, score in zip(ids, scores, strict=True):
-        text = stream.step(tokenizer, token)
+        try:
+            text = stream.step(tokenizer, token)
+        except Exception:  # it has no class of its own for bytes that never make a character
+            return ()
         if text is None:
             waiting += score
         else:

@@ -146,7 +146,7 @@ def default_sides(known: Sequence[Side]) -> tuple[Side, Side]:
     decided = [side for side in known if side.decision in ("accepted", "rejected")]
     second = decided[-1] if decided else known[-1]
     earlier = [side for side in decided[:-1] if side.decision == "accepted"]
-    return (earlier[-1] if earlier else known[max(0, known.index(second) - 1)]), second
+    return (earlier[-1] if earlier else known[0]), second
 
 
 def parse_filter(store: Store, asked: dict[str, str]) -> Filter:
@@ -165,7 +165,7 @@ def parse_filter(store: Store, asked: dict[str, str]) -> Filter:
 
     sets = question_sets(store)
     after = asked.get("after", "")
-    if after and not re.fullmatch(r"-?[0-9.e+-]{1,30}:[0-9]{1,18}", after):
+    if after and not re.fullmatch(r"-?[0-9]{1,4}(\.[0-9]{1,20})?(e-?[0-9]{1,3})?:[0-9]{1,18}", after):
         raise InputError(f"after={after[:40]}: that is no place in the list; begin at the first page")
     return Filter(
         choice("set", sets[1] if len(sets) > 1 else SAMPLED, sets),

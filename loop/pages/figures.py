@@ -1,6 +1,7 @@
 """What the pages draw, as plain data: the accuracy log and the store's views, asked and not computed again."""
 
 import json
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -61,6 +62,8 @@ def read_figures(
         style = configuration.get("sampling", {}).get("style", "cot")
         policies = [dict(row) for row in store.rows("SELECT * FROM policy_lineage")]
         serving = served_policy(store)
+        judging = {row["round"] for row in rounds if row["phase"] in ("sample", "judge")}
+        judged = {number: row for number, row in counts.items() if number not in judging}
         return Figures(
             name=store.path.parent.resolve().name,
             facts=tuple(_facts(store, configuration)),
@@ -70,7 +73,7 @@ def read_figures(
             samples=sum(row["samples"] for row in counts.values()),
             outcomes={number: {each: row[each] for each in OUTCOMES} for number, row in counts.items()},
             tokens={number: row["tokens"] / row["samples"] for number, row in counts.items() if row["samples"]},
-            pass_rates={number: _pass_rates(store, number, rounds, known, progress) for number in _spread(counts)},
+            pass_rates={number: _pass_rates(store, number, rounds, known, progress) for number in _spread(judged)},
             gate={row["policy"]: right for row in policies if (right := accuracy(store, row["policy"], style, GATE))},
             training={
                 row["round"]: _numbers(row["metrics"])
@@ -133,4 +136,7 @@ def pass_rate_bin(correct: int, samples: int) -> int:
 
 
 def _numbers(metrics: str) -> dict[str, float]:
-    return {key: value for key, value in json.loads(metrics).items() if isinstance(value, int | float)}
+    """The last figures of the DPO stage; the first version had no stages. What is not finite cannot be drawn."""
+    said = json.loads(metrics)
+    last = {**said, **said.get("dpo", {})}
+    return {key: value for key, value in last.items() if isinstance(value, int | float) and math.isfinite(value)}

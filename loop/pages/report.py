@@ -53,6 +53,8 @@ class Written:
 
 def write_report(store: Store, file: Path, most: int, say: Console) -> Written:
     """Write the report; of more than `most` questions an even draw is kept, and the page says so."""
+    if file.is_dir():
+        raise InputError(f"-o {file} is a directory; name a file in it")
     if not file.parent.is_dir():
         raise InputError(f"-o {file}: {file.parent} is no directory; make it first")
     with say.bar("reading rounds", store.value("SELECT count(*) FROM round"), "round") as bar:
@@ -81,10 +83,14 @@ def write_report(store: Store, file: Path, most: int, say: Console) -> Written:
 
 
 def _lost_link(store: Store) -> Any:
-    sets = question_sets(store)
+    """Links to what a round lost, where the report keeps both of its sides."""
+    sets, kept = question_sets(store), set[str]()
+    if sides(store):
+        found = parse_filter(store, {})
+        kept = {side.key for side in _kept_sides(store, (found.first, found.second))}
 
     def link(first: Side, second: Side) -> str:
-        if len(sets) < 2:
+        if len(sets) < 2 or not {first.key, second.key} <= kept:
             return ""
         return "#questions?" + urlencode({"set": sets[1], "first": first.key, "second": second.key, "show": "lost"})
 

@@ -61,7 +61,7 @@ def serve_run(
         ) from None
     shown = f"[{host}]" if ":" in host else host
     address = f"http://{shown}:{listening.getsockname()[1]}/"
-    say(f"{run_dir} at {address}" + (f"?token={token}" if token else "") + " (Ctrl-C stops)")
+    say(f"{run_dir} at {address}" + (f"?{urlencode({'token': token})}" if token else "") + " (Ctrl-C stops)")
     settings: dict[str, Any] = {"log_level": "warning", "access_log": False, "timeout_graceful_shutdown": GRACE_S}
     server = uvicorn.Server(uvicorn.Config(application(run_dir, host, token), **settings))
     with listening:
@@ -134,6 +134,8 @@ class Pages:
         with self._store() as store, store.snapshot():
             found = parse_filter(store, dict(request.query_params))
             number = request.path_params["number"]
+            if number >= 2**63:  # more than SQLite can hold
+                raise HTTPException(404, "there is no such question")
             try:
                 card = read_card(store, number)
             except InputError as error:

@@ -26,17 +26,17 @@ class Trackio:
 
     def send(self, report: Report) -> None:
         """The axis goes with the figures, and is trackio's step too."""
-        self._ledger.add(report.name)
         with _quiet():
             trackio.init(
                 project=self._target.project,
-                name=self._target.name,
+                name=f"{self._target.name}-{self._target.id[:6]}",
                 config=self._target.configuration,
                 resume="allow",
                 embed=False,
                 auto_log_gpu=False,
                 auto_log_cpu=False,
             )
+            self._ledger.add(report.name)
             for x, figures in report.points:
                 trackio.log({**figures, report.axis: x}, step=x)
             trackio.finish()

@@ -27,7 +27,7 @@
       tooltip: {
         trigger: chart.options.series.some((each) => each.type === "graph") ? "item" : "axis", renderMode: "richText", confine: true,
         backgroundColor: "var(--card)", borderColor: "var(--line)", textStyle: { color: "var(--text)", fontSize: 13 }, axisPointer: { lineStyle: { color: "var(--muted)" } },
-        formatter: (points) => chart.tips[(Array.isArray(points) ? points[0] : points).dataIndex] || "",
+        formatter: (points) => points.dataType === "edge" ? "" : chart.tips[(Array.isArray(points) ? points[0] : points).dataIndex] || "",
       },
     };
   }

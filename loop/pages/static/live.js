@@ -13,6 +13,11 @@
       if (!answer.ok) return;
       tag = answer.headers.get("ETag") || "";
       const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+      const charts = (page) => page.querySelectorAll(".chart").length;
+      if (charts(fresh) !== charts(document)) {
+        location.reload();
+        return;
+      }
       for (const old of document.querySelectorAll("[data-live]")) {
         const found = fresh.getElementById(old.id);
         if (!found || found.textContent === old.textContent) continue;
