@@ -31,13 +31,12 @@ import loop.judge
 import loop.sample
 import loop.session
 import loop.swap
-import loop.teacher_setup
 import loop.update
 from conftest import BASE_MODEL
 from loop.config import Config
 from loop.config_file import parse_config
 from loop.console import Console
-from loop.sources import SOURCES
+from loop.sources import RATIONALES, SOURCES
 from policies.encoding import Encoder, Prompt
 from policies.learner import TrainingResult, TrainingStep
 from policies.sampler import Chain, Request
@@ -180,7 +179,7 @@ def prepare() -> None:
     loop.session.Encoder = prepared
     loop.session.load_model = loop.update.load_model = load_model
     loop.session.learner_logprobs = loop.update.learner_logprobs = learner_logprobs
-    loop.teacher_setup.write_rationale = write_rationale
+    RATIONALES["easy_vqa"] = write_rationale
     loop.update.train_sft = loop.update.train_dpo = train
     loop.swap.VllmEngine = ScriptedEngine
     loop.sample.COMMIT_CHAINS = loop.evaluate.COMMIT_CHAINS = 6
