@@ -203,7 +203,8 @@ def test_a_run_that_has_hardly_begun_can_be_looked_at(tmp_path: Path) -> None:
     assert "No round has started" in client.get("/").text
     assert "no round has started yet" in client.get("/questions").text
     run_command("report", tmp_path, "-o", tmp_path / "empty.html")
-    store.connection.execute("INSERT INTO policy VALUES (0, NULL, 'base', 'x', 'base', '{}', 'now', NULL)")
+    with store.transaction():
+        store.connection.execute("INSERT INTO policy VALUES (0, NULL, 'base', 'x', 'base', '{}', 'now', NULL)")
     start_round(store, 0, "distil", 0, [])
     store.close()
     assert "Round start: distil" in TestClient(application(tmp_path), base_url="http://127.0.0.1").get("/").text
