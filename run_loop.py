@@ -5,12 +5,8 @@ What a command needs is imported where it runs: the ones that only read answer i
 
 from __future__ import annotations
 
-import errno
-import io
 import json
 import os
-import shutil
-import sqlite3
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -18,12 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from loop.console import Console, console_for
-from loop.errors import InputError, LoopError
+from loop.console import Console, console_for, table_width
+from loop.errors import InputError
+from loop.exits import FAILURE, INTERRUPTED, run_command_line
 from loop.terminal_text import block
-from policies import PolicyError
-from store import RunLocked, StoreError, open_store
-from store.database import FULL
+from store import open_store
 from store.lock import lock_holder
 
 if TYPE_CHECKING:
@@ -31,7 +26,6 @@ if TYPE_CHECKING:
     from store import Store
 
 OUTCOMES = ("correct", "wrong", "unparsable", "truncated", "judge_error")
-SUCCESS, FAILURE, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
 ROW_ID = click.IntRange(0, 2**63 - 1)
 """What SQLite can hold."""
@@ -100,7 +94,6 @@ def run(
 def add(run_dir: Path, file: Path, as_json: bool) -> None:
     """Add questions of a JSONL FILE to a run, also while it runs; the next round sees them."""
     from loop.ingest import add_file
-    from store import open_store
 
     store = open_store(run_dir)
     added = add_file(store, _stored_config(store, run_dir), file)
@@ -129,7 +122,7 @@ def log(run_dir: Path, follow: bool, as_json: bool, as_csv: bool) -> None:
     elif as_csv:
         click.echo(log_csv(log_rows(store)), nl=False)
     else:
-        click.echo(format_log(store, _width(), colour=True))
+        click.echo(format_log(store, table_width(), colour=True))
     store.close()
 
 
@@ -137,16 +130,10 @@ def _follow(store: Store, *, as_json: bool, as_csv: bool) -> None:
     from loop.follow import follow
 
     try:
-        for line in follow(store, "json" if as_json else "csv" if as_csv else "table", _width()):
+        for line in follow(store, "json" if as_json else "csv" if as_csv else "table", table_width()):
             click.echo(line)
     except KeyboardInterrupt:
         return
-
-
-def _width() -> int | None:
-    """How wide a table may be: the terminal, or COLUMNS; as wide as it likes where the output is no terminal."""
-    columns = shutil.get_terminal_size().columns
-    return columns if sys.stdout.isatty() or os.environ.get("COLUMNS") else None
 
 
 @cli.command()
@@ -387,9 +374,9 @@ def show(
         raise InputError("--save-images is for one record; give its ID")
     store = _open_to_read(run_dir)
     if number is None:
-        show_many(store, kind, Filters(**filters), limit, _width(), as_json=as_json)
+        show_many(store, kind, Filters(**filters), limit, table_width(), as_json=as_json)
     else:
-        show_one(store, kind, number, Filters(**filters), save_images, _width(), as_json=as_json)
+        show_one(store, kind, number, Filters(**filters), save_images, table_width(), as_json=as_json)
     store.close()
 
 
@@ -438,45 +425,8 @@ def _stored_config(store: Any, run_dir: Path) -> Config:
 
 
 def main() -> None:
-    """Run the command line; a user's mistake is one line and an exit code, never a traceback."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            # A terminal that lacks a character gets its number.
-            stream.reconfigure(errors="backslashreplace")
-    try:
-        cli.main(standalone_mode=False)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(BAD_INPUT)
-    except InputError as error:
-        _fail(error, BAD_INPUT)
-    except BrokenPipeError:
-        # Whoever read our output has gone; Python flushes it once more when it ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(FAILURE)
-    except _failures() as error:
-        _fail(error, FAILURE)
-    except (click.Abort, KeyboardInterrupt):
-        _fail("interrupted; what was committed is kept", INTERRUPTED)
-    except (OSError, sqlite3.Error) as error:
-        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EFBIG) or FULL.search(str(error)):
-            _fail(
-                f"the disk is full or failing ({error}); free some space and run again, nothing committed is lost",
-                FAILURE,
-            )
-        _fail(f"{type(error).__name__}: {error}; nothing committed is lost", FAILURE)
-
-
-def _failures() -> tuple[type[Exception], ...]:
-    """Errors that are one line to the user; looked up only once something was raised."""
-    from judges import JudgeSpecError
-
-    return LoopError, PolicyError, StoreError, RunLocked, JudgeSpecError
-
-
-def _fail(message: object, code: int) -> None:
-    click.echo(f"error: {block(message)}", err=True)
-    sys.exit(code)
+    """Run the command line."""
+    run_command_line(lambda: cli.main(standalone_mode=False))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """What a person sees while the loop works: a line a finished step, a bar on anything that takes long."""
 
 import logging
+import os
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -195,3 +197,9 @@ def console_for(run_dir: Path, rounds: int, *, quiet: bool, as_json: bool) -> Co
     from loop.live_view import LiveConsole
 
     return LiveConsole(run_dir, rounds)
+
+
+def table_width() -> int | None:
+    """How wide a table may be: the terminal, or COLUMNS; as wide as it likes where the output is no terminal."""
+    columns = shutil.get_terminal_size().columns
+    return columns if sys.stdout.isatty() or os.environ.get("COLUMNS") else None

@@ -133,7 +133,7 @@ def test_arrow_keys_walk_along_a_chart(chrome: Chrome, report: str) -> None:
 
 def test_the_live_pages_work_in_silence_and_ask_only_their_server(chrome: Chrome, live: str) -> None:
     chrome.get(live)
-    assert len(chrome.find_elements(By.CSS_SELECTOR, ".chart canvas")) == 9
+    wait(chrome, lambda _: len(chrome.find_elements(By.CSS_SELECTOR, ".chart canvas")) == 9)
     chrome.find_element(By.LINK_TEXT, "Questions").click()
     wait(chrome, lambda _: len(rows(chrome)) == WHOLE)
     chrome.find_element(By.CSS_SELECTOR, "th[data-order=id] a").click()

@@ -11,7 +11,7 @@ from loop.controller import run
 from store import open_store
 
 SMALL = [
-    *("teacher.enabled=false", "cold_start.direct_items=0", "cold_start.format_items=0", "fallback.questions=0"),
+    *("teacher.enabled=false", "fallback.questions=0"),
     *("questions.train_limit=400", "run.rounds=2", "sampling.questions=120", "sampling.samples=6"),
     "sampling.temperature=1.5",
     *("sampling.style=direct", "sampling.max_tokens=8", "evaluation.max_tokens=8", "evaluation.limit=30"),
@@ -41,11 +41,21 @@ OTHER_WAYS = {
     ],
 }
 RECIPES = sorted(path.stem for path in (CONFIGS / "recipes").glob("*.toml"))
+TAUGHT = ["cold_start.direct_items=256", "cold_start.format_items=0", "cold_start.learning_rate=1e-3"]
+UNTAUGHT = ["cold_start.direct_items=0", "cold_start.format_items=0"]
 
 
-def run_two_rounds(run_dir: Path, overrides: list[str], recipe: str | None) -> dict[str, list]:
+@pytest.fixture(scope="module")
+def taught(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A policy that answers in the form asked for, right often and wrong often; every run below starts from it."""
+    run_dir = tmp_path_factory.mktemp("taught") / "run"
+    assert run(load_config("easy_vqa", [*SMALL, *TAUGHT, "run.rounds=0"]), run_dir, Console(quiet=True))
+    return run_dir / "policies" / "current"
+
+
+def run_two_rounds(run_dir: Path, model: Path, overrides: list[str], recipe: str | None) -> dict[str, list]:
     """Both rounds done; what they trained on and made."""
-    config = load_config("easy_vqa", [*SMALL, *overrides], recipe)
+    config = load_config("easy_vqa", [*SMALL, *UNTAUGHT, f"policy.model={model}", *overrides], recipe)
     assert run(config, run_dir, Console(quiet=True))
     store = open_store(run_dir)
     found = {
@@ -64,8 +74,8 @@ def run_two_rounds(run_dir: Path, overrides: list[str], recipe: str | None) -> d
 
 @pytest.mark.slow
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_a_published_recipe_runs_two_rounds(recipe: str, tmp_path: Path) -> None:
-    found = run_two_rounds(tmp_path / "run", [], recipe)
+def test_a_published_recipe_runs_two_rounds(recipe: str, taught: Path, tmp_path: Path) -> None:
+    found = run_two_rounds(tmp_path / "run", taught, [], recipe)
     assert found["phases"] == ["done"] * 3
     assert found["methods"] == [{"rft": "rft", "ratchet": "rft+dpo"}.get(recipe, "dpo")] * 2
     assert len(found["weights"]) == 3
@@ -75,8 +85,8 @@ def test_a_published_recipe_runs_two_rounds(recipe: str, tmp_path: Path) -> None
 
 @pytest.mark.slow
 @pytest.mark.parametrize("way", sorted(OTHER_WAYS))
-def test_every_other_way_to_learn_runs_two_rounds(way: str, tmp_path: Path) -> None:
-    found = run_two_rounds(tmp_path / "run", OTHER_WAYS[way], None)
+def test_every_other_way_to_learn_runs_two_rounds(way: str, taught: Path, tmp_path: Path) -> None:
+    found = run_two_rounds(tmp_path / "run", taught, OTHER_WAYS[way], None)
     assert found["phases"] == ["done"] * 3
     assert found["methods"] == ["rft+dpo" if way == "rft_then_dpo" else "dpo"] * 2
     assert len(found["weights"]) == 3
