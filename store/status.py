@@ -7,7 +7,7 @@ from typing import Any
 
 from store.database import Store, now_s
 from store.lock import lock_holder
-from store.rounds import Round, latest_round
+from store.rounds import Round, latest_round, served_policy
 
 RECENT = 8192
 """Rows over which the speed is taken."""
@@ -22,6 +22,7 @@ SIGN = "run.log"
 class Status:
     """`done` of `total` items of the round's phase, None where a phase is a single step.
 
+    `serving_policy` was accepted last; `candidate_policy` is the round's own while it is not decided.
     `state` is `running`, `finished`, `stopped` (by its user or by an error, `end_reason` says which) or `stale`: a
     process that gives no sign of life, or one that died without a word. `per_second` is the rate at which the last
     items were committed, None where nothing was timed; `age_s` says how long ago the last of them was. `pid` is the
@@ -68,7 +69,10 @@ def run_status(store: Store) -> Status:
         return Status(pid, None, None, None, None, None, None, None, None, **of_session)
     done, total = _progress(store, state)
     speed, age = _speed(store, state)
-    return Status(pid, state.number, state.phase, state.serving, state.candidate, done, total, speed, age, **of_session)
+    candidate = None if state.phase == "done" else state.candidate
+    return Status(
+        pid, state.number, state.phase, served_policy(store), candidate, done, total, speed, age, **of_session
+    )
 
 
 def _state(pid: int | None, silent: int | None, session: Any, state: Round | None) -> str:

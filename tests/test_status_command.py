@@ -29,6 +29,19 @@ def test_a_run_that_did_its_rounds_is_finished(run_dir: Path) -> None:
     assert state_of(run_dir, 3)["state"] == "finished"
 
 
+def test_what_is_served_is_the_candidate_once_it_is_accepted(run_dir: Path) -> None:
+    made = "UPDATE round SET candidate_policy = (SELECT max(number) FROM policy), {} WHERE number = 2"
+    served = state_of(run_dir, 3)["serving_policy"]
+    change(run_dir, made.format("decision = NULL, phase = 'gate'"))
+    before = state_of(run_dir, 4)
+    assert before["candidate_policy"] is not None
+    change(run_dir, made.format("decision = 'accepted', phase = 'done'"))
+    after = state_of(run_dir, 3)
+    assert (after["serving_policy"], after["candidate_policy"]) == (before["candidate_policy"], None)
+    change(run_dir, made.format("decision = 'rejected', phase = 'done'"))
+    assert state_of(run_dir, 3)["serving_policy"] == before["serving_policy"] <= served
+
+
 def test_a_run_that_its_user_stopped_can_go_on(run_dir: Path) -> None:
     change(run_dir, "UPDATE session SET end_reason = 'stopped'", "UPDATE round SET phase = 'pair' WHERE number = 2")
     assert state_of(run_dir, 4)["state"] == "stopped"
