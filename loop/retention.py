@@ -10,8 +10,11 @@ from store import Store
 from store.rounds import cold_start_policy, latest_round, mark_deleted
 
 BEST = """
-SELECT policy FROM evaluation WHERE split = ? AND style = ? GROUP BY policy
-ORDER BY avg(outcome = 'correct') DESC, policy LIMIT 1"""
+WITH scored AS (SELECT policy, count(*) AS questions, avg(outcome = 'correct') AS accuracy
+                FROM evaluation WHERE split = ? AND style = ? GROUP BY policy)
+SELECT policy FROM scored WHERE 2 * questions > (SELECT max(questions) FROM scored)
+ORDER BY accuracy DESC, policy LIMIT 1"""
+"""A policy that was asked a handful of questions, before an evaluation was interrupted, is not the best for that."""
 
 PUBLISHED = "SELECT number, parent, path, deleted FROM policy WHERE made_by != 'base' ORDER BY number"
 

@@ -140,6 +140,11 @@ def test_the_serving_policy_its_parent_the_best_and_every_kth_are_kept(run_dir: 
     assert kept_policies(store, config) == {0, 1, 2, 5, 6}
     every_fourth = config.model_copy(update={"retention": RetentionConfig(keep_every=4)})
     assert kept_policies(store, every_fourth) == {0, 1, 2, 4, 5, 6}
+    with store.transaction():  # all of one question is not the best of many
+        store.connection.execute("""
+            DELETE FROM evaluation WHERE policy = 2 AND id != (SELECT min(id) FROM evaluation
+            WHERE policy = 2 AND style = 'cot' AND split = 'test')""")
+    assert 2 not in kept_policies(store, config)
     store.close()
 
 
