@@ -1,0 +1,90 @@
+"""The picture of `docs/recipes.md`: held-out accuracy by round of the runs that `benchmarks/learning.py` made.
+
+`PYTHONPATH=.:tests python docs/learning_curves.py runs/learning` writes docs/pictures/learning.png. An arm has one
+colour, a seed one line; the cold start that was trained for a whole run's time has no rounds and is drawn across.
+"""
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from benchmarks.learning import LONG
+from browser import chromium
+from loop.accuracy_log import log_rows
+from store import open_store
+
+PROJECT = Path(__file__).resolve().parent.parent
+PICTURE = PROJECT / "docs" / "pictures" / "learning.png"
+ECHARTS = PROJECT / "loop" / "pages" / "static" / "echarts.min.js"
+SIZE = (1120, 480)
+COLOURS = ("#1565c0", "#c75000", "#00796b", "#8e24aa", "#6d4c41", "#546e7a", "#ad1457", "#558b2f", "#37474f")
+PAGE = """<!doctype html><meta charset="utf-8"><body style="margin:0">
+<div id="chart" style="width:%dpx;height:%dpx"></div>
+<script>%s</script><script>echarts.init(document.getElementById("chart")).setOption(%s)</script>"""
+
+
+def main() -> None:
+    """Read the runs, draw them, take the picture."""
+    found = sorted(path.parent for path in Path(sys.argv[1]).glob("*/store.db"))
+    curves = {run_dir.name: curve(run_dir) for run_dir in found}
+    page = PAGE % (*SIZE, ECHARTS.read_text(), json.dumps(options(curves)))
+    with tempfile.TemporaryDirectory() as folder, chromium(SIZE) as chrome:
+        file = Path(folder) / "curves.html"
+        file.write_text(page)
+        chrome.get(file.as_uri())
+        chrome.save_screenshot(str(PICTURE))
+    with Image.open(PICTURE) as seen:
+        seen.convert("RGB").quantize(128).save(PICTURE, optimize=True)
+
+
+def curve(run_dir: Path) -> list[tuple[float, bool]]:
+    """Of each round: CoT accuracy of its candidate in percent, and whether it was accepted."""
+    store = open_store(run_dir, read_only=True)
+    rows = [row for row in log_rows(store) if row["accuracy"]["cot"] is not None]
+    store.close()
+    return [(100 * row["accuracy"]["cot"]["accuracy"], row["decision"] != "rejected") for row in rows]
+
+
+def options(curves: dict[str, list[tuple[float, bool]]]) -> dict[str, Any]:
+    """The chart for ECharts."""
+    arms = sorted({name.rsplit("-", 1)[0] for name in curves})
+    rounds = max(len(points) for points in curves.values())
+    series = []
+    for name, points in curves.items():
+        arm, seed = name.rsplit("-", 1)
+        colour, across = COLOURS[arms.index(arm)], arm == LONG
+        values = [points[0]] * rounds if across else points
+        data = [{"value": round(value, 1), "symbol": "circle" if kept else "emptyCircle"} for value, kept in values]
+        series.append(
+            {
+                "type": "line",
+                "name": arm,
+                "data": data,
+                "showSymbol": not across,
+                "symbolSize": 8,
+                "color": colour,
+                "lineStyle": {"type": "dashed" if across else "solid", "width": 2},
+                "endLabel": {"show": True, "formatter": f"{arm} {seed}: {{c}}", "color": colour, "fontSize": 13},
+                "labelLayout": {"moveOverlap": "shiftY"},
+            }
+        )
+    return {
+        "animation": False,
+        "textStyle": {"fontFamily": "sans-serif"},
+        "grid": {"left": 60, "right": 230, "top": 40, "bottom": 40},
+        "xAxis": {
+            "type": "category",
+            "data": ["cold start", *(f"round {number}" for number in range(1, rounds))],
+            "boundaryGap": False,
+        },
+        "yAxis": {"type": "value", "name": "held-out CoT accuracy, %", "min": 0, "max": 100, "nameGap": 15},
+        "series": series,
+    }
+
+
+if __name__ == "__main__":
+    main()
