@@ -35,7 +35,7 @@ def main() -> None:
     take("log", 80, "log", demo)
     take("log-wide", 200, "log", demo)
     take("status", 80, "status", demo)
-    take("pair", 120, "show", demo, "pair", "1500")
+    take("pair", 120, "show", demo, "pair", "784")
     take("verifier", 120, "show", demo, "question", "8")
     take("changed", 110, "show", rejected, "question", "8", "--changed-since", "3", "--policy", "4")
 
