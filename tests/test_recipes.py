@@ -42,6 +42,7 @@ OTHER_WAYS = {
 }
 RECIPES = sorted(path.stem for path in (CONFIGS / "recipes").glob("*.toml"))
 TAUGHT = ["cold_start.direct_items=256", "cold_start.format_items=0", "cold_start.learning_rate=1e-3"]
+NO_UPDATE = ["run.rounds=1", "sampling.questions=1", "rft.per_question=0", "pairs.per_question=0"]
 UNTAUGHT = ["cold_start.direct_items=0", "cold_start.format_items=0"]
 
 
@@ -49,7 +50,7 @@ UNTAUGHT = ["cold_start.direct_items=0", "cold_start.format_items=0"]
 def taught(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A policy that answers in the form asked for, right often and wrong often; every run below starts from it."""
     run_dir = tmp_path_factory.mktemp("taught") / "run"
-    assert run(load_config("easy_vqa", [*SMALL, *TAUGHT, "run.rounds=0"]), run_dir, Console(quiet=True))
+    assert run(load_config("easy_vqa", [*SMALL, *TAUGHT, *NO_UPDATE]), run_dir, Console(quiet=True))
     return run_dir / "policies" / "current"
 
 
