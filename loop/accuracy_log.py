@@ -8,7 +8,7 @@ from typing import Any
 from loop.comparison import Comparison, compare
 from loop.statistics import wilson_interval
 from store import Store
-from store.summary import round_figures
+from store.summary import evaluation_figures, round_figures
 from store.teacher_calls import count_reasons, spent
 
 STYLES = ("cot", "direct")
@@ -89,9 +89,9 @@ def accuracy(store: Store, policy: int | None, style: str, split: str) -> dict[s
     `kinds` maps each kind of question to (questions, accuracy); `faithful` is the share of chains
     whose own statements are true, where the source can check them; `tokens` the mean length.
     """
-    kinds = store.rows(BY_KIND, policy, style, split)
+    kinds = [] if policy is None else evaluation_figures(store, policy, split, style)
     questions = sum(row["questions"] for row in kinds)
-    if policy is None or not questions:
+    if not questions:
         return None
     correct = sum(row["correct"] for row in kinds)
     checked = sum(row["checked"] for row in kinds)
@@ -148,14 +148,6 @@ def reported_split(store: Store) -> str:
 def _configured(store: Store, path: str, default: str) -> Any:
     value = store.value("SELECT json_extract(configuration, ?) FROM run", path)
     return default if value is None else value
-
-
-BY_KIND = """
-SELECT question.kind, count(*) AS questions, sum(outcome = 'correct') AS correct, sum(tokens) AS tokens,
-       sum(outcome = 'unparsable') AS unparsable, sum(outcome = 'truncated') AS truncated,
-       coalesce(sum(faithful), 0) AS faithful, count(faithful) AS checked
-FROM evaluation JOIN question ON question.id = evaluation.question
-WHERE policy = ? AND style = ? AND evaluation.split = ? GROUP BY question.kind ORDER BY question.kind"""
 
 
 def append_finished_rounds(store: Store, path: Path) -> None:

@@ -4,13 +4,7 @@ from dataclasses import dataclass
 
 from loop.statistics import mcnemar_p_value
 from store import Store
-
-DISCORDANT = """
-SELECT count(*) AS questions,
-       coalesce(sum(new.outcome = 'correct' AND old.outcome != 'correct'), 0) AS gained,
-       coalesce(sum(new.outcome != 'correct' AND old.outcome = 'correct'), 0) AS lost
-FROM evaluation AS new JOIN evaluation AS old USING (split, style, question)
-WHERE new.policy = ? AND old.policy = ? AND split = ? AND style = ?"""
+from store.summary import compared
 
 
 @dataclass(frozen=True)
@@ -34,6 +28,4 @@ class Comparison:
 
 def compare(store: Store, policy: int, other: int, split: str, style: str) -> Comparison:
     """What `policy` gained and lost against `other`."""
-    row = store.row(DISCORDANT, policy, other, split, style)
-    assert row is not None
-    return Comparison(row["questions"], row["gained"], row["lost"])
+    return Comparison(*compared(store, policy, other, split, style))

@@ -20,12 +20,16 @@ from store.samples import unpack_token_ids
 
 QUESTION = "SELECT answers, choices, judge FROM question WHERE id = ?"
 
+NO_FLAGS = "[]"
 ANSWERS = "SELECT answers FROM question WHERE split = 'train' AND answers <> '[]'"
 
 
 @dataclass(frozen=True)
 class Own:
-    """What a question's samples came to: the policy's own, one a text, the teacher's right ones, the pass rate."""
+    """What a question's samples came to: the policy's own, one a text, and the pass rate.
+
+    `taught` are the teacher's right chains, where the policy has none of its own.
+    """
 
     question: int
     samples: list[Judged]
@@ -104,16 +108,19 @@ def judged_questions(ctx: Context, state: Round) -> Iterator[Own]:
             if not _usable(ctx, row, sample, excluded):
                 continue
             if sample.text in own:
-                own[sample.text] = replace(own[sample.text], copies=own[sample.text].copies + 1)
+                own[sample.text] = own[sample.text]._replace(copies=own[sample.text].copies + 1)
             else:
                 own[sample.text] = sample
-        written = [(row, _judged(row)) for row in taught(ctx.store, question, ctx.config.sampling.style)]
-        from_teacher = [s for row, s in written if s.outcome == "correct" and _usable(ctx, row, s, excluded)]
-        yield Own(question, list(own.values()), from_teacher, passed / len(rows))
+        solved = any(sample.outcome == "correct" for sample in own.values())
+        written = [] if solved else taught(ctx.store, question, ctx.config.sampling.style)
+        by_teacher = [(row, _judged(row)) for row in written]
+        right = [s for row, s in by_teacher if s.outcome == "correct" and _usable(ctx, row, s, excluded)]
+        yield Own(question, list(own.values()), right, passed / len(rows))
 
 
 def _usable(ctx: Context, row: Any, sample: Judged, excluded: set[str]) -> bool:
-    flagged = sample.outcome == "correct" and excluded.intersection(json.loads(row["flags"]))
+    may_be_flagged = sample.outcome == "correct" and row["flags"] != NO_FLAGS
+    flagged = may_be_flagged and excluded.intersection(json.loads(row["flags"]))
     return not flagged and ctx.encoder.is_plain(sample.token_ids)
 
 
@@ -144,15 +151,8 @@ def _information(store: Store, question: int, shares: dict[str, float]) -> float
 
 
 def _judged(row: Any) -> Judged:
-    return Judged(
-        id=row["id"],
-        text=row["text"],
-        token_ids=tuple(unpack_token_ids(row["token_ids"])),
-        outcome=row["outcome"],
-        score=row["score"],
-        extracted=row["extracted"],
-        logprob=row["logprob"],
-    )
+    _, number, text, token_ids, logprob, outcome, score, extracted, _ = row  # by place: a round has 160,000 of them
+    return Judged(number, text, tuple(unpack_token_ids(token_ids)), outcome, score, extracted, logprob=logprob)
 
 
 def _with_votes(store: Store, own: Own) -> list[Judged]:
@@ -164,4 +164,4 @@ def _with_votes(store: Store, own: Own) -> list[Judged]:
     ballots = [(n, answers[n]) for n, s in enumerate(own.samples) for _ in range(s.copies)]
     counted = vote([extracted for _, extracted in ballots], lambda left, right: judge.same(left, right, choices))
     votes = {n: count for (n, _), count in zip(ballots, counted.votes, strict=True)}
-    return [replace(sample, votes=votes[n]) for n, sample in enumerate(own.samples)]
+    return [sample._replace(votes=votes[n]) for n, sample in enumerate(own.samples)]

@@ -10,12 +10,12 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import NamedTuple
 
 from rapidfuzz.distance import Levenshtein
 
 
-@dataclass(frozen=True)
-class Judged:
+class Judged(NamedTuple):
     """A sample with its verdict; `copies` counts the samples with the same text."""
 
     id: int

@@ -31,5 +31,5 @@ def with_verifier_scores(ctx: Context, judged: Sequence[Own]) -> Iterator[Own]:
     del model
     free_accelerator()
     for own in judged:
-        samples = [replace(s, verifier=(s.logprob or 0.0) - next(scores)) for s in own.samples]
+        samples = [s._replace(verifier=(s.logprob or 0.0) - next(scores)) for s in own.samples]
         yield replace(own, samples=samples)

@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterator
 
 from store.archive import FOLDER, file_sha256
 from store.database import Store, as_json
-from store.views_005 import COLUMNS, SUMMARY
+from store.summary import count_compared
+from store.sums_007 import EVALUATION_GROUPS, EVALUATION_SUMS, round_sums
+from store.views_005 import COLUMNS
 
 Fault = str
 """One line: table, row, and what is wrong with it."""
@@ -91,11 +93,16 @@ def _limited(faults: Iterator[Fault]) -> Iterator[Fault]:
 def _summaries(store: Store) -> Iterator[Fault]:
     wrong = (
         f"SELECT number FROM round WHERE phase = 'done' AND number NOT IN (SELECT round FROM archive) AND EXISTS"
-        f" (SELECT * FROM ({SUMMARY} WHERE sample.author = 'policy' AND sample.round = round.number"
-        f" GROUP BY sample.round) EXCEPT SELECT {', '.join(COLUMNS)} FROM round_summary)"
+        f" (SELECT * FROM ({round_sums('= round.number')}) EXCEPT SELECT {', '.join(COLUMNS)} FROM round_summary)"
     )
     for row in store.rows(wrong):
         yield f"round_summary {row['number']}: its figures are not those of the round's samples and verdicts"
+    altered = f"SELECT * FROM evaluation_summary EXCEPT {EVALUATION_SUMS} {EVALUATION_GROUPS}"
+    for row in store.rows(f"SELECT DISTINCT policy FROM ({altered})"):
+        yield f"evaluation_summary of policy {row['policy']}: its figures are not those of its evaluations"
+    for row in store.rows("SELECT * FROM comparison"):
+        if count_compared(store, *row[:4]) != row[4:]:
+            yield f"comparison of policies {row['policy']} and {row['other']}: its figures are not those of evaluations"
 
 
 def _questions(store: Store) -> Iterator[Fault]:

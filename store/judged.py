@@ -3,19 +3,20 @@
 import sqlite3
 from collections.abc import Iterator
 from itertools import groupby
+from operator import itemgetter
 
 from store.database import Store
 
 # In the order of the table's unique key: no sort, and the rows of a question lie together.
 OWN = """
-SELECT sample.question, sample.id, sample.text, sample.token_ids, sample.author, sample.logprob,
+SELECT sample.question, sample.id, sample.text, sample.token_ids, sample.logprob,
        verdict.outcome, verdict.score, verdict.extracted, verdict.flags
 FROM sample JOIN verdict ON verdict.sample = sample.id
 WHERE sample.round = ? AND sample.author = 'policy'
 ORDER BY sample.question, sample.policy, sample.style, sample."index" """
 
 TAUGHT = """
-SELECT sample.question, sample.id, sample.text, sample.token_ids, sample.author, sample.logprob,
+SELECT sample.question, sample.id, sample.text, sample.token_ids, sample.logprob,
        verdict.outcome, verdict.score, verdict.extracted, verdict.flags
 FROM sample JOIN verdict ON verdict.sample = sample.id
 WHERE sample.question = ? AND sample.author = 'teacher' AND sample.style = ? ORDER BY sample.round, sample.id"""
@@ -23,7 +24,7 @@ WHERE sample.question = ? AND sample.author = 'teacher' AND sample.style = ? ORD
 
 def judged_by_question(store: Store, number: int) -> Iterator[tuple[int, list[sqlite3.Row]]]:
     """(question id, its policy's samples of this round by index), in the order of the ids."""
-    for question, rows in groupby(store.stream(OWN, number), key=lambda row: row["question"]):
+    for question, rows in groupby(store.stream(OWN, number), key=itemgetter(0)):
         yield question, list(rows)
 
 

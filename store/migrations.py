@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from store.sums_007 import STATEMENTS_007
 from store.views_004 import SUMMARY, VIEWS_004
 from store.views_005 import COLUMNS, REPLACED, VIEWS_005
 from store.views_005 import SUMMARY as SUMMARY_005
@@ -292,6 +293,13 @@ def m006_training_curves(db: Database) -> None:
             loss REAL, learning_rate REAL, margin REAL, accuracy REAL,
             PRIMARY KEY (training, step)) WITHOUT ROWID"""
     )
+
+
+@MIGRATIONS()
+def m007_sums(db: Database) -> None:
+    """Evaluations and comparisons of finished rounds, summed; the figures of a round in progress without a sort."""
+    for statement in STATEMENTS_007:
+        db.execute(statement)
 
 
 def _without_row_ids(db: Database) -> None:

@@ -1,5 +1,7 @@
 """Samples and verdicts: every chain of thought and what was said of it."""
 
+from __future__ import annotations
+
 import array
 import sys
 import zlib
@@ -42,7 +44,8 @@ class NewVerdict:
     """A JSON list of texts."""
 
 
-WIDTHS = (1, 2, 3, 4)
+WIDTHS = {1: "B", 2: "H", 3: "I", 4: "I"}
+"""The array that ids of so many bytes are read into; there is none of three bytes."""
 DEFLATED = 0x78
 """First byte of what earlier versions wrote: a zlib stream of 32-bit integers."""
 
@@ -52,32 +55,35 @@ def pack_token_ids(token_ids: Sequence[int]) -> bytes:
 
     Packed, not deflated: a chain is too short for deflate to save much, and it takes 60 times as long.
     """
-    words = array.array("I", token_ids)
-    if sys.byteorder == "big":
-        words.byteswap()
-    width = max(1, (max(words, default=0).bit_length() + 7) // 8)
-    wide = words.tobytes()
-    packed = bytearray(len(words) * width)
-    for place in range(width):
-        packed[place::width] = wide[place::4]
+    width = max(1, (max(token_ids, default=0).bit_length() + 7) // 8)
+    words = _little_endian(array.array(WIDTHS[width], token_ids)).tobytes()
+    if width != 3:
+        return bytes([width]) + words
+    packed = bytearray(3 * len(token_ids))
+    for place in range(3):
+        packed[place::3] = words[place::4]
     return bytes([width]) + packed
 
 
 def unpack_token_ids(blob: bytes) -> list[int]:
     """Inverse of `pack_token_ids`; reads what earlier versions wrote too. Raises StoreError if it is neither."""
-    if blob[:1] == bytes([DEFLATED]):
-        wide = bytearray(zlib.decompress(blob))
-    elif blob and blob[0] in WIDTHS and (len(blob) - 1) % blob[0] == 0:
-        width = blob[0]
-        wide = bytearray((len(blob) - 1) // width * 4)
-        for place in range(width):
-            wide[place::4] = blob[1 + place :: width]
-    else:
+    width, packed = blob[0] if blob else 0, blob[1:]
+    if width == DEFLATED:
+        return _little_endian(array.array("I", zlib.decompress(blob))).tolist()
+    if width not in WIDTHS or len(packed) % width:
         raise StoreError("a sample's token ids are damaged; 'check' names what else is")
-    words = array.array("I", bytes(wide))
+    if width == 3:
+        wide = bytearray(len(packed) // 3 * 4)
+        for place in range(3):
+            wide[place::4] = packed[place::3]
+        packed = bytes(wide)
+    return _little_endian(array.array(WIDTHS[width], packed)).tolist()
+
+
+def _little_endian(words: array.array[int]) -> array.array[int]:
     if sys.byteorder == "big":
         words.byteswap()
-    return words.tolist()
+    return words
 
 
 def add_samples(store: Store, samples: Iterable[NewSample]) -> None:

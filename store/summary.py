@@ -1,24 +1,52 @@
-"""A round's figures: summed once when it ends, so that a log of millions of samples stays quick."""
+"""Figures of a round and of its policies, summed once when it ends: a log of millions of samples stays quick."""
 
 import sqlite3
 
 from store.database import Store
-from store.views_005 import COLUMNS, SUMMARY
+from store.sums_007 import (
+    ADD_COMPARISONS,
+    ADD_EVALUATION_SUMS,
+    COMPARISONS,
+    EVALUATION_GROUPS,
+    EVALUATION_SUMS,
+    round_sums,
+)
+from store.views_005 import COLUMNS
 
 
 def summarise_round(store: Store, number: int) -> None:
     """Write the figures of a round that ends; a round without samples of its own has none."""
     with store.transaction():
         store.connection.execute("DELETE FROM round_summary WHERE round = ?", (number,))
-        store.connection.execute(
-            f"INSERT INTO round_summary ({', '.join(COLUMNS)}) {SUMMARY}"
-            " WHERE sample.author = 'policy' AND sample.round = ? GROUP BY sample.round",
-            (number,),
-        )
+        store.connection.execute(f"INSERT INTO round_summary ({', '.join(COLUMNS)}) {round_sums('= ?')}", (number,))
+        store.connection.execute(ADD_EVALUATION_SUMS)
+        store.connection.execute(ADD_COMPARISONS)
 
 
 def round_figures(store: Store, number: int) -> sqlite3.Row | None:
     """Samples, questions, outcomes and tokens of a round: its summary, or counted now if it goes on."""
-    return store.row("SELECT * FROM round_summary WHERE round = ?", number) or store.row(
-        f"{SUMMARY} WHERE sample.author = 'policy' AND sample.round = ? GROUP BY sample.round", number
-    )
+    summary = store.row("SELECT * FROM round_summary WHERE round = ?", number)
+    return summary or store.row(round_sums("= ?"), number)
+
+
+def evaluation_figures(store: Store, policy: int, split: str, style: str) -> list[sqlite3.Row]:
+    """Questions, outcomes, tokens and faithful chains of a policy's evaluation by kind of question ('' for none)."""
+    of = "WHERE policy = ? AND {}split = ? AND style = ?"
+    summary = f"SELECT * FROM evaluation_summary {of.format('')} ORDER BY kind"
+    counted = f"{EVALUATION_SUMS} {of.format('evaluation.')} {EVALUATION_GROUPS} ORDER BY kind"
+    return store.rows(summary, policy, split, style) or store.rows(counted, policy, split, style)
+
+
+def compared(store: Store, policy: int, other: int, split: str, style: str) -> tuple[int, int, int]:
+    """Questions that both answered, those that `policy` alone answers right, and those that `other` alone does."""
+    of = "policy = ? AND other = ? AND split = ? AND style = ?"
+    kept = store.row(f"SELECT questions, gained, lost FROM comparison WHERE {of}", policy, other, split, style)
+    return tuple(kept) if kept is not None else count_compared(store, policy, other, split, style)
+
+
+def count_compared(store: Store, policy: int, other: int, split: str, style: str) -> tuple[int, int, int]:
+    """The same from the evaluations themselves."""
+    of = "new.policy = ? AND old.policy = ? AND split = ? AND style = ?"
+    row = store.row(f"{COMPARISONS} WHERE {of}", policy, other, split, style)
+    assert row is not None
+    return row["questions"], row["gained"], row["lost"]

@@ -240,6 +240,8 @@ CONTENT = {
                 FROM round ORDER BY number""",
     "round_question": "SELECT * FROM round_question ORDER BY round, position",
     "round_summary": "SELECT * FROM round_summary ORDER BY round",
+    "evaluation_summary": "SELECT * FROM evaluation_summary ORDER BY policy, split, style, kind",
+    "comparison": "SELECT * FROM comparison ORDER BY policy, other, split, style",
     "phase_time": "SELECT round, phase FROM phase_time ORDER BY 1, 2",
     "policy": "SELECT number, parent, made_by, sha256, path, probe, deleted IS NULL FROM policy ORDER BY number",
     "training": "SELECT round, candidate, method, items, steps, loss FROM training ORDER BY round",

@@ -56,6 +56,8 @@ HARM = {
     "UPDATE image SET bytes = x'00' WHERE rowid = 1": "its bytes are not those of its hash",
     "DELETE FROM training WHERE candidate = 2": "policy 2: trained, but no training is recorded",
     "UPDATE verdict SET outcome = 'wrong' WHERE outcome = 'correct'": "round_summary 1: its figures are not those",
+    "UPDATE evaluation_summary SET correct = correct + 1 WHERE policy = 1": "policy 1: its figures are not",
+    "UPDATE comparison SET gained = gained + 1 WHERE policy = 2": "comparison of policies 2 and 1: its figures are not",
     "UPDATE round SET decision = NULL WHERE number = 2": "round 2: is done without a decision",
 }
 

@@ -18,6 +18,7 @@ from loop.follow import finished_rounds
 from loop.log_table import BARS, COLUMNS, duration, fitting, format_log, sparkline
 from loop.statistics import mcnemar_p_value
 from store import open_store, run_lock
+from store.summary import summarise_round
 from stores import change, finished_run, run_here
 
 IMPROVE = "UPDATE evaluation SET outcome = 'correct' WHERE policy = 2 AND style = 'cot' AND question <= 7"
@@ -186,6 +187,44 @@ def test_shares_of_samples_wait_until_all_are_judged(run_dir: Path) -> None:
     place = lines[0].index("pass %")
     assert lines[3][place : place + 6].strip() not in ("", "-")
     assert lines[4][place : place + 6].strip() == "-"
+
+
+SUMS = ("evaluation_summary", "comparison")
+
+
+def test_the_sums_of_finished_rounds_say_what_counting_says(tmp_path: Path) -> None:
+    finished_run(tmp_path)
+    store = open_store(tmp_path)
+    summed = log_rows(store)
+    kept = {table: {row["policy"] for row in store.rows(f"SELECT policy FROM {table}")} for table in SUMS}
+    store.close()
+    assert kept == {"evaluation_summary": {0, 1, 2, 3}, "comparison": {1, 2, 3}}
+    change(tmp_path, *(f"DELETE FROM {table}" for table in SUMS))
+    store = open_store(tmp_path)
+    assert log_rows(store) == summed
+    store.close()
+
+
+def test_a_changed_evaluation_drops_the_sums_it_was_part_of(tmp_path: Path) -> None:
+    finished_run(tmp_path)
+    for statement in (
+        "UPDATE evaluation SET score = 0.5 WHERE policy = 2 AND id = (SELECT min(id) FROM evaluation WHERE policy = 2)",
+        "DELETE FROM evaluation WHERE policy = 2 AND style = 'direct'",
+        "INSERT INTO evaluation (policy, split, style, question, text, tokens, finish_reason, judge, judge_version,"
+        " score, outcome) SELECT 2, 'elsewhere', style, question, text, tokens, finish_reason, judge, judge_version,"
+        " score, outcome FROM evaluation WHERE policy = 1",
+    ):
+        store = open_store(tmp_path)
+        summarise_round(store, 2)
+        assert store.value("SELECT count(*) FROM evaluation_summary WHERE policy = 2")
+        store.close()
+        change(tmp_path, statement)
+        store = open_store(tmp_path)
+        of = "SELECT count(*) FROM {} WHERE {}"
+        assert store.value(of.format("evaluation_summary", "policy = 2")) == 0
+        assert store.value(of.format("comparison", "policy = 2 OR other = 2")) == 0
+        assert store.value(of.format("evaluation_summary", "policy = 1"))
+        store.close()
 
 
 def test_a_run_without_a_round_has_an_empty_log(run_dir: Path) -> None:

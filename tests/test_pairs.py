@@ -2,7 +2,6 @@
 
 import random
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -112,10 +111,10 @@ def test_vote_pairs_most_with_least_voted_and_weighs_by_the_margin() -> None:
 def test_only_chains_that_came_to_an_answer_vote(tmp_path: Path) -> None:
     store = open_store(tmp_path, create=True)
     add_questions(store, [NewQuestion("which?", ["b"], [], "train", "jsonl", "exact")])
-    cut_off = replace(sample(0, "truncated", copies=5), extracted="A cat")
+    cut_off = sample(0, "truncated", copies=5)._replace(extracted="A cat")
     samples = [
         cut_off,
-        *(replace(sample(n, "wrong"), extracted=text) for n, text in ((1, "a cat"), (2, "Cat"), (3, "b"))),
+        *(sample(n, "wrong")._replace(extracted=text) for n, text in ((1, "a cat"), (2, "Cat"), (3, "b"))),
     ]
     counted = _with_votes(store, Own(1, samples, [], 0.0))
     assert [each.votes for each in counted] == [0, 2, 2, 1]
@@ -125,8 +124,8 @@ def test_only_chains_that_came_to_an_answer_vote(tmp_path: Path) -> None:
 
 
 def test_likeliest_prefers_the_likeliest_right_chain_to_the_likeliest_wrong_one() -> None:
-    right = [replace(sample(n, "correct"), logprob=value) for n, value in ((0, -9.0), (1, -0.5), (2, -3.0))]
-    wrong = [replace(sample(n, "wrong"), logprob=value) for n, value in ((3, -2.0), (4, -8.0), (5, None))]
+    right = [sample(n, "correct")._replace(logprob=value) for n, value in ((0, -9.0), (1, -0.5), (2, -3.0))]
+    wrong = [sample(n, "wrong")._replace(logprob=value) for n, value in ((3, -2.0), (4, -8.0), (5, None))]
     pairs = likeliest([*right, *wrong], 3, random.Random(0))
     assert [(p.chosen, p.rejected) for p in pairs] == [(1, 3), (2, 4), (0, 5)]
 
