@@ -188,6 +188,11 @@ class Bench:
                 " WHERE round = ? AND NOT EXISTS (SELECT 1 FROM verdict WHERE verdict.sample = sample.id)",
                 (self.number,),
             )
+            self.store.connection.execute(
+                "INSERT INTO vote (round, question, answer, samples, share, margin, outcome)"
+                " SELECT round, question, 'red', ?, 0.5, 0.1, 'correct' FROM round_question WHERE round = ?",
+                (SAMPLES, self.number),
+            )
 
     def _of(self, place: int) -> tuple[str, bytes, str]:
         return self.chains[(place * 31 + self.number) % len(self.chains)]

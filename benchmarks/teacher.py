@@ -23,8 +23,8 @@ from pathlib import Path
 
 from base_model.scenes import draw_scene
 from loop.ask import Asker, Task, ask
-from loop.config import TeacherConfig
 from loop.console import Console
+from loop.teacher_config import TeacherConfig
 from loop.teacher_prompts import template
 from loop.teacher_setup import teacher_settings
 from policies.teacher import Teacher

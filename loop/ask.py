@@ -6,9 +6,9 @@ Used by the cold start and by the fallback, and by nothing else.
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from loop.config import TeacherConfig
 from loop.console import Console
 from loop.image_file import image_file
+from loop.teacher_config import TeacherConfig
 from loop.teacher_prompts import Template
 from policies import PolicyError
 from policies.budget import Budget, Limit

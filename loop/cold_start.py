@@ -2,9 +2,9 @@
 
 from judges import find_judge
 from loop.ask import Task
-from loop.config import TeacherConfig
 from loop.context import Context
 from loop.distil import distil
+from loop.teacher_config import TeacherConfig
 from loop.teacher_prompts import template
 from store.questions import Question, find_questions
 from store.rounds import Round

@@ -1,10 +1,9 @@
 """The configuration's tables: every key with its type, default and what it goes together with."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     ConfigDict,
     Field,
     PositiveFloat,
@@ -12,18 +11,14 @@ from pydantic import (
     model_validator,
 )
 
-from judges import FLAGS, RULES, JudgeSpecError, find_judge
+from judges import FLAGS, JudgeSpecError, find_judge
 from judges.reasoning_gym import TASKS
-from loop.teacher_prompts import NOTES
+from loop.config_table import ConfigTable
+from loop.teacher_config import EMBEDDED, TeacherConfig
 from loop.worked_steps import WORKED
 
-EMBEDDED = "embedded"
 GATE = "gate"
 """The split kept for the gate."""
-
-
-class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 DPO_LOSSES = {
@@ -33,14 +28,14 @@ DPO_LOSSES = {
 """The losses of TRL 1.16's DPOTrainer."""
 
 
-class RunConfig(_Table):
+class RunConfig(ConfigTable):
     """`[run]`: how long, and from which seed."""
 
     seed: int = 0
     rounds: int = Field(3, ge=0)
 
 
-class PolicyConfig(_Table):
+class PolicyConfig(ConfigTable):
     """`[policy]`: the student. A model directory or hub id; directories are relative to the recipe."""
 
     model: str
@@ -48,7 +43,7 @@ class PolicyConfig(_Table):
     trust_remote_code: bool = False
 
 
-class TaskConfig(_Table):
+class TaskConfig(ConfigTable):
     """`[questions.tasks.NAME]`: how many questions of a reasoning-gym task; other keys are the task's own options."""
 
     model_config = ConfigDict(extra="allow", frozen=True, strict=True)
@@ -56,7 +51,7 @@ class TaskConfig(_Table):
     questions: PositiveInt
 
 
-class QuestionsConfig(_Table):
+class QuestionsConfig(ConfigTable):
     """`[questions]`: where questions come from and how many each part takes."""
 
     source: Literal["easy_vqa", "jsonl", "reasoning_gym"]
@@ -87,7 +82,7 @@ class QuestionsConfig(_Table):
         return self
 
 
-class JudgingConfig(_Table):
+class JudgingConfig(ConfigTable):
     """`[judging]`: which flags keep a sample off the chosen side, and where judge `llm` is asked."""
 
     exclude_flags: list[str] = []
@@ -108,7 +103,7 @@ class JudgingConfig(_Table):
         return self
 
 
-class PromptsConfig(_Table):
+class PromptsConfig(ConfigTable):
     """`[prompts]`: one template a style; `{question}` is replaced by the question's text."""
 
     cot: str = "{question}\nReason first, then give a short answer after '### Answer:'."
@@ -122,88 +117,7 @@ class PromptsConfig(_Table):
         return self
 
 
-class PriceConfig(_Table):
-    """`[teacher.prices."MODEL"]`: US dollars per million tokens, and the tokens of an image (OpenAI's tiles)."""
-
-    input: float = Field(ge=0.0)
-    cached: float = Field(ge=0.0)
-    output: float = Field(ge=0.0)
-    image_base: int = Field(85, ge=0)
-    image_tile: int = Field(170, ge=0)
-
-
-PRICES = {
-    "gpt-4o": PriceConfig(input=2.50, cached=1.25, output=10.00, image_base=85, image_tile=170),
-    "gpt-4o-mini": PriceConfig(input=0.15, cached=0.075, output=0.60, image_base=2833, image_tile=5667),
-}
-"""OpenAI's list prices; a recipe's own table adds to them or replaces them model by model."""
-
-
-class TeacherConfig(_Table):
-    """`[teacher]`: an OpenAI-compatible endpoint; base_url = "embedded" is the one this project ships."""
-
-    enabled: bool = True
-    base_url: str = EMBEDDED
-    api_version: str | None = None
-    api_key_env: str = Field("OPENAI_API_KEY", pattern="^([A-Z_][A-Z0-9_]*)?$")
-    model: str = "gpt-4o"
-    mode: Literal["live", "batch"] = "live"
-    batch_poll_s: PositiveFloat = 60.0
-    temperature: float = Field(0.7, ge=0.0)
-    max_tokens: PositiveInt = 300
-    longest_edge: PositiveInt = 1024
-    notes: dict[str, list[str]] = {}
-    concurrency: PositiveInt = 16
-    requests_per_minute: PositiveFloat | None = None
-    tokens_per_minute: PositiveFloat | None = None
-    attempts: PositiveInt = 8
-    backoff_s: PositiveFloat = 1.0
-    timeout_s: PositiveFloat = 60.0
-    budget_usd: float | None = Field(None, ge=0.0)
-    max_requests: int | None = Field(None, ge=0)
-    round_budget_usd: float | None = Field(None, ge=0.0)
-    round_max_requests: int | None = Field(None, ge=0)
-    confirm_usd: float = Field(5.0, ge=0.0)
-    prices: dict[str, PriceConfig] = {}
-
-    @model_validator(mode="before")
-    @classmethod
-    def _known_prices(cls, values: Any) -> Any:
-        given = values.get("prices", {}) if isinstance(values, dict) else None
-        return {**values, "prices": {**PRICES, **given}} if isinstance(given, dict) else values
-
-    @model_validator(mode="after")
-    def _consistent(self) -> "TeacherConfig":
-        if "@" in self.base_url or "key=" in self.base_url:
-            raise ValueError("base_url must not hold a key or a password; export it in the variable of api_key_env")
-        if self.mode == "batch" and self.base_url == EMBEDDED:
-            raise ValueError("mode = 'batch' needs an endpoint with a Batch API; the embedded teacher has none")
-        for judge, notes in self.notes.items():
-            if judge not in RULES:
-                raise ValueError(f"notes: judge {judge!r} is unknown; known: {', '.join(sorted(RULES))}")
-            for note in notes:
-                if note not in NOTES:
-                    raise ValueError(f"notes.{judge}: {note!r} is unknown; known: {', '.join(NOTES)}")
-        for name in ("budget_usd", "round_budget_usd"):
-            if getattr(self, name) is not None and self.price is None:
-                raise ValueError(
-                    f'{name} needs the price of {self.model!r}: add a table [teacher.prices."{self.model}"]'
-                )
-        return self
-
-    @property
-    def price(self) -> PriceConfig | None:
-        """The model's price; None if it is not known. The embedded teacher is free."""
-        if self.base_url == EMBEDDED:
-            return PriceConfig(input=0.0, cached=0.0, output=0.0)
-        return self.prices.get(self.model)
-
-    def notes_of(self, judge: str) -> tuple[str, ...]:
-        """The notes that questions of this judge are asked with."""
-        return tuple(self.notes.get(find_judge(judge).rule.name, ()))
-
-
-class TrainingConfig(_Table):
+class TrainingConfig(ConfigTable):
     """What `[cold_start]`, `[rft]` and `[update]` share: the optimizer's settings."""
 
     learning_rate: PositiveFloat
@@ -230,7 +144,7 @@ class ColdStartConfig(TrainingConfig):
     format_items: int = Field(256, ge=0)
 
 
-class SamplingConfig(_Table):
+class SamplingConfig(ConfigTable):
     """`[sampling]`: what each round samples on-policy."""
 
     questions: PositiveInt = 1000
@@ -254,7 +168,7 @@ class SamplingConfig(_Table):
         return self.temperature
 
 
-class FallbackConfig(_Table):
+class FallbackConfig(ConfigTable):
     """`[fallback]`: questions with no right sample go to the teacher, at most `questions` a round."""
 
     questions: int = Field(0, ge=0)
@@ -273,7 +187,7 @@ Band = Annotated[list[float], AfterValidator(_in_order)]
 """Pass rates (low, high), both included."""
 
 
-class PairsConfig(_Table):
+class PairsConfig(ConfigTable):
     """`[pairs]`: which questions give pairs (pass rate within `band`), how many each, and by which rule."""
 
     rule: Literal["random", "all", "best_worst", "vote", "shortest_right", "contrast", "likeliest", "margin"] = "random"
@@ -319,7 +233,7 @@ class UpdateConfig(TrainingConfig):
         return self
 
 
-class EvaluationConfig(_Table):
+class EvaluationConfig(ConfigTable):
     """`[evaluation]`: held-out questions (the first `limit` of the split), greedy."""
 
     split: str = "test"
@@ -327,7 +241,7 @@ class EvaluationConfig(_Table):
     max_tokens: PositiveInt = 256
 
 
-class GateConfig(_Table):
+class GateConfig(ConfigTable):
     """`[gate]`: when a candidate is accepted, judged on questions of its own; what a rejection leads to."""
 
     rule: Literal["improve", "not_worse", "always"] = "not_worse"
@@ -337,13 +251,13 @@ class GateConfig(_Table):
     patience: int = Field(0, ge=0)
 
 
-class RetentionConfig(_Table):
+class RetentionConfig(ConfigTable):
     """`[retention]`: which policies' weights stay on disk besides serving policy, its parent and the best."""
 
     keep_every: PositiveInt = 10
 
 
-class TrackingConfig(_Table):
+class TrackingConfig(ConfigTable):
     """`[tracking]`: where figures are sent besides the store, by transformers' names; nowhere unless asked."""
 
     report_to: list[Literal["tensorboard", "trackio", "wandb"]] = []
@@ -351,7 +265,7 @@ class TrackingConfig(_Table):
     name: str | None = Field(None, min_length=1)
 
 
-class EngineConfig(_Table):
+class EngineConfig(ConfigTable):
     """`[engine]`: vLLM's options for this machine."""
 
     max_model_len: PositiveInt | None = None
@@ -363,7 +277,7 @@ class EngineConfig(_Table):
     probe_tolerance: PositiveFloat = 0.02
 
 
-class Config(_Table):
+class Config(ConfigTable):
     """A whole configuration; `recipe` is the name of the recipe that it was laid over."""
 
     recipe: str | None = None

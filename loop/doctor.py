@@ -15,9 +15,10 @@ from typing import Literal
 import httpx2
 from packaging.requirements import Requirement
 
-from loop.config import EMBEDDED, Config, TeacherConfig
+from loop.config import Config
 from loop.config_file import CONFIGS, PROJECT, load_config
 from loop.errors import InputError
+from loop.teacher_config import EMBEDDED, TeacherConfig
 from policies.packaged_model import PREFIX
 
 State = Literal["ok", "note", "missing"]

@@ -35,7 +35,7 @@ def evaluate_run(
         if not questions:
             raise InputError(f"{run_dir} has no question of split {split!r}")
         try:
-            with open_session(store, config, run_dir, console) as ctx:
+            with open_session(store, config, run_dir, console, "evaluate") as ctx:
                 evaluate_policy(ctx, policy, None, split, questions, STYLES)
                 figures = best_of(ctx, policy, against, split, questions, samples) if samples else []
         except Stopped:

@@ -6,9 +6,9 @@ and one of the policy's own failed chains. A question that the teacher fails twi
 
 from judges import find_judge
 from loop.ask import Task
-from loop.config import TeacherConfig
 from loop.context import Context
 from loop.distil import distil, make_asker, taught
+from loop.teacher_config import TeacherConfig
 from loop.teacher_prompts import CORRECT, template
 from policies.asking import TeacherOutage
 from policies.teacher import Teacher

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from loop.accuracy_log import accuracy, reported_split
-from loop.config import EMBEDDED, Config
+from loop.config import Config
 from loop.context import Context
 from loop.evaluate import STYLES
+from loop.teacher_config import EMBEDDED
 from policies.packaged_model import PREFIX
 from store import Store
 

@@ -1,6 +1,7 @@
 """What `run --dry-run` prints: the resolved configuration and the plan it amounts to."""
 
-from loop.config import EMBEDDED, Config
+from loop.config import Config
+from loop.teacher_config import EMBEDDED
 from loop.teacher_cost import estimate_from_source
 
 

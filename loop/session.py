@@ -36,8 +36,10 @@ def work_on(run_dir: Path, *, create: bool = False) -> Iterator[Store]:
 
 
 @contextmanager
-def open_session(store: Store, config: Config, run_dir: Path, console: Console) -> Iterator[Context]:
-    """The running parts of one session, and the signal that ends it gently.
+def open_session(
+    store: Store, config: Config, run_dir: Path, console: Console, command: str = "run"
+) -> Iterator[Context]:
+    """The running parts of one session, of `run` or of another command, and the signal that ends it gently.
 
     How it ended is recorded: `finished`, `stopped`, or the name of the error that went through.
     """
@@ -56,7 +58,7 @@ def open_session(store: Store, config: Config, run_dir: Path, console: Console) 
     with ExitStack() as stack:
         teacher = open_teacher(config.teacher, config.questions.source, stack)
         trackers = open_trackers(config, store, stack)
-        ctx = Context(run_dir, config, store, encoder, console, _begin(store), teacher, trackers)
+        ctx = Context(run_dir, config, store, encoder, console, _begin(store, command), teacher, trackers)
         stack.callback(_close_sampler, ctx)
         reason = "finished"
         try:
@@ -70,10 +72,10 @@ def open_session(store: Store, config: Config, run_dir: Path, console: Console) 
             _end(ctx, reason)
 
 
-def _begin(store: Store) -> int:
+def _begin(store: Store, command: str) -> int:
     with store.transaction():
         session = store.connection.execute(
-            "INSERT INTO session (pid, started) VALUES (?, ?)", (os.getpid(), now())
+            "INSERT INTO session (pid, command, started) VALUES (?, ?, ?)", (os.getpid(), command, now())
         ).lastrowid
     assert session is not None
     return session

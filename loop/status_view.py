@@ -50,7 +50,8 @@ def _labelled(label: str, text: str) -> str:
 def _why(status: Status) -> str:
     silent = "" if status.silent_s is None else f", last sign of life {duration(status.silent_s)} ago"
     if status.pid is not None:
-        return f" (process {status.pid}{silent})"
+        doing = f", {one_line(status.command)}" if status.command not in (None, "run") else ""
+        return f" (process {status.pid}{doing}{silent})"
     if status.state == "stale":
         return f" (its process died without a word{silent}; 'run' goes on from there)"
     if status.state == "stopped" and status.end_reason not in (None, "stopped", "finished"):

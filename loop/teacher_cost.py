@@ -8,9 +8,10 @@ from pathlib import Path
 
 from PIL import Image
 
-from loop.config import Config, TeacherConfig
+from loop.config import Config
 from loop.errors import InputError
 from loop.sources import SOURCES
+from loop.teacher_config import TeacherConfig
 from loop.teacher_prompts import template
 from policies.prices import Price, Usage, cost_usd, image_tokens, scaled, text_tokens
 from store import Store

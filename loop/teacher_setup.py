@@ -2,8 +2,8 @@
 
 from contextlib import ExitStack
 
-from loop.config import EMBEDDED, TeacherConfig
 from loop.sources import RATIONALES
+from loop.teacher_config import EMBEDDED, TeacherConfig
 from policies.prices import Price
 from policies.teacher import Teacher
 from policies.teacher_endpoint import serve_teacher

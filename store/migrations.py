@@ -302,6 +302,12 @@ def m007_sums(db: Database) -> None:
         db.execute(statement)
 
 
+@MIGRATIONS()
+def m008_session_commands(db: Database) -> None:
+    """What a session was of: `evaluate` works on a run too, and how it ended says nothing of the run."""
+    db.execute("ALTER TABLE session ADD COLUMN command TEXT NOT NULL DEFAULT 'run'")
+
+
 def _without_row_ids(db: Database) -> None:
     """Key the verdicts by sample, judge and version alone: 24 bytes less for each of millions."""
     sql = str(db.execute("SELECT sql FROM sqlite_master WHERE name = 'verdict'").fetchone()[0])

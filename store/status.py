@@ -24,9 +24,10 @@ class Status:
 
     `serving_policy` was accepted last; `candidate_policy` is the round's own while it is not decided.
     `state` is `running`, `finished`, `stopped` (by its user or by an error, `end_reason` says which) or `stale`: a
-    process that gives no sign of life, or one that died without a word. `per_second` is the rate at which the last
-    items were committed, None where nothing was timed; `age_s` says how long ago the last of them was. `pid` is the
-    process that works on the run, None if none does; `silent_s` is how long ago run.log grew.
+    process that gives no sign of life, or one that died without a word. `started`, `ended` and `end_reason` are those
+    of the last session of `run`. `per_second` is the rate at which the last items were committed, None where nothing
+    was timed; `age_s` says how long ago the last of them was. `pid` is the process that works on the run, None if none
+    does, and `command` what it does there where it has said; `silent_s` is how long ago run.log grew.
     """
 
     pid: int | None
@@ -44,6 +45,7 @@ class Status:
     ended: str | None = None
     end_reason: str | None = None
     sessions: int = 0
+    command: str | None = None
 
     @property
     def left_s(self) -> float | None:
@@ -56,13 +58,15 @@ class Status:
 def run_status(store: Store) -> Status:
     """The state of the latest round and of the latest session."""
     pid = lock_holder(store.path.parent)
-    session = store.row("SELECT * FROM session ORDER BY id DESC LIMIT 1")
+    session = store.row("SELECT * FROM session WHERE command = 'run' ORDER BY id DESC LIMIT 1")
     state, silent = latest_round(store), _silent_s(store)
     of_session: dict[str, Any] = {
         "state": _state(pid, silent, session, state),
         "silent_s": silent,
         "sessions": store.value("SELECT count(*) FROM session"),
     }
+    if pid is not None:
+        of_session["command"] = store.value("SELECT command FROM session WHERE pid = ? AND ended IS NULL", pid)
     if session is not None:
         of_session |= {key: session[key] for key in ("started", "ended", "end_reason")}
     if state is None:

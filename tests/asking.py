@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from loop.ask import Asker, Task
-from loop.config import TeacherConfig
 from loop.console import Console
+from loop.teacher_config import TeacherConfig
 from loop.teacher_prompts import template
 from loop.teacher_setup import teacher_settings
 from policies.teacher import Teacher

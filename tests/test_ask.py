@@ -15,8 +15,8 @@ from asking import asker_of, fill, tasks_of
 from conftest import PROJECT
 from fault_server import serve
 from loop.ask import ask, budget_left
-from loop.config import TeacherConfig
 from loop.console import Console
+from loop.teacher_config import TeacherConfig
 from loop.teacher_prompts import NOTES, chain_of, template
 from store import Store, open_store
 from store.database import APPLICATION_ID

@@ -70,6 +70,15 @@ def test_a_process_that_works_is_running_and_one_that_is_silent_is_stale(run_dir
         assert state_of(run_dir, 5)["state"] == "stale"
 
 
+def test_an_evaluation_of_a_finished_run_is_named_and_its_end_is_not_the_runs(run_dir: Path) -> None:
+    change(run_dir, "INSERT INTO session (pid, command, started) SELECT pid, 'evaluate', started FROM session LIMIT 1")
+    assert state_of(run_dir, 3)["state"] == "finished"
+    change(run_dir, "UPDATE session SET pid = ? WHERE command = 'evaluate'", parameters=(os.getpid(),))
+    with run_lock(run_dir):
+        assert state_of(run_dir, 0)["command"] == "evaluate"
+        assert f"(process {os.getpid()}, evaluate" in run_here("status", run_dir, check=0).stdout
+
+
 def test_the_codes_are_told_apart_from_failures(run_dir: Path, tmp_path: Path) -> None:
     assert not {1, 2, 130} & set(EXIT_CODES.values())
     assert len(set(EXIT_CODES.values())) == len(EXIT_CODES)
