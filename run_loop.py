@@ -30,7 +30,7 @@ OUTCOMES = ("correct", "wrong", "unparsable", "truncated", "judge_error")
 ROW_ID = click.IntRange(0, 2**63 - 1)
 """What SQLite can hold."""
 
-run_dir_argument = click.argument("run_dir", metavar="DIR", type=click.Path(path_type=Path))
+run_dir_argument = click.argument("run_dir", metavar="DIR", type=click.Path(path_type=Path, file_okay=False))
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -98,7 +98,7 @@ def add(run_dir: Path, file: Path, as_json: bool) -> None:
     store = open_store(run_dir)
     added = add_file(store, _stored_config(store, run_dir), file)
     store.close()
-    click.echo(json.dumps({"added": added}) if as_json else f"{added} new questions in {run_dir}")
+    click.echo(json.dumps({"added": added}) if as_json else _counted(added, "new question", run_dir))
 
 
 @cli.command()
@@ -141,7 +141,7 @@ def _follow(store: Store, *, as_json: bool, as_csv: bool) -> None:
 @click.option("--policy", type=ROW_ID, metavar="N", help="Its number; the accepted one if left out.")
 @click.option("--split", default="test", show_default=True, help="Whose questions are asked.")
 @click.option("--best-of", "samples", type=click.IntRange(min=2), metavar="K", help="Also vote over K samples.")
-@click.option("--reference", type=int, metavar="N", help="The verifier's reference; the cold start if left out.")
+@click.option("--reference", type=ROW_ID, metavar="N", help="The verifier's reference; the cold start if left out.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def evaluate(
     run_dir: Path, policy: int | None, split: str, samples: int | None, reference: int | None, as_json: bool
@@ -256,9 +256,15 @@ def check(run_dir: Path, as_json: bool) -> None:
 @click.argument("what", type=click.Choice(["pairs", "samples"]))
 @click.option("--format", "form", type=click.Choice(["jsonl", "parquet"]), help="Default: what FILE's ending says.")
 @click.option("-o", "--output", "file", required=True, metavar="FILE", type=click.Path(path_type=Path))
-@click.option("--round", "rounds", type=int, multiple=True, help="Only this round; may be repeated.")
+@click.option("--round", "rounds", type=ROW_ID, multiple=True, help="Only this round; may be repeated.")
 @click.option("--rule", "rules", multiple=True, help="Only pairs of this rule; may be repeated.")
-@click.option("--outcome", "outcomes", multiple=True, help="Only samples of this outcome; may be repeated.")
+@click.option(
+    "--outcome",
+    "outcomes",
+    type=click.Choice(OUTCOMES),
+    multiple=True,
+    help="Only samples of this outcome; may be repeated.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def export(
     run_dir: Path,
@@ -285,7 +291,7 @@ def export(
     else:
         written = export_samples(store, config, file, form, rounds, outcomes, say)
     store.close()
-    click.echo(json.dumps({"written": written}) if as_json else f"{written} {what} in {file}")
+    click.echo(json.dumps({"written": written}) if as_json else _counted(written, what.removesuffix("s"), file))
 
 
 @cli.command("import")
@@ -301,7 +307,7 @@ def import_(run_dir: Path, what: str, file: Path, as_json: bool) -> None:
     config = _stored_config(store, run_dir)
     added = import_pairs(store, config, file, Console(quiet=as_json))
     store.close()
-    click.echo(json.dumps({"imported": added}) if as_json else f"{added} new {what} in {run_dir}")
+    click.echo(json.dumps({"imported": added}) if as_json else _counted(added, "new pair", run_dir))
 
 
 @cli.command()
@@ -321,7 +327,7 @@ def archive(run_dir: Path, older_than: int, as_json: bool) -> None:
             moved += archive_round(store, number)
             bar.update()
     store.close()
-    say = f"{moved} samples of {len(numbers)} rounds moved to {run_dir / 'archive'}"
+    say = f"{moved:,} samples of {len(numbers)} rounds moved to {run_dir / 'archive'}"
     click.echo(json.dumps({"rounds": numbers, "samples": moved}) if as_json else say)
 
 
@@ -408,6 +414,10 @@ def serve(run_dir: Path, host: str, port: int, token: bool) -> None:
     from loop.pages.serve import serve_run
 
     serve_run(run_dir, host, port, os.environ.get("RATCHET_TOKEN") if token else None, token, click.echo)
+
+
+def _counted(count: int, noun: str, where: Path) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'} in {where}"
 
 
 def _open_to_read(run_dir: Path) -> Store:

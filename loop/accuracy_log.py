@@ -5,23 +5,31 @@ import os
 from pathlib import Path
 from typing import Any
 
-from loop.comparison import Comparison, compare
+from loop.comparison import Comparison, compare, gate_split
 from loop.statistics import wilson_interval
 from store import Store
 from store.summary import evaluation_figures, round_figures
 from store.teacher_calls import count_reasons, spent
 
 STYLES = ("cot", "direct")
+UNJUDGED = ("distil", "sample", "judge")
+"""Phases in which a round's samples are not all judged."""
 GATE_FIGURES = ("questions", "accuracy", "low", "high")
 
 
 def log_rows(store: Store, after: int = -1) -> list[dict[str, Any]]:
-    """One dictionary a round, round 0 being the cold start; figures that do not exist yet are None."""
+    """One dictionary a round, round 0 being the cold start; figures that do not exist yet are None.
+
+    Shares of samples are such until all are judged.
+    """
     return [_round_row(store, row) for row in store.rows("SELECT * FROM round WHERE number > ? ORDER BY number", after)]
 
 
 def _round_row(store: Store, state: Any) -> dict[str, Any]:
     number, split = state["number"], reported_split(store)
+    # Answers are committed as they end, the short ones first: a part of them is no fair part.
+    evaluated = None if state["phase"] == "evaluate" else state["candidate_policy"]
+    base = 0 if number == 0 and state["phase"] != "evaluate" else None
     figures = round_figures(store, number)
     votes = store.row(
         "SELECT count(outcome) AS questions, sum(outcome = 'correct') AS correct, avg(share) AS share"
@@ -43,7 +51,9 @@ def _round_row(store: Store, state: Any) -> dict[str, Any]:
     assert fell_back is not None
 
     def share(part: str, of: str = "samples") -> float | None:
-        return figures[part] / figures[of] if figures is not None and figures[of] else None
+        if figures is None or state["phase"] in UNJUDGED or not figures[of]:
+            return None
+        return float(figures[part] / figures[of])
 
     return {
         "round": number,
@@ -71,9 +81,9 @@ def _round_row(store: Store, state: Any) -> dict[str, Any]:
         "pairs": store.value("SELECT count(*) FROM pair WHERE round = ?", number),
         "training_items": training["items"] if training else None,
         "training_loss": training["loss"] if training else None,
-        "accuracy": {style: accuracy(store, state["candidate_policy"], style, split) for style in STYLES},
-        "base_accuracy": {style: accuracy(store, 0, style, split) for style in STYLES} if number == 0 else None,
-        "change": {style: _change(store, state, style, split) for style in STYLES},
+        "accuracy": {style: accuracy(store, evaluated, style, split) for style in STYLES},
+        "base_accuracy": {style: accuracy(store, base, style, split) for style in STYLES} if number == 0 else None,
+        "change": {style: _change(store, evaluated, state["serving_policy"], style, split) for style in STYLES},
         "gate": _gate(store, state, split),
         "compared_with": state["compared_with"],
         "decision": state["decision"],
@@ -110,12 +120,12 @@ def accuracy(store: Store, policy: int | None, style: str, split: str) -> dict[s
     }
 
 
-def _change(store: Store, state: Any, style: str, split: str) -> dict[str, Any] | None:
+def _change(store: Store, policy: int | None, serving: int, style: str, split: str) -> dict[str, Any] | None:
     """The candidate beside the policy that the round began from, on the reported questions."""
-    if state["candidate_policy"] is None:
+    if policy is None:
         return None
-    found = compare(store, state["candidate_policy"], state["serving_policy"], split, style)
-    return {"against": state["serving_policy"], "delta": found.delta, **_test(found)} if found.questions else None
+    found = compare(store, policy, serving, split, style)
+    return {"against": serving, "delta": found.delta, **_test(found)} if found.questions else None
 
 
 def _gate(store: Store, state: Any, reported: str) -> dict[str, Any] | None:
@@ -123,8 +133,7 @@ def _gate(store: Store, state: Any, reported: str) -> dict[str, Any] | None:
     candidate, other = state["candidate_policy"], state["compared_with"]
     if candidate is None or other is None:
         return None
-    has_own = store.row("SELECT 1 FROM evaluation WHERE policy = ? AND split = 'gate' LIMIT 1", candidate)
-    split, style = "gate" if has_own else reported, trained_style(store)
+    split, style = gate_split(store, reported), trained_style(store)
     figure, found = accuracy(store, candidate, style, split), compare(store, candidate, other, split, style)
     if figure is None:
         return None
@@ -154,8 +163,8 @@ def append_finished_rounds(store: Store, path: Path) -> None:
     """Append the rows of finished rounds that the file lacks; half a line of a crash is cut off."""
     content = path.read_bytes() if path.exists() else b""
     whole = content[: content.rfind(b"\n") + 1]
-    present = {json.loads(line)["round"] for line in whole.splitlines()}
-    missing = [r for r in log_rows(store) if r["phase"] == "done" and r["round"] not in present]
+    present = whole.count(b"\n")  # a line a round, in order
+    missing = [row for row in log_rows(store, after=present - 1) if row["phase"] == "done"]
     with path.open("r+b" if path.exists() else "wb") as file:
         file.truncate(len(whole))
         file.seek(len(whole))

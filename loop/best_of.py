@@ -115,7 +115,7 @@ def chosen_by(ballots: Sequence[Ballot], weights: Sequence[float]) -> bool:
 
 def weighted_votes(ballots: Sequence[Ballot], same: Same) -> list[float]:
     """For each chain the votes for its answer, where a chain's vote weighs exp(its score); 0 without an answer."""
-    highest = max((each.score for each in ballots), default=0.0)
+    highest = max((each.score for each in ballots if each.answer is not None), default=0.0)
     totals: list[tuple[str, float]] = []
     classes: list[int | None] = []
     for each in ballots:
@@ -224,7 +224,12 @@ def _logprobs(ctx: Context, policy: int, chains: list[ScoredChain]) -> list[list
     directory = ctx.policy_directory(get_policy(ctx.store, policy).path)
     model = load_model(str(directory), ctx.encoder, trust_remote_code=ctx.config.policy.trust_remote_code)
     with ctx.console.bar(f"scoring by policy {policy}", len(chains), "chain") as bar:
-        found: list[list[float]] = token_logprobs(model, ctx.encoder, chains, bar.update)
+
+        def scored(count: int = 1) -> None:
+            bar.update(count)
+            ctx.check_stop()
+
+        found: list[list[float]] = token_logprobs(model, ctx.encoder, chains, scored)
     del model
     free_accelerator()
     return found

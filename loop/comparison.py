@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from loop.statistics import mcnemar_p_value
 from store import Store
+from store.rounds import GATE
 from store.summary import compared
 
 
@@ -24,6 +25,11 @@ class Comparison:
     def delta(self) -> float:
         """The difference in accuracy on the questions that both answered."""
         return (self.gained - self.lost) / self.questions if self.questions else 0.0
+
+
+def gate_split(store: Store, reported: str) -> str:
+    """The split that the gate decides by; where the run began without one, the reported one."""
+    return GATE if store.row("SELECT 1 FROM question WHERE split = ? AND batch = 0 LIMIT 1", GATE) else reported
 
 
 def compare(store: Store, policy: int, other: int, split: str, style: str) -> Comparison:

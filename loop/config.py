@@ -17,10 +17,6 @@ from loop.config_table import ConfigTable
 from loop.teacher_config import EMBEDDED, TeacherConfig
 from loop.worked_steps import WORKED
 
-GATE = "gate"
-"""The split kept for the gate."""
-
-
 DPO_LOSSES = {
     *("sigmoid", "sigmoid_norm", "hinge", "ipo", "exo_pair", "nca_pair", "robust", "bco_pair"),
     *("sppo_hard", "aot", "aot_unpaired", "apo_zero", "apo_down", "discopop", "sft"),

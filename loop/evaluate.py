@@ -6,8 +6,9 @@ by, in the style that is trained: a split that is looked at again and again woul
 
 from collections.abc import Iterator, Sequence
 
+from loop.comparison import gate_split
 from loop.context import Context
-from loop.gate import compared_policy, gate_questions, gate_split
+from loop.gate import compared_policy, gate_questions
 from loop.sample import COMMIT_CHAINS
 from loop.sources import FAITHFULNESS
 from loop.swap import serve
@@ -26,7 +27,7 @@ def evaluate(ctx: Context, state: Round) -> None:
     What the gate compares the candidate with answers the gate's questions too, where it has not:
     questions may have been added.
     """
-    split, settings = gate_split(ctx.store, ctx.config), ctx.config.evaluation
+    split, settings = gate_split(ctx.store, ctx.config.evaluation.split), ctx.config.evaluation
     reported = find_questions(ctx.store, "split = ? ORDER BY id LIMIT ?", settings.split, settings.limit or -1)
     if state.number == 0:
         evaluate_policy(ctx, state.serving, state.number, settings.split, reported, STYLES)

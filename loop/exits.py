@@ -13,7 +13,7 @@ from loop.errors import InputError, LoopError
 from loop.terminal_text import block
 from policies import PolicyError
 from store import RunLocked, StoreError
-from store.database import FULL
+from store.database import FULL, NoRunError
 
 FAILURE, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
@@ -29,7 +29,7 @@ def run_command_line(command_line: Callable[[], object]) -> None:
     except click.ClickException as error:
         error.show()
         sys.exit(BAD_INPUT)
-    except InputError as error:
+    except (InputError, NoRunError) as error:
         _fail(error, BAD_INPUT)
     except BrokenPipeError:
         # Whoever read our output has gone; Python flushes it once more when it ends.

@@ -12,6 +12,7 @@ from typing import Any
 
 from loop.config import Config
 from loop.console import Console
+from loop.errors import InputError
 from store import Store
 from store.archive import round_samples
 from store.questions import Question, find_questions, image_bytes
@@ -80,11 +81,22 @@ SAMPLE_COLUMNS: Columns = {
 }
 
 
+def require_place(file: Path) -> None:
+    """Raise InputError where no file can be written."""
+    if file.is_dir():
+        raise InputError(f"-o {file} is a directory; name a file in it")
+    if not file.parent.is_dir():
+        raise InputError(f"-o {file}: {file.parent} is no directory; make it first")
+
+
 def export_pairs(
     store: Store, config: Config, path: Path, form: str, rounds: Collection[int], rules: Collection[str], say: Console
 ) -> int:
     """Write the pairs of these rounds and rules (all, if empty) to a file; returns how many there were."""
     question = _question_cache(store)
+    present = sorted(row["rule"] for row in store.rows("SELECT DISTINCT rule FROM pair"))
+    if unknown := sorted(set(rules) - set(present)):
+        raise InputError(f"--rule {unknown[0]}: no pair is of it; there are pairs of {', '.join(present) or 'no rule'}")
 
     def rows() -> Iterator[Row]:
         sql = "SELECT * FROM pair_detail WHERE round = ? ORDER BY pair"
@@ -120,6 +132,10 @@ def export_samples(
 
 def _rounds(store: Store, wanted: Collection[int]) -> list[int]:
     present = [row["number"] for row in store.rows("SELECT number FROM round ORDER BY number")]
+    if unknown := sorted(set(wanted) - set(present)):
+        raise InputError(
+            f"--round {unknown[0]}: there is no such round; the last is {present[-1] if present else 'none'}"
+        )
     return [number for number in present if not wanted or number in wanted]
 
 
@@ -164,6 +180,7 @@ def _write(store: Store, path: Path, form: str, columns: Columns, rows: Iterable
     if not store.value("SELECT 1 FROM question_image LIMIT 1"):
         # A run of texts only: TRL takes a column of images for a vision-language task.
         columns = {name: kind for name, kind in columns.items() if kind != "images"}
+    require_place(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with say.bar(f"writing {path.name}", 0, "row") as bar:

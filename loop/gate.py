@@ -1,13 +1,13 @@
 """Phase `gate`: accept the candidate, or roll back."""
 
-from loop.comparison import Comparison, compare
-from loop.config import GATE, Config
+from loop.comparison import Comparison, compare, gate_split
+from loop.config import Config
 from loop.context import Context
 from loop.errors import LoopError
 from loop.swap import serve
 from store import Store
 from store.questions import Question, find_questions
-from store.rounds import Round, decide
+from store.rounds import GATE, Round, decide
 
 BEST_ACCEPTED = """
 SELECT round.candidate_policy FROM round JOIN evaluation ON evaluation.policy = round.candidate_policy
@@ -18,15 +18,9 @@ ORDER BY avg(evaluation.outcome = 'correct') DESC, round.candidate_policy DESC L
 DECISIONS = "SELECT decision FROM round WHERE number > 0 AND number < ? AND decision IS NOT NULL ORDER BY number DESC"
 
 
-def gate_split(store: Store, config: Config) -> str:
-    """The split that the gate decides by; where the run began without one, the reported one."""
-    has_one = store.row("SELECT 1 FROM question WHERE split = ? AND batch = 0 LIMIT 1", GATE)
-    return GATE if has_one else config.evaluation.split
-
-
 def gate_questions(store: Store, config: Config) -> list[Question]:
     """The questions of that split that the gate looks at: those the run began with, the same in every round."""
-    split = gate_split(store, config)
+    split = gate_split(store, config.evaluation.split)
     limit = config.gate.limit if split == GATE else config.evaluation.limit
     return find_questions(store, "split = ? AND batch = 0 ORDER BY id LIMIT ?", split, limit or -1)
 
@@ -36,7 +30,7 @@ def compared_policy(ctx: Context, state: Round) -> int:
 
     Not simply the serving one: many losses, each too small to be significant, would add up.
     """
-    split, style = gate_split(ctx.store, ctx.config), ctx.config.sampling.style
+    split, style = gate_split(ctx.store, ctx.config.evaluation.split), ctx.config.sampling.style
     best: int | None = ctx.store.value(BEST_ACCEPTED, state.number, split, style)
     return state.serving if best is None else best
 
@@ -56,7 +50,7 @@ def gate(ctx: Context, state: Round) -> None:
     if state.number == 0:
         decide(ctx.store, 0, "accepted", "the cold start is where the rounds begin")
         return
-    other, split = compared_policy(ctx, state), gate_split(ctx.store, ctx.config)
+    other, split = compared_policy(ctx, state), gate_split(ctx.store, ctx.config.evaluation.split)
     comparison = compare(ctx.store, state.candidate, other, split, ctx.config.sampling.style)
     if comparison.questions == 0:
         raise LoopError(f"the gate has no question of split {split!r} to compare on; begin a run whose source has some")

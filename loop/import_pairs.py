@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from loop.config import GATE, Config
+from loop.config import Config
 from loop.console import Console
 from loop.errors import InputError
 from loop.sources.jsonl import read_image
@@ -15,6 +15,7 @@ from store import Store
 from store.archive import file_sha256
 from store.imported import NewImportedPair, add_imported_pairs, find_question
 from store.questions import NewQuestion
+from store.rounds import GATE
 
 SOURCE = SPLIT = "imported"
 """An imported question is of a split of its own: it is neither sampled nor evaluated."""
@@ -57,6 +58,8 @@ def _reads_images(config: Config) -> bool:
 
 
 def _rows(path: Path) -> Iterator[tuple[int, Any]]:
+    if not path.is_file():
+        raise InputError(f"{path}: there is no such file")
     if path.suffix == ".parquet":
         yield from _parquet_rows(path)
         return

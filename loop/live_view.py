@@ -23,7 +23,7 @@ from rich.text import Text
 
 from loop.accuracy_log import log_rows
 from loop.console import Bar, Console, log
-from loop.log_table import COLUMNS, Row, duration, fitting, format_log, header, in_a_line, judged_share, line, with_base
+from loop.log_table import COLUMNS, Row, duration, fitting, format_log, header, in_a_line, line, with_base
 from loop.run_log import library_noise_to
 from loop.terminal_text import block, one_line
 from store import Store
@@ -151,7 +151,7 @@ class LiveConsole(Console):
         return Panel(Group(*parts), title=title, title_align="left", border_style="blue")
 
     def _figures(self) -> Iterator[str]:
-        now, right = time.monotonic(), judged_share(self._rows[-1], "pass_rate") if self._rows else None
+        now, right = time.monotonic(), self._rows[-1]["pass_rate"] if self._rows else None
         yield f"phase {duration(now - self._phase_started)}, session {duration(now - self._started)}"
         if right is not None:
             yield f"pass rate {100 * right:.1f} %"

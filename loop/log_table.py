@@ -163,14 +163,8 @@ def _percent(value: float | None) -> str:
     return NONE if value is None else f"{100 * value:.1f}"
 
 
-def judged_share(row: Row, key: str) -> float | None:
-    """A share of a round's samples; None while they are not all judged."""
-    share: float | None = None if row.get("phase") in ("sample", "judge") else row.get(key)
-    return share
-
-
-def _judged(row: Row, key: str) -> str:
-    return _percent(judged_share(row, key))
+def _share(row: Row, key: str) -> str:
+    return _percent(row.get(key))
 
 
 def _interval(row: Row, style: str) -> str:
@@ -233,12 +227,12 @@ COLUMNS = (
     Column("change", 6, 5, lambda row: _change(row, "direct"), "change of direct"),
     Column("gate", 16, 4, _gate),
     Column("gate %", 6, 10, lambda row: _percent((row.get("gate") or {}).get("accuracy"))),
-    Column("pass %", 6, 1, lambda row: _judged(row, "pass_rate")),
-    Column("pass@k", 6, 5, lambda row: _judged(row, "pass_at_k")),
+    Column("pass %", 6, 1, lambda row: _share(row, "pass_rate")),
+    Column("pass@k", 6, 5, lambda row: _share(row, "pass_at_k")),
     Column("maj@k", 5, 5, lambda row: _percent(row.get("majority"))),
-    Column("unpars", 6, 6, lambda row: _judged(row, "unparsable")),
-    Column("trunc", 5, 8, lambda row: _judged(row, "truncated")),
-    Column("flag", 4, 8, lambda row: _judged(row, "flagged")),
+    Column("unpars", 6, 6, lambda row: _share(row, "unparsable")),
+    Column("trunc", 5, 8, lambda row: _share(row, "truncated")),
+    Column("flag", 4, 8, lambda row: _share(row, "flagged")),
     Column("pairs", 5, 2, lambda row: _text(row.get("pairs"))),
     Column("loss", 6, 7, lambda row: NONE if row.get("training_loss") is None else f"{row['training_loss']:.3f}"),
     Column("taught", 8, 5, _taught),

@@ -52,7 +52,8 @@ def pair(ctx: Context, state: Round) -> None:
 
     Only `wrong` is rejected: what could not be judged says nothing against its reasoning. Equal
     texts count once; a chain with a stray special token is left out. What the teacher wrote in any
-    round counts. The choice depends on the verdicts and the run's seed alone.
+    round counts. The choice depends on what the store has of the samples and on the run's seed; `margin` looks at
+    the weights too.
     """
     settings = ctx.config.pairs
     weigh = question_weight(ctx)

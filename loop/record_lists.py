@@ -11,7 +11,7 @@ from loop.records import Record
 from loop.terminal_text import one_line
 
 GAP = 2
-GIVE_WAY = ("weight", "kind", "author", "sha256", "ancestors", "rule", "round", "accepted")
+GIVE_WAY = ("weight", "kind", "author", "sha256", "made by", "rule", "round", "accepted")
 """Columns that are left out, in this order, where all do not fit."""
 LEAST = 20
 """Columns that the last one of a list has at least."""
@@ -94,8 +94,13 @@ def _rounds(records: Sequence[Record]) -> Listed:
 
 def _policies(records: Sequence[Record]) -> Listed:
     first = picked(records, id="policy", parent="parent", made_by="made_by", round="round", decision="decision")
-    rest = picked(records, CoT="cot_accuracy", direct="direct_accuracy", deleted="deleted", ancestors="ancestors")
-    return [*first, *rest, ("sha256", [record["sha256"][:12] for record in records])]
+    accuracies = picked(records, CoT="cot_accuracy", direct="direct_accuracy")
+    percents = [
+        (f"{title} %", [None if v is None else f"{100 * v:.1f}" for v in values]) for title, values in accuracies
+    ]
+    short = [{**record, "deleted": (record["deleted"] or "")[:10] or None} for record in records]
+    weights = ("sha256", [record["sha256"][:12] for record in records])
+    return [*first, *percents, *picked(short, deleted="deleted"), weights, *picked(records, ancestors="ancestors")]
 
 
 LISTS: dict[str, Callable[[Sequence[Record]], Listed]] = {

@@ -38,6 +38,11 @@ def record_run(store: Store, config: Config) -> None:
                 " use those values, or another --run-dir"
             )
     elif row is not None:
+        if json.loads(row["configuration"])["run"].get("rounds") != config.run.rounds:
+            # `status` says how many rounds are wanted now.
+            wanted = "UPDATE run SET configuration = json_set(configuration, '$.run.rounds', ?)"
+            with store.transaction():
+                store.connection.execute(wanted, (config.run.rounds,))
         return
     with store.transaction():
         for table in OF_A_CONFIGURATION:

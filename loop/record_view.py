@@ -160,7 +160,7 @@ def _one_sample(terminal: Console, store: Store, record: Record) -> Iterator[Ren
         ("temperature", record["temperature"]),
         ("tokens", f"{record['tokens']}, ended by {record['finish_reason']}"),
         ("log-probability", record["logprob"]),
-        ("judge", None if record["judge"] is None else f"{record['judge']} {record['judge_version']}"),
+        ("judge", None if record["judge"] is None else f"{record['judge']}, version {record['judge_version']}"),
         ("answer", record["extracted"]),
         ("outcome", None if record["outcome"] is None else f"{record['outcome']}, score {record['score']:g}"),
         ("in pairs", [f"{each['pair']} ({'chosen' if each['chosen'] else 'rejected'})" for each in record["pairs"]]),
@@ -226,12 +226,13 @@ def differing(
 def _one_round(_: Console, __: Store, record: Record) -> Iterator[RenderableType]:
     number, before, after = record["round"], record["serving_policy"], record["policy"]
     teacher = f"{record['teacher_kept']} kept of {record['teacher_asked']} asked, ${record['teacher_usd']:.2f}"
+    ended = "" if record["finished"] is None else f", ended {record['finished']}"
     fallback = f"{record['fallback_solved']} solved of {record['fell_back']}, {record['suspects']} suspect"
     yield _fields(
-        ("round", f"{number}  (phase {record['phase']}, began {record['started']}, ended {record['finished']})"),
+        ("round", f"{number}  (phase {record['phase']}, began {record['started']}{ended})"),
         ("decision", record["decision"]),
         ("reason", record["reason"]),
-        ("policies", f"serving {before}, candidate {after}"),
+        ("policies", f"serving {before}{'' if after is None else f', candidate {after}'}"),
         ("samples", f"{record['samples']:,} of {record['questions']:,} questions"),
         *((name.replace("_", " "), _share(record[name])) for name in SHARES),
         ("teacher", teacher if record["teacher_asked"] else None),

@@ -2,9 +2,10 @@
 
 import shutil
 
+from loop.comparison import gate_split
 from loop.config import Config
 from loop.context import Context
-from loop.gate import BEST_ACCEPTED, gate_split
+from loop.gate import BEST_ACCEPTED
 from policies.weights import deleting
 from store import Store
 from store.rounds import cold_start_policy, latest_round, mark_deleted
@@ -34,7 +35,7 @@ def kept_policies(store: Store, config: Config) -> set[int]:
     style = config.sampling.style
     best = {
         store.value(BEST, config.evaluation.split, style),
-        store.value(BEST_ACCEPTED, state.number + 1, gate_split(store, config), style),
+        store.value(BEST_ACCEPTED, state.number + 1, gate_split(store, config.evaluation.split), style),
     }
     kept = serving | {parents.get(number) for number in serving} | best | {cold_start_policy(store)}
     return {number for number in kept if number is not None} | {

@@ -57,7 +57,7 @@ def open_session(
         )
     with ExitStack() as stack:
         teacher = open_teacher(config.teacher, config.questions.source, stack)
-        trackers = open_trackers(config, store, stack)
+        trackers = open_trackers(config, store, stack, console.say)
         ctx = Context(run_dir, config, store, encoder, console, _begin(store, command), teacher, trackers)
         stack.callback(_close_sampler, ctx)
         reason = "finished"

@@ -25,7 +25,7 @@ def show_many(store: Store, kind: str, filters: Filters, limit: int, width: int 
         terminal = _terminal(width)
         terminal.print(list_table(kind, records, terminal.width))
     else:
-        click.echo(f"no {kind} is so", err=True)
+        click.echo(f"no {kind} matches", err=True)
     if more:
         click.echo(f"there are more; the first {limit} are shown (--limit)", err=True)
 

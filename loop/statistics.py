@@ -22,5 +22,8 @@ def mcnemar_p_value(only_first: int, only_second: int) -> float:
     if discordant == 0:
         return 1.0
     fewer = min(only_first, only_second)
-    tail = sum(math.comb(discordant, k) for k in range(fewer + 1))
+    term = tail = 1
+    for k in range(fewer):
+        term = term * (discordant - k) // (k + 1)
+        tail += term
     return min(1.0, float(2 * tail / 2**discordant))

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from loop.accuracy_log import log_rows, trained_style
-from loop.log_table import CURVE_ROUNDS, TITLES, Row, duration, judged_share, sparkline
+from loop.log_table import CURVE_ROUNDS, TITLES, Row, duration, sparkline
 from loop.terminal_text import one_line
 from store import Store
 from store.status import Status
@@ -74,7 +74,7 @@ def _progress(status: Status) -> str:
 def _figures(row: Row) -> list[str]:
     if not row["samples"]:
         return []
-    right = judged_share(row, "pass_rate")
+    right = row["pass_rate"]
     if right is None:
         return [_labelled("samples", f"{row['samples']:,}, not judged yet")]
     shares = ", ".join(f"{100 * row[key]:.1f} % {key}" for key in ("unparsable", "truncated"))

@@ -14,6 +14,7 @@ from loop.accuracy_log import log_rows
 from loop.config import Config
 from loop.trackers import GLOBAL_STEP, ROUND, Report, Target, Tracker, open_tracker
 from store import Store
+from store.database import as_json
 
 ROLLOUT = (
     *("questions", "samples", "pass_rate", "pass_at_k", "majority", "vote_share"),
@@ -30,18 +31,27 @@ SELECT training.id, training.round, policy.created, sum(training.steps) OVER (OR
 FROM training JOIN policy ON policy.number = training.candidate ORDER BY training.id"""
 
 
-def open_trackers(config: Config, store: Store, stack: ExitStack) -> list[Tracker]:
-    """The trackers of `[tracking]`, open until `stack` is left."""
+def open_trackers(config: Config, store: Store, stack: ExitStack, say: Callable[[str], None]) -> list[Tracker]:
+    """The trackers of `[tracking]`, open until `stack` is left; one that cannot be closed is said and passed over."""
     row = store.row("SELECT configuration, created FROM run")
     assert row is not None
     run_dir, tracking = store.path.parent, config.tracking
-    identity = hashlib.sha256(f"{row['created']} {row['configuration']}".encode()).hexdigest()[:16]
+    wanted = json.loads(row["configuration"])
+    wanted["run"].pop("rounds")  # it may be raised; the run is the same
+    identity = hashlib.sha256(f"{row['created']} {as_json(wanted)}".encode()).hexdigest()[:16]
     name = tracking.name or run_dir.resolve().name
     target = Target(run_dir, tracking.project, name, identity, json.loads(row["configuration"]))
     trackers = [open_tracker(each, target) for each in tracking.report_to]
     for tracker in trackers:
-        stack.callback(tracker.close)
+        stack.callback(_close, tracker, say)
     return trackers
+
+
+def _close(tracker: Tracker, say: Callable[[str], None]) -> None:
+    try:
+        tracker.close()
+    except Exception as error:
+        say(f"  {type(tracker).__name__} was not closed ({type(error).__name__}: {error}); the store has the figures")
 
 
 def tell_trackers(store: Store, trackers: Sequence[Tracker], say: Callable[[str], None]) -> None:

@@ -78,8 +78,8 @@ def taught_items(ctx: Context, state: Round) -> list[SftItem]:
 def pair_items(ctx: Context, state: Round) -> list[PairItem]:
     """The round's pairs, and those of the rounds replayed, on the token ids that the sampler wrote.
 
-    A pair of weight w enters as often as w says: its whole part always, the rest by a draw from the
-    seed. In expectation that is the weighted loss.
+    A pair of weight w in (0, 1] enters with probability w, drawn from the seed. In expectation that is the
+    weighted loss.
     """
     settings = ctx.config.pairs
     rows = ctx.store.rows(PAIRS, max(1, state.number - settings.replay_rounds), state.number)

@@ -27,7 +27,12 @@ def with_verifier_scores(ctx: Context, judged: Sequence[Own]) -> Iterator[Own]:
         for sample in own.samples
     ]
     with ctx.console.bar("scoring samples", len(chains), "chain") as bar:
-        scores = iter([sum(each) for each in token_logprobs(model, ctx.encoder, chains, bar.update)])
+
+        def scored(count: int = 1) -> None:
+            bar.update(count)
+            ctx.check_stop()
+
+        scores = iter([sum(each) for each in token_logprobs(model, ctx.encoder, chains, scored)])
     del model
     free_accelerator()
     for own in judged:

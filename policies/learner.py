@@ -3,6 +3,7 @@
 import copy
 import gc
 import re
+import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from transformers import (
 )
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
-from policies import PolicyError
+from policies import PolicyError, first_line
 from policies.encoding import Encoder, Prompt
 
 Progress = Callable[[int, int, float | None], None]
@@ -119,7 +120,7 @@ def load_model(model: str, encoder: Encoder, *, trust_remote_code: bool = False)
             trust_remote_code=trust_remote_code,
         )
     except (OSError, ValueError) as error:
-        raise PolicyError(f"{model}: its weights cannot be loaded ({str(error).splitlines()[0]})") from error
+        raise PolicyError(f"{model}: its weights cannot be loaded ({first_line(error)})") from error
     return loaded.to("cuda") if torch.cuda.is_available() else loaded
 
 
@@ -277,7 +278,8 @@ def _train(trainer: Any) -> TrainingResult:
     if isinstance(model, PeftModel):
         model = model.merge_and_unload()
     history = [entry for entry in trainer.state.log_history if "loss" in entry]
-    kept = {k: float(v) for k, v in (history[-1] if history else {}).items() if k != "epoch"}
+    end = history[-max(1, len(history) // 10) :]  # one step's margin is mostly noise
+    kept = {k: statistics.mean(float(entry[k]) for entry in end) for k in (end[0] if end else ()) if k != "epoch"}
     seconds = time.monotonic() - started
     curve = tuple(_step(entry) for entry in history)
     return TrainingResult(model, output.global_step, float(output.training_loss), seconds, kept, curve)

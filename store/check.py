@@ -97,7 +97,9 @@ def _summaries(store: Store) -> Iterator[Fault]:
     )
     for row in store.rows(wrong):
         yield f"round_summary {row['number']}: its figures are not those of the round's samples and verdicts"
-    altered = f"SELECT * FROM evaluation_summary EXCEPT {EVALUATION_SUMS} {EVALUATION_GROUPS}"
+    summed = "SELECT * FROM evaluation_summary"
+    counted = f"{EVALUATION_SUMS} WHERE policy IN (SELECT policy FROM evaluation_summary) {EVALUATION_GROUPS}"
+    altered = f"SELECT * FROM ({summed} EXCEPT {counted}) UNION SELECT * FROM ({counted} EXCEPT {summed})"
     for row in store.rows(f"SELECT DISTINCT policy FROM ({altered})"):
         yield f"evaluation_summary of policy {row['policy']}: its figures are not those of its evaluations"
     for row in store.rows("SELECT * FROM comparison"):

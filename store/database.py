@@ -39,6 +39,10 @@ class StoreError(Exception):
     """The store cannot be opened or does not hold what was asked for."""
 
 
+class NoRunError(StoreError):
+    """There is no run in the directory that was named."""
+
+
 class Store:
     """The open store. Reads are plain SQL; writes go through `transaction`, all or nothing."""
 
@@ -110,12 +114,12 @@ def open_store(run_dir: Path, *, create: bool = False, read_only: bool = False) 
     """Open `run_dir/store.db`, applying pending migrations.
 
     With `read_only` nothing is changed, and a store that an older version wrote is refused.
-    Raises StoreError where there is no store (unless `create`), where the file is not a store or is damaged, or
-    where a newer version of this program wrote it.
+    Raises NoRunError where there is no store (unless `create`), StoreError where the file is not a store or is
+    damaged, or where a newer version of this program wrote it.
     """
     path = run_dir / FILE_NAME
     if not path.exists() and not create:
-        raise StoreError(f"{run_dir} holds no run ({FILE_NAME} is missing); start one with 'run'")
+        raise NoRunError(f"{run_dir} holds no run ({FILE_NAME} is missing); start one with 'run'")
     try:
         connection = _connect(path, read_only)
         new = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
@@ -162,7 +166,8 @@ def _migrate(store: Store, new: bool, read_only: bool) -> None:
         return
     if read_only:
         raise StoreError(
-            f"{store.path} was written by an older version; 'log {store.path.parent}' brings it up to date"
+            f"{store.path} was written by an older version; 'log {store.path.parent}' brings it up to date once"
+            " no process works on the run and its directory may be written"
         )
     if new:
         store.connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")

@@ -8,6 +8,9 @@ from typing import Any
 from store.database import Store, StoreError, as_json, now
 from store.summary import summarise_round
 
+GATE = "gate"
+"""The split kept for the gate."""
+
 
 @dataclass(frozen=True)
 class Round:

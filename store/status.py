@@ -7,7 +7,7 @@ from typing import Any
 
 from store.database import Store, now_s
 from store.lock import lock_holder
-from store.rounds import Round, latest_round, served_policy
+from store.rounds import GATE, Round, latest_round, served_policy
 
 RECENT = 8192
 """Rows over which the speed is taken."""
@@ -16,6 +16,8 @@ STYLES = 2
 SILENT_S = 900
 """A process that holds the lock and has left no sign for so long is stale; a progress bar leaves two a minute."""
 SIGN = "run.log"
+EVALUATED = "(SELECT candidate_policy FROM round WHERE number = ?1 UNION SELECT 0 WHERE ?1 = 0)"
+"""The policies that a round evaluates: its candidate, the base model too in round 0."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,8 @@ def run_status(store: Store) -> Status:
         "sessions": store.value("SELECT count(*) FROM session"),
     }
     if pid is not None:
-        of_session["command"] = store.value("SELECT command FROM session WHERE pid = ? AND ended IS NULL", pid)
+        doing = "SELECT command FROM session WHERE pid = ? AND ended IS NULL ORDER BY id DESC"
+        of_session["command"] = store.value(doing, pid)
     if session is not None:
         of_session |= {key: session[key] for key in ("started", "ended", "end_reason")}
     if state is None:
@@ -111,12 +114,19 @@ def _progress(store: Store, state: Round) -> tuple[int | None, int | None]:
             total = store.value(samples, state.number)
             return total - store.value(unjudged, state.number), total
         case "evaluate":
-            answered = "SELECT count(*) FROM evaluation WHERE policy = ? AND split = ?"
             split, limit = _configured(store, "evaluation", "split"), _configured(store, "evaluation", "limit")
-            held_out = store.value("SELECT count(*) FROM question WHERE split = ?", split)
-            done = store.value(answered, state.candidate, split)
-            return done, STYLES * (held_out if limit is None else min(limit, held_out))
+            reported = _at_most(limit, store.value("SELECT count(*) FROM question WHERE split = ?", split))
+            of_gate = store.value("SELECT count(*) FROM question WHERE split = ? AND batch = 0", GATE)
+            answered = f"SELECT count(*) FROM evaluation WHERE policy IN {EVALUATED} AND split IN (?, ?)"
+            done = store.value(answered, state.number, split, GATE)
+            policies = 2 if state.number == 0 else 1
+            total = policies * STYLES * reported + _at_most(_configured(store, "gate", "limit"), of_gate)
+            return min(done, total), total
     return None, None
+
+
+def _at_most(limit: int | None, count: int) -> int:
+    return count if limit is None else min(limit, count)
 
 
 def _configured(store: Store, table: str, key: str) -> int | None:
@@ -131,8 +141,8 @@ def _speed(store: Store, state: Round) -> tuple[float | None, int | None]:
             recent = "SELECT created FROM sample WHERE round = ? ORDER BY id DESC LIMIT ?"
             key = state.number
         case "evaluate" if state.candidate is not None:
-            recent = "SELECT created FROM evaluation WHERE policy = ? ORDER BY id DESC LIMIT ?"
-            key = state.candidate
+            recent = f"SELECT created FROM evaluation WHERE policy IN {EVALUATED} ORDER BY id DESC LIMIT ?"
+            key = state.number
         case _:
             return None, None
     times = [row["created"] for row in store.rows(recent, key, RECENT) if row["created"] is not None]

@@ -58,9 +58,16 @@ ADD_EVALUATION_SUMS = (
 ADD_COMPARISONS = (
     f"INSERT OR IGNORE INTO comparison {COMPARISONS} JOIN round ON new.policy = round.candidate_policy"
     " AND old.policy IN (round.serving_policy, round.compared_with)"
-    " WHERE round.phase = 'done' AND NOT EXISTS (SELECT 1 FROM comparison WHERE comparison.policy = candidate_policy)"
+    " WHERE round.phase = 'done' AND NOT EXISTS"
+    " (SELECT 1 FROM comparison WHERE comparison.policy = new.policy AND comparison.other = old.policy)"
     " GROUP BY new.policy, old.policy, split, style"
 )
+
+
+def _once_judged(column: str) -> str:
+    if column in ("round", "samples", "questions", "tokens"):
+        return f"figures.{column}"
+    return f"iif(phase IN ('distil', 'sample', 'judge'), NULL, figures.{column})"
 
 
 def _dropped_at(event: str, policies: str) -> str:
@@ -89,8 +96,11 @@ STATEMENTS_007 = (
     _dropped_at("DELETE", "OLD.policy"),
     _dropped_at("UPDATE", "OLD.policy, NEW.policy"),
     "DROP VIEW round_figures",
+    # What verdicts say is NULL until every sample has one.
     f"""CREATE VIEW round_figures AS
     SELECT {", ".join(COLUMNS)} FROM round_summary
     UNION ALL
-    SELECT * FROM ({round_sums("IN (SELECT number FROM round EXCEPT SELECT round FROM round_summary)")})""",
+    SELECT {", ".join(map(_once_judged, COLUMNS))}
+    FROM ({round_sums("IN (SELECT number FROM round EXCEPT SELECT round FROM round_summary)")}) AS figures
+    JOIN round ON round.number = figures.round""",
 )

@@ -52,12 +52,20 @@ def test_pairs_are_exported_with_both_texts_images_and_where_they_come_from(run_
 
 def test_rounds_rules_and_outcomes_filter(run_dir: Path) -> None:
     assert {row["round"] for row in exported(run_dir, "pairs", "one.jsonl", "--round", 1)} == {1}
-    assert exported(run_dir, "pairs", "none.jsonl", "--rule", "fallback") == []
+    assert {row["rule"] for row in exported(run_dir, "pairs", "random.jsonl", "--rule", "random")} == {"random"}
     right = exported(run_dir, "samples", "right.jsonl", "--outcome", "correct", "--round", 1, "--round", 2)
     assert {row["outcome"] for row in right} == {"correct"}
     assert {row["round"] for row in right} == {1, 2}
     wrong = run_command("export", run_dir, "pairs", "-o", run_dir / "x.jsonl", "--outcome", "correct", check=2)
     assert "--outcome is for samples" in wrong.stderr
+    for filtered, said in (
+        (("pairs", "--rule", "rondom"), "no pair is of it; there are pairs of random"),
+        (("pairs", "--round", 77), "there is no such round; the last is 2"),
+        (("samples", "--outcome", "corect"), "'corect' is not one of 'correct'"),
+    ):
+        what, *filters = filtered
+        assert said in run_command("export", run_dir, what, "-o", run_dir / "x.jsonl", *filters, check=2).stderr
+    assert not (run_dir / "x.jsonl").exists()
     assert "end it in .jsonl or .parquet" in run_command("export", run_dir, "pairs", "-o", "x.csv", check=2).stderr
 
 
@@ -166,6 +174,6 @@ def test_a_malformed_row_is_named_and_nothing_is_imported(run_dir: Path, row: ob
 
 
 def test_a_file_that_cannot_be_written_leaves_what_was_there(run_dir: Path) -> None:
-    done = run_command("export", run_dir, "pairs", "-o", run_dir / "no" / "pairs.jsonl", check=1)
-    assert "No such file or directory" in done.stderr
+    done = run_command("export", run_dir, "pairs", "-o", run_dir / "no" / "pairs.jsonl", check=2)
+    assert f"{run_dir / 'no'} is no directory; make it first" in done.stderr
     assert not list(run_dir.glob(".*.tmp"))

@@ -19,7 +19,7 @@ from loop.judge import judge
 from policies import PolicyError
 from store import Store, open_store
 from store.questions import NewQuestion, add_questions, find_questions
-from store.rounds import Policy, add_policy, get_round, start_round
+from store.rounds import Policy, add_policy, end_phase, get_round, start_round
 from store.samples import NewSample, add_samples
 
 REASONS = "I look at it and think for a while."
@@ -89,6 +89,9 @@ def test_each_sample_is_judged_once_by_its_questions_own_judge(tmp_path: Path) -
         (4, "numeric(absolute=1.0)", "1", "correct", []),
         (4, "numeric(absolute=1.0)", "1", "wrong", []),
     ]
+    (waiting,) = log_rows(store)
+    assert (waiting["pass_rate"], waiting["unparsable"]) == (None, None), "shares wait until the phase is over"
+    end_phase(store, 1, "judge", "pair", 1.0)
     (row,) = log_rows(store)
     assert row["pass_rate"] == 0.5
     assert (row["unparsable"], row["truncated"], row["judge_errors"], row["flagged"]) == (0.1, 0.1, 0.1, 0.2)
@@ -133,6 +136,7 @@ def test_questions_without_an_answer_are_judged_by_their_vote(tmp_path: Path) ->
         ("exact", "correct", 1.0, []),
         ("exact", "wrong", 0.0, []),
     ]
+    end_phase(store, 1, "judge", "pair", 1.0)
     (row,) = log_rows(store)
     assert row["pass_rate"] == 0.5, "a vote says nothing about accuracy"
     assert row["majority"] in (0.0, 1.0)

@@ -88,6 +88,7 @@ def test_the_gates_figure_is_on_its_own_split(run_dir: Path) -> None:
         "INSERT INTO evaluation (policy, split, style, question, text, tokens, finish_reason, judge, judge_version,"
         " score, outcome) SELECT policy, 'gate', 'direct', question, text, tokens, finish_reason, judge, judge_version,"
         " score, outcome FROM evaluation WHERE style = 'cot' AND policy IN (1, 3) AND question <= 4",
+        "UPDATE question SET split = 'gate' WHERE id = (SELECT max(id) FROM question)",
         "UPDATE run SET configuration = json_set(configuration, '$.sampling.style', 'direct')",
     )
     gate = rows_of(run_dir)[2]["gate"]

@@ -82,7 +82,7 @@ def test_an_evaluation_of_a_finished_run_is_named_and_its_end_is_not_the_runs(ru
 def test_the_codes_are_told_apart_from_failures(run_dir: Path, tmp_path: Path) -> None:
     assert not {1, 2, 130} & set(EXIT_CODES.values())
     assert len(set(EXIT_CODES.values())) == len(EXIT_CODES)
-    assert "holds no run" in run_here("status", tmp_path / "nowhere", check=1).stderr
+    assert "holds no run" in run_here("status", tmp_path / "nowhere", check=2).stderr
 
 
 def test_a_phase_in_the_middle_shows_how_far_and_how_long_it_takes(run_dir: Path) -> None:

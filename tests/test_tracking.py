@@ -42,7 +42,7 @@ def tell(run_dir: Path, store: Store, *names: str) -> None:
     """A session's worth of telling, to trackers that work in a directory of their own."""
     with ExitStack() as stack:
         moved = Store(store.connection, run_dir / "store.db")
-        tell_trackers(moved, open_trackers(tracked_config(*names), moved, stack), pytest.fail)
+        tell_trackers(moved, open_trackers(tracked_config(*names), moved, stack, pytest.fail), pytest.fail)
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from loop.config import GATE
 from loop.errors import InputError
 from store import Store
+from store.rounds import GATE
 
 PAGE = 50
 SAMPLED = "sampled"
@@ -113,8 +113,11 @@ class Page:
 
 
 def sides(store: Store) -> list[Side]:
-    """The base model and every round, oldest first."""
-    rounds = store.rows("SELECT number, candidate_policy, decision FROM round ORDER BY number")
+    """The base model and every round that has something to look at, oldest first."""
+    rounds = store.rows(
+        "SELECT number, candidate_policy, decision FROM round"
+        " WHERE number = 0 OR phase NOT IN ('sample', 'judge') ORDER BY number"
+    )
     base = [Side(BASE, BASE, None, 0)] if store.row("SELECT 1 FROM policy WHERE number = 0") else []
     return base + [
         Side(

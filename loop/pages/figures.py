@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from loop.accuracy_log import accuracy, log_rows
-from loop.config import GATE
 from store import Store
-from store.rounds import served_policy
+from store.rounds import GATE, served_policy
 from store.status import Status, run_status
 from store.summary import round_figures
 

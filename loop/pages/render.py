@@ -10,7 +10,6 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from jinja2.utils import htmlsafe_json_dumps
 from markupsafe import Markup
 
-from loop.log_table import judged_share
 from loop.pages.browse import SHOWS, Filter, Row, Side, Tally
 from loop.pages.charts import charts
 from loop.pages.drawing import NONE, Chart, percent, round_name
@@ -115,7 +114,7 @@ def _tiles(figures: Figures) -> list[Tile]:
     calls = sum(row["calls"] for row in figures.teacher)
     cost = math.fsum(row["cost_usd"] or 0 for row in figures.teacher)
     seconds = math.fsum(value for row in figures.rounds for value in row["seconds"].values())
-    rates = [share for row in rounds if (share := judged_share(row, "pass_rate")) is not None]
+    rates = [share for row in rounds if (share := row["pass_rate"]) is not None]
     served = figures.served or {"policy": None, "accuracy": {}}
     return [
         _accuracy_tile(figures, served, "cot", "Held out, with reasoning"),
@@ -173,7 +172,7 @@ def _round(
         "cot": _short(mine),
         "change": _signed(mine["accuracy"] - theirs["accuracy"], "") if mine and theirs else NONE,
         "direct": _short(row["accuracy"]["direct"]),
-        **{key: percent(judged_share(row, key)) for key in ("pass_rate", "unparsable", "truncated", "flagged")},
+        **{key: percent(row[key]) for key in ("pass_rate", "unparsable", "truncated", "flagged")},
         "majority": percent(row["majority"]),
         "pairs": f"{row['pairs']:,}" if row["pairs"] else NONE,
         "loss": NONE if row["training_loss"] is None else f"{row['training_loss']:.4f}",

@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from loop.console import Console
-from loop.errors import InputError
+from loop.export import require_place
 from loop.pages.attempts import attempts, read_card, some_of_each
 from loop.pages.browse import SAMPLED, Side, compared_style, parse_filter, question_sets, sides
 from loop.pages.figures import read_figures
@@ -53,10 +53,7 @@ class Written:
 
 def write_report(store: Store, file: Path, most: int, say: Console) -> Written:
     """Write the report; of more than `most` questions an even draw is kept, and the page says so."""
-    if file.is_dir():
-        raise InputError(f"-o {file} is a directory; name a file in it")
-    if not file.parent.is_dir():
-        raise InputError(f"-o {file}: {file.parent} is no directory; make it first")
+    require_place(file)
     with say.bar("reading rounds", store.value("SELECT count(*) FROM round"), "round") as bar:
         figures = read_figures(store, progress=bar.update)
     context = {
