@@ -71,6 +71,8 @@ def run(
     if dry_run:
         from loop.plan import format_plan
 
+        if run_dir is not None and (run_dir / "store.db").exists():
+            _require_same(resolved, run_dir)
         click.echo(json.dumps(resolved.model_dump(mode="json")) if as_json else format_plan(resolved))
         return
     require_trackers(resolved.tracking)
@@ -414,6 +416,15 @@ def serve(run_dir: Path, host: str, port: int, token: bool) -> None:
     from loop.pages.serve import serve_run
 
     serve_run(run_dir, host, port, os.environ.get("RATCHET_TOKEN") if token else None, token, click.echo)
+
+
+def _require_same(config: Config, run_dir: Path) -> None:
+    """Hold a dry run to the configuration of the run that it would continue, as the run itself is held."""
+    from loop.record_run import require_same
+
+    store = _open_to_read(run_dir)
+    require_same(store, config)
+    store.close()
 
 
 def _counted(count: int, noun: str, where: Path) -> str:

@@ -4,6 +4,8 @@ Unknown keys, wrong types and impossible combinations raise InputError with key 
 """
 
 import tomllib
+from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +47,7 @@ def load_config(name_or_file: str, overrides: list[str], recipe: str | None = No
         tables = {"recipe": name, **_laid_over(beneath, tables)}
     for override in overrides:
         _apply(tables, override)
-    return parse_config(tables, str(path))
+    return parse_config(tables, str(path), [override.partition("=")[0].strip() for override in overrides])
 
 
 def _find(name_or_file: str, folder: Path, option: str, kind: str) -> Path:
@@ -76,20 +78,32 @@ def _laid_over(beneath: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]
     return merged
 
 
-def parse_config(tables: dict[str, Any], where: str) -> Config:
-    """Validate tables; raises InputError with one line a fault."""
+def parse_config(tables: dict[str, Any], where: str, overridden: Sequence[str] = ()) -> Config:
+    """Validate tables; raises InputError with one line a fault, which names the file or the option it came from."""
     try:
         return Config.model_validate(tables)
     except ValidationError as error:
         lines = []
         for fault in error.errors():
-            key = ".".join(str(part) for part in fault["loc"]) or "recipe"
-            message = {
-                "extra_forbidden": "unknown key; see docs/configuration.md",
-                "missing": "is required",
-            }.get(fault["type"], fault["msg"].removeprefix("Value error, "))
-            lines.append(f"{where}: {key}: {message}")
+            key = ".".join(str(part) for part in fault["loc"])
+            message = fault["msg"].removeprefix("Value error, ")
+            if fault["type"] == "missing":
+                message = "is required"
+            elif fault["type"] == "extra_forbidden":
+                message = f"unknown key{_meant(fault['loc'])}; see docs/configuration.md"
+            named = (f"--set {key}",) if key in overridden else (where, key) if key else (where,)
+            lines.append(": ".join((*named, message)))
         raise InputError("\n".join(lines)) from error
+
+
+def _meant(location: tuple[int | str, ...]) -> str:
+    """The known key that an unknown one is most like."""
+    table: Any = Config
+    for part in location[:-1]:
+        field = getattr(table, "model_fields", {}).get(part)
+        table = field.annotation if field is not None else None
+    likely = get_close_matches(str(location[-1]), getattr(table, "model_fields", ()), 1)
+    return f", did you mean {likely[0]}?" if likely else ""
 
 
 def _resolve_paths(tables: dict[str, Any], base: Path) -> None:

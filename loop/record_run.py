@@ -26,18 +26,7 @@ def record_run(store: Store, config: Config) -> None:
     """
     new = config.model_dump(mode="json")
     row = store.row("SELECT configuration FROM run")
-    if row is not None and (different := differing_keys(_as_today(row["configuration"], store), new)):
-        if store.row("SELECT 1 FROM round"):
-            raise InputError(
-                f"{store.path.parent} was made with another configuration: {'; '.join(different)};"
-                " use those values, or another --run-dir"
-            )
-        if store.row("SELECT 1 FROM imported_pair"):
-            raise InputError(
-                f"{store.path.parent} holds pairs imported for another configuration: {'; '.join(different)};"
-                " use those values, or another --run-dir"
-            )
-    elif row is not None:
+    if row is not None and not require_same(store, config):
         if json.loads(row["configuration"])["run"].get("rounds") != config.run.rounds:
             # `status` says how many rounds are wanted now.
             wanted = "UPDATE run SET configuration = json_set(configuration, '$.run.rounds', ?)"
@@ -51,6 +40,21 @@ def record_run(store: Store, config: Config) -> None:
             "INSERT INTO run VALUES (1, ?, ?, ?, ?)",
             (config.run.seed, as_json(new), as_json(installed_packages()), now()),
         )
+
+
+def require_same(store: Store, config: Config) -> list[str]:
+    """The keys in which a configuration differs from the run's; InputError where the run is past changing them."""
+    stored = store.value("SELECT configuration FROM run")
+    if stored is None:
+        return []
+    different = differing_keys(_as_today(stored, store), config.model_dump(mode="json"))
+    for table, how in (("round", "was made with"), ("imported_pair", "holds pairs imported for")):
+        if different and store.row(f"SELECT 1 FROM {table}"):
+            raise InputError(
+                f"{store.path.parent} {how} another configuration: {'; '.join(different)};"
+                " use those values, or another --run-dir"
+            )
+    return different
 
 
 def _as_today(configuration: str, store: Store) -> dict[str, Any]:

@@ -106,9 +106,9 @@ def _teacher(store: Store) -> list[str]:
 def _sessions(status: Status) -> str:
     if status.started is None:
         return "none"
-    ended = "" if status.ended is None else f", ended {_moment(status.ended)} ({one_line(status.end_reason)})"
-    return f"{status.sessions}, the last began {_moment(status.started)}{ended}"
+    ended = "" if status.ended is None else f" to {_moment(status.ended)} ({one_line(status.end_reason)})"
+    return f"{status.sessions}, the last from {_moment(status.started)}{ended}"
 
 
 def _moment(text: str) -> str:
-    return f"{datetime.fromisoformat(text):%Y-%m-%d %H:%M:%S} UTC"
+    return f"{datetime.fromisoformat(text):%Y-%m-%d %H:%MZ}"

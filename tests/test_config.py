@@ -77,7 +77,20 @@ def test_only_schedule_and_machine_keys_may_differ_when_a_run_continues() -> Non
 def test_dry_run_prints_the_plan(recipe: str) -> None:
     done = run_command("run", "--config", recipe, "--dry-run")
     assert "[policy]" in done.stdout
-    assert "plan" in done.stdout
+    assert "# plan" in done.stdout
+    unreadable = "questions.path = " in done.stdout.partition("before it can run")[2]
+    assert unreadable == (recipe == "llava_reasoner"), "its questions are the user's"
+
+
+def test_what_a_dry_run_prints_is_a_configuration_of_the_same_run(tmp_path: Path) -> None:
+    printed = run_command("run", "--config", "easy_vqa", "--dry-run", "--set", "run.seed=7").stdout
+    (tmp_path / "printed.toml").write_text(printed)
+    assert run_command("run", "--config", tmp_path / "printed.toml", "--dry-run").stdout == printed
+
+
+def test_a_mistake_in_an_override_names_the_override_and_what_was_meant() -> None:
+    with pytest.raises(InputError, match=r"^--set sampling.tempreature: unknown key, did you mean temperature\?"):
+        load_config("easy_vqa", ["sampling.tempreature=1"])
 
 
 def test_every_configuration_key_is_documented() -> None:
