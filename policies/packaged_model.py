@@ -34,7 +34,7 @@ def model_directory(model: str) -> str:
     directory = _cache() / f"{file.stem}-{digest[:16]}"
     if not directory.is_dir():
         directory.parent.mkdir(parents=True, exist_ok=True)
-        with directory.with_suffix(".lock").open("w") as turn:  # one process converts, another that comes then waits
+        with (_cache() / ".lock").open("w") as turn:  # one process converts, another that comes then waits
             fcntl.flock(turn, fcntl.LOCK_EX)
             if not directory.is_dir():
                 _convert(file, directory)
