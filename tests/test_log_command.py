@@ -181,13 +181,28 @@ def test_ctrl_c_ends_following_quietly(run_dir: Path) -> None:
 
 def test_shares_of_samples_wait_until_all_are_judged(run_dir: Path) -> None:
     assert run_here("log", run_dir).stdout.splitlines()[4].split()[-2:] != ["-", "judge"]
-    change(run_dir, "UPDATE round SET phase = 'judge', decision = NULL WHERE number = 2")
+    change(
+        run_dir,
+        "UPDATE round SET phase = 'judge', decision = NULL WHERE number = 2",
+        "DELETE FROM round_summary WHERE round = 2",
+    )
     store = open_store(run_dir)
+    (row,) = store.rows("SELECT samples, pass_rate, truncated FROM round_log WHERE round = 2")
+    assert tuple(row) == (log_rows(store)[2]["samples"], None, None)
     lines = format_log(store).splitlines()
     store.close()
     place = lines[0].index("pass %")
     assert lines[3][place : place + 6].strip() not in ("", "-")
     assert lines[4][place : place + 6].strip() == "-"
+
+
+def test_an_accuracy_waits_for_its_whole_evaluation(run_dir: Path) -> None:
+    change(run_dir, "UPDATE round SET phase = 'evaluate', decision = NULL WHERE number = 2")
+    store = open_store(run_dir)
+    row = log_rows(store)[2]
+    assert row["accuracy"] == row["change"] == {"cot": None, "direct": None}
+    assert log_rows(store)[1]["accuracy"]["cot"] is not None
+    store.close()
 
 
 SUMS = ("evaluation_summary", "comparison")

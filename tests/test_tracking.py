@@ -5,15 +5,17 @@ import json
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from conftest import run_command, run_python
 from loop.accuracy_log import log_rows
-from loop.config import Config
+from loop.config import Config, RunConfig
 from loop.config_file import parse_config
 from loop.errors import InputError
+from loop.record_run import record_run
 from loop.trackers import Report, Target, open_tracker
 from loop.trackers.ledger import Ledger
 from loop.tracking import open_trackers, tell_trackers
@@ -132,7 +134,7 @@ class Down:
         raise ConnectionError("no route")
 
     def close(self) -> None:
-        pass
+        raise ConnectionError("no route")
 
 
 def test_a_tracker_that_is_down_is_said_and_the_others_are_told(tmp_path: Path, store: Store) -> None:
@@ -141,6 +143,27 @@ def test_a_tracker_that_is_down_is_said_and_the_others_are_told(tmp_path: Path, 
     tell_trackers(store, [Down(), working], said.append)
     assert said == ["  Down was not told (ConnectionError: no route); the store has the figures"]
     assert "eval/cot/accuracy" in events(tmp_path)
+
+
+def test_a_tracker_that_cannot_be_closed_does_not_end_the_run(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("loop.tracking.open_tracker", lambda *_: Down())
+    said: list[str] = []
+    with ExitStack() as stack:
+        open_trackers(tracked_config("wandb"), store, stack, said.append)
+    assert said == ["  Down was not closed (ConnectionError: no route); the store has the figures"]
+
+
+def test_a_tracked_run_stays_the_same_when_more_rounds_are_wanted(tmp_path: Path) -> None:
+    seen: list[str] = []
+    for rounds in (3, 5):
+        store = open_store(tmp_path, create=True)
+        record_run(store, tracked_config("wandb").model_copy(update={"run": RunConfig(rounds=rounds)}))
+        assert store.value("SELECT json_extract(configuration, '$.run.rounds') FROM run") == rounds
+        with ExitStack() as stack, mock.patch("loop.tracking.open_tracker") as opened:
+            open_trackers(tracked_config("wandb"), store, stack, pytest.fail)
+            seen.append(opened.call_args.args[1].id)
+        store.close()
+    assert seen[0] == seen[1]
 
 
 def test_a_ledger_outlives_half_a_line(tmp_path: Path) -> None:
