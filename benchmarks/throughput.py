@@ -29,6 +29,7 @@ from loop.sample import sample, sample_seed
 from loop.swap import serve
 from loop.training_items import pair_items
 from loop.update import training_settings
+from policies import vllm_engine
 from policies.encoding import Encoder
 from policies.learner import DpoSettings, load_model, train_dpo
 from policies.vllm_engine import VllmEngine
@@ -47,7 +48,10 @@ def main() -> None:
     parser.add_argument("--questions", type=int, default=250)
     parser.add_argument("--pairs", type=int, default=512)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--block-tokens", type=int, help="of the CPU backend's cache, in place of the engine's own")
     options = parser.parse_args()
+    if options.block_tokens is not None:
+        vllm_engine.CPU_BLOCK_TOKENS = options.block_tokens
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder)
         shutil.copy(options.run_dir / "store.db", copy)

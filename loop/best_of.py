@@ -1,13 +1,14 @@
 """Best of K with the verifier: greedy, majority vote, best-of-K and weighted vote of one policy on one split.
 
-The verifier scores a chain log pi_policy - log pi_reference (LLaVA-Reasoner, arXiv 2410.16198, section 5).
-Chains, verdicts and per-token scores are kept in `evaluation_sample`, so nothing is done twice.
+The verifier scores each token of a chain log pi_policy - log pi_reference (LLaVA-Reasoner, arXiv 2410.16198,
+section 5; a DPO model is a reward for each token, arXiv 2404.12358), and a chain is as good as its worst token (the
+minimum over steps of Math-Shepherd, arXiv 2312.08935). Their sum says less: a rare phrase that the policy took to
+outweighs the one token at which a chain goes wrong (docs/recipes.md has both measured). Chains, verdicts and scores
+are kept in `evaluation_sample` and `verifier_score`, so nothing is done twice.
 """
 
-import array
 import hashlib
 import math
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -26,6 +27,7 @@ from policies.verifier import ScoredChain, token_logprobs
 from store.questions import Question
 from store.rounds import get_policy
 from store.samples import pack_token_ids, unpack_token_ids
+from store.token_scores import pack_scores, unpack_scores
 
 UNSCORED = """
 SELECT evaluation_sample.id, question, token_ids FROM evaluation_sample
@@ -34,7 +36,7 @@ WHERE policy = ?1 AND split = ?3 AND style = ?4 AND verifier_score.sample IS NUL
 ORDER BY evaluation_sample.id"""
 
 SCORED = """
-SELECT question, extracted, outcome, verifier_score.score FROM evaluation_sample
+SELECT question, extracted, outcome, verifier_score.token_scores FROM evaluation_sample
 LEFT JOIN verifier_score ON verifier_score.sample = evaluation_sample.id AND verifier_score.reference = ?2
 WHERE policy = ?1 AND split = ?3 AND style = ?4 AND "index" < ?5
 ORDER BY question, "index" """
@@ -85,9 +87,10 @@ def best_of(
     greedy = {row["question"]: bool(row["correct"]) for row in ctx.store.stream(GREEDY, policy, split, style)}
     ballots: dict[int, list[Ballot]] = {}
     for row in ctx.store.stream(SCORED, policy, reference, split, style, samples):
-        counts = row["outcome"] in ("correct", "wrong") and row["score"] is not None
+        counts = row["outcome"] in ("correct", "wrong") and row["token_scores"] is not None
         right = counts and row["outcome"] == "correct"
-        ballot = Ballot(row["extracted"] if counts else None, right, row["score"] or 0.0)
+        worst = min(unpack_scores(row["token_scores"]), default=0.0) if counts else 0.0
+        ballot = Ballot(row["extracted"] if counts else None, right, worst)
         ballots.setdefault(row["question"], []).append(ballot)
     counted = [question for question in by_id if question in greedy and question in ballots]
     ways: dict[str, list[float]] = {"greedy": [], "one sample": [], "majority vote": [], "best of K": []}
@@ -213,10 +216,7 @@ def _score(ctx: Context, policy: int, reference: int, split: str, style: str, qu
     with ctx.store.transaction():
         ctx.store.connection.executemany(
             "INSERT INTO verifier_score (sample, reference, score, token_scores) VALUES (?, ?, ?, ?)",
-            [
-                (row["id"], reference, sum(each), zlib.compress(array.array("f", each).tobytes()))
-                for row, each in zip(rows, ratios, strict=True)
-            ],
+            [(row["id"], reference, sum(each), pack_scores(each)) for row, each in zip(rows, ratios, strict=True)],
         )
 
 

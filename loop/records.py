@@ -1,9 +1,6 @@
 """What `show` looks up: lists of records and single ones as plain dictionaries, archived samples included."""
 
-import array
 import json
-import sys
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from itertools import islice
@@ -15,6 +12,7 @@ from store import Store, StoreError
 from store.archive import IN_STORE, find_sample, round_samples
 from store.rounds import served_policy
 from store.samples import unpack_token_ids
+from store.token_scores import unpack_scores
 
 Record = dict[str, Any]
 
@@ -216,10 +214,7 @@ def _verified(store: Store, question: int, chosen: str) -> Iterator[Record]:
         record = _decoded(row)
         packed, record["token_ids"] = record.pop("token_scores"), unpack_token_ids(row["token_ids"])
         if packed is not None:
-            scores = array.array("f", zlib.decompress(packed))
-            if sys.byteorder == "big":
-                scores.byteswap()
-            record["token_scores"] = scores.tolist()
+            record["token_scores"] = unpack_scores(packed)
         yield record
 
 

@@ -1,9 +1,6 @@
 """One question in full: its images, how it fared round by round, and what was written in answer to it."""
 
-import array
 import json
-import sys
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -16,6 +13,7 @@ from store import Store
 from store.archive import question_samples
 from store.rounds import get_policy
 from store.samples import unpack_token_ids
+from store.token_scores import unpack_scores
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -152,19 +150,12 @@ def _of_best(store: Store, policy: int, row: Any) -> Attempt:
     made = replace(_attempt(title, {**dict(row), "tokens": len(ids)}), verified=row["verified"])
     if row["token_scores"] is None:
         return made
-    return replace(made, pieces=_pieces(_tokenizer_of(store, policy), ids, _unpack_scores(row["token_scores"])))
+    return replace(made, pieces=_pieces(_tokenizer_of(store, policy), ids, unpack_scores(row["token_scores"])))
 
 
 def _attempt(title: str, row: Any) -> Attempt:
     flags = tuple(json.loads(row["flags"] or "[]"))
     return Attempt(title, row["text"], row["outcome"], row["extracted"], row["tokens"], row["policy"], flags)
-
-
-def _unpack_scores(blob: bytes) -> list[float]:
-    scores = array.array("f", zlib.decompress(blob))
-    if sys.byteorder == "big":
-        scores.byteswap()
-    return scores.tolist()
 
 
 def _pieces(tokenizer: "Tokenizer | None", ids: Sequence[int], scores: Sequence[float]) -> tuple[Piece, ...]:
