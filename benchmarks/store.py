@@ -21,12 +21,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from loop.commit_groups import COMMIT_CHAINS
 from loop.config import Config
 from loop.config_file import parse_config
 from loop.console import Console
 from loop.judge import BATCH, UNJUDGED
 from loop.pair import pair
-from loop.sample import COMMIT_CHAINS, PRESENT
+from loop.sample import PRESENT
 from store import Store, open_store
 from store.database import as_json, now
 from store.questions import NewQuestion, add_questions

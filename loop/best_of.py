@@ -16,8 +16,8 @@ from typing import Any
 
 from judges import Judge, find_judge
 from judges.vote import Same, vote
+from loop.commit_groups import commit_groups
 from loop.context import Context
-from loop.sample import COMMIT_CHAINS
 from loop.statistics import mcnemar_p_value, wilson_interval
 from loop.swap import serve
 from loop.verdicts import JudgedChain, as_columns, judge_chains
@@ -166,13 +166,11 @@ def _sample(ctx: Context, policy: int, split: str, style: str, questions: dict[i
                 seed=evaluation_seed(ctx.config.run.seed, policy, question, index),
             )
 
-    batch: list[Chain] = []
-
-    def commit() -> None:
-        chains = [JudgedChain(questions[c.key[0]], c.text, style, c.finish_reason) for c in batch]  # type: ignore[index]
+    def commit(group: list[Chain]) -> None:
+        chains = [JudgedChain(questions[c.key[0]], c.text, style, c.finish_reason) for c in group]  # type: ignore[index]
         rows = [
             (policy, split, style, *c.key, c.text, pack_token_ids(c.token_ids), c.finish_reason, *as_columns(verdict))  # type: ignore[misc]
-            for c, verdict in zip(batch, judge_chains(ctx, chains), strict=True)
+            for c, verdict in zip(group, judge_chains(ctx, chains), strict=True)
         ]
         with ctx.store.transaction():
             ctx.store.connection.executemany(
@@ -181,17 +179,11 @@ def _sample(ctx: Context, policy: int, split: str, style: str, questions: dict[i
                 " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 rows,
             )
-        batch.clear()
-        ctx.check_stop()
 
     total = len(questions) * samples
     with ctx.console.bar(f"sampling policy {policy} ({split})", total, "chain", total - len(wanted)) as bar:
-        for chain in sampler.sample(requests()):
-            batch.append(chain)
-            bar.update()
-            if len(batch) >= COMMIT_CHAINS:
-                commit()
-        commit()
+        for group in commit_groups(ctx, sampler.sample(requests()), bar):
+            commit(group)
 
 
 def _score(ctx: Context, policy: int, reference: int, split: str, style: str, questions: dict[int, Question]) -> None:

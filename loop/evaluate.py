@@ -6,14 +6,14 @@ by, in the style that is trained: a split that is looked at again and again woul
 
 from collections.abc import Iterator, Sequence
 
+from loop.commit_groups import commit_groups
 from loop.comparison import gate_split
 from loop.context import Context
 from loop.gate import compared_policy, gate_questions
-from loop.sample import COMMIT_CHAINS
 from loop.sources import FAITHFULNESS
 from loop.swap import serve
 from loop.verdicts import JudgedChain, as_columns, judge_chains
-from policies.sampler import Request
+from policies.sampler import Chain, Request
 from store.database import now_s
 from store.questions import Question, find_questions
 from store.rounds import Round
@@ -61,14 +61,13 @@ def evaluate_policy(
             prompt = ctx.prompt(questions[question], style)
             yield Request((question, style), prompt, 0.0, ctx.config.evaluation.max_tokens)
 
-    batch: list[tuple[JudgedChain, int]] = []
     check = FAITHFULNESS.get(ctx.config.questions.source)
 
     def faithful(chain: JudgedChain) -> bool | None:
         return check(chain.text, chain.question.images) if check and chain.style == "cot" else None
 
-    def commit() -> None:
-        judged = judge_chains(ctx, [chain for chain, _ in batch])
+    def commit(group: list[Chain]) -> None:
+        answers = [JudgedChain(questions[c.key[0]], c.text, c.key[1], c.finish_reason) for c in group]  # type: ignore[index]
         rows = [
             (
                 policy,
@@ -76,13 +75,13 @@ def evaluate_policy(
                 c.style,
                 c.question.id,
                 c.text,
-                tokens,
+                len(chain.token_ids),
                 c.finish_reason,
                 faithful(c),
                 *as_columns(verdict),
                 now_s(),
             )
-            for (c, tokens), verdict in zip(batch, judged, strict=True)
+            for chain, c, verdict in zip(group, answers, judge_chains(ctx, answers), strict=True)
         ]
         with ctx.store.transaction():
             ctx.store.connection.executemany(
@@ -91,17 +90,8 @@ def evaluate_policy(
                 " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 rows,
             )
-        batch.clear()
-        ctx.check_stop()
 
     total = len(questions) * len(styles)
     with ctx.console.bar(f"evaluating policy {policy} ({split})", total, "answer", total - len(missing)) as bar:
-        for chain in sampler.sample(requests()):
-            assert isinstance(chain.key, tuple)
-            question, style = chain.key
-            judged = JudgedChain(questions[question], chain.text, style, chain.finish_reason)
-            batch.append((judged, len(chain.token_ids)))
-            bar.update()
-            if len(batch) >= COMMIT_CHAINS:
-                commit()
-        commit()
+        for group in commit_groups(ctx, sampler.sample(requests()), bar):
+            commit(group)

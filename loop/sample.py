@@ -4,15 +4,13 @@ import hashlib
 import time
 from collections.abc import Iterator
 
+from loop.commit_groups import commit_groups
 from loop.context import Context
 from loop.swap import serve
 from policies.sampler import Chain, Request
 from store.questions import Question, find_questions
 from store.rounds import Round
 from store.samples import NewSample, add_samples
-
-COMMIT_CHAINS = 512
-COMMIT_SECONDS = 5.0
 
 Key = tuple[int, int]
 """(question id, sample index)"""
@@ -42,25 +40,13 @@ def sample(ctx: Context, state: Round) -> None:
     if len(present) == total:
         return
     sampler = serve(ctx, state.serving, state.number)
-    started, tokens, batch, committed = time.monotonic(), 0, list[NewSample](), time.monotonic()
-
-    def commit() -> None:
-        nonlocal committed
-        with ctx.store.transaction():
-            add_samples(ctx.store, batch)
-        batch.clear()
-        committed = time.monotonic()
-        ctx.check_stop()
-
+    started, tokens = time.monotonic(), 0
     with ctx.console.bar(f"round {state.number}: sampling", total, "chain", len(present)) as bar:
-        for chain in sampler.sample(_requests(ctx, state, questions, present)):
-            batch.append(_new_sample(ctx, state, chain))
-            tokens += len(chain.token_ids)
+        for group in commit_groups(ctx, sampler.sample(_requests(ctx, state, questions, present)), bar):
+            with ctx.store.transaction():
+                add_samples(ctx.store, [_new_sample(ctx, state, chain) for chain in group])
+            tokens += sum(len(chain.token_ids) for chain in group)
             bar.note(tokens=f"{tokens / (time.monotonic() - started):,.0f}/s")
-            bar.update()
-            if len(batch) >= COMMIT_CHAINS or time.monotonic() - committed > COMMIT_SECONDS:
-                commit()
-        commit()
     rate = tokens / (time.monotonic() - started)
     ctx.console.say(f"  sampled {total - len(present)} chains of {len(questions)} questions, {rate:.0f} tokens/s")
 

@@ -25,10 +25,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import loop.commit_groups
 import loop.controller
-import loop.evaluate
 import loop.judge
-import loop.sample
 import loop.session
 import loop.swap
 import loop.update
@@ -182,7 +181,7 @@ def prepare() -> None:
     RATIONALES["easy_vqa"] = write_rationale
     loop.update.train_sft = loop.update.train_dpo = train
     loop.swap.VllmEngine = ScriptedEngine
-    loop.sample.COMMIT_CHAINS = loop.evaluate.COMMIT_CHAINS = 6
+    loop.commit_groups.COMMIT_CHAINS = 6
     loop.judge.BATCH = 8
     SOURCES["easy_vqa"] = questions
 
