@@ -39,7 +39,7 @@ ARMS: dict[str, tuple[str, ...]] = {
     "fallback_sft": ("fallback.use=sft",),
 }
 """What an arm changes of the embedded default, whose fallback.use is "both". `long_cold_start` trains the cold start
-alone for as long as `ratchet` took in all, on the same data."""
+alone, on the same data, for as long as `ratchet` trained and sampled in all."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,8 @@ def _run(run_dir: Path, changes: list[str]) -> None:
 
 def _long(out: Path, seed: int) -> list[str]:
     """The cold start's epochs stretched to the training and sampling time of the whole `ratchet` run of this seed."""
+    if not (out / f"ratchet-{seed}" / "store.db").exists():
+        raise SystemExit(f"{LONG} is as long as ratchet of the same seed: make that first (--arms ratchet {LONG})")
     store = open_store(out / f"ratchet-{seed}", read_only=True)
     seconds = "SELECT sum(seconds) FROM phase_time WHERE phase NOT IN ('evaluate', 'gate', 'distil')"
     trained = store.value("SELECT seconds FROM training WHERE round = 0")

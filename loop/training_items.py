@@ -62,9 +62,8 @@ def rft_items(ctx: Context, state: Round) -> list[SftItem]:
         if _enters(weight, f"{seed}:{state.number}:{question}:{token_ids}")
     ]
     mixture = _short_answers(ctx, f"direct:{state.number}", settings.direct_items, settings.format_items)
-    rationales = random.Random(f"{seed}:{state.number}:rationales").sample(
-        known := _rationales(ctx), min(settings.rationales, len(known))
-    )
+    known = _rationales(ctx) if settings.rationales else []
+    rationales = random.Random(f"{seed}:{state.number}:rationales").sample(known, min(settings.rationales, len(known)))
     return [*items, *mixture, *rationales]
 
 
