@@ -53,6 +53,7 @@ def options(curves: dict[str, list[tuple[float, bool]]]) -> dict[str, Any]:
     """The chart for ECharts."""
     arms = sorted({name.rsplit("-", 1)[0] for name in curves})
     rounds = max(len(points) for points in curves.values())
+    lowest = 10 * int(min(value for points in curves.values() for value, _ in points) / 10)
     series = []
     for name, points in curves.items():
         arm, seed = name.rsplit("-", 1)
@@ -81,7 +82,7 @@ def options(curves: dict[str, list[tuple[float, bool]]]) -> dict[str, Any]:
             "data": ["cold start", *(f"round {number}" for number in range(1, rounds))],
             "boundaryGap": False,
         },
-        "yAxis": {"type": "value", "name": "held-out CoT accuracy, %", "min": 0, "max": 100, "nameGap": 15},
+        "yAxis": {"type": "value", "name": "held-out CoT accuracy, %", "min": lowest, "max": 100, "nameGap": 15},
         "series": series,
     }
 

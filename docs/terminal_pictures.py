@@ -1,7 +1,7 @@
 """The pictures of the terminal views in the documentation, of real runs, as SVG: each command in a terminal of its own.
 
 `python docs/terminal_pictures.py DEMO REJECTED` takes those of `docs/views.md` from a run of the demo on which
-`evaluate --best-of` was called, and that of `docs/inspecting.md` from the run described there.
+`evaluate --best-of 8 --policy 4` was called, and that of `docs/inspecting.md` from the run described there.
 The live view is taken beside a run that goes on: `python docs/terminal_pictures.py --live ARGUMENTS_OF_RUN`.
 """
 
@@ -36,7 +36,7 @@ def main() -> None:
     take("log-wide", 200, "log", demo)
     take("status", 80, "status", demo)
     take("pair", 120, "show", demo, "pair", "784")
-    take("verifier", 120, "show", demo, "question", "8")
+    take("verifier", 120, "show", demo, "question", "32", "--policy", "4")
     take("changed", 110, "show", rejected, "question", "8", "--changed-since", "3", "--policy", "4")
 
 
