@@ -92,7 +92,7 @@ def unbroken() -> Iterator[dict]:
     [
         ("SIGTERM", (), 0, ""),
         ("SIGINT twice", (), 130, "interrupted; what was committed is kept"),
-        ("full disk", (700_000,), 1, "the disk is full or failing"),
+        ("full disk", (1_400_000,), 1, "the disk is full or failing"),
     ],
 )
 def test_a_fault_ends_in_a_clear_line_and_the_run_goes_on_to_the_same_end(
