@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from loop.comparison import Comparison, compare, gate_split
+from loop.errors import LoopError
 from loop.statistics import wilson_interval
 from store import Store
 from store.summary import evaluation_figures, round_figures
@@ -163,8 +164,11 @@ def append_finished_rounds(store: Store, path: Path) -> None:
     """Append the rows of finished rounds that the file lacks; half a line of a crash is cut off."""
     content = path.read_bytes() if path.exists() else b""
     whole = content[: content.rfind(b"\n") + 1]
-    present = whole.count(b"\n")  # a line a round, in order
-    missing = [row for row in log_rows(store, after=present - 1) if row["phase"] == "done"]
+    try:
+        latest = json.loads(whole.splitlines()[-1])["round"] if whole else -1
+    except (ValueError, KeyError, TypeError) as error:
+        raise LoopError(f"{path}: its last line is damaged; delete the file, it is written anew") from error
+    missing = [row for row in log_rows(store, after=latest) if row["phase"] == "done"]
     with path.open("r+b" if path.exists() else "wb") as file:
         file.truncate(len(whole))
         file.seek(len(whole))

@@ -69,7 +69,8 @@ def find_faults(store: Store, step: Callable[[str], None]) -> Iterator[Fault]:
             step("orphans")
             yield from _limited(fault.format(**dict(row)) for row in store.stream(sql))
         step("figures of rounds")
-        yield from _summaries(store)
+        with store.snapshot():  # a run that evaluates meanwhile changes both sides
+            yield from _summaries(store)
         step("questions")
         yield from _limited(_questions(store))
         step("images")

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from conftest import command
-from loop.accuracy_log import log_rows
+from loop.accuracy_log import append_finished_rounds, log_rows
 from loop.comparison import compare
+from loop.errors import LoopError
 from loop.follow import finished_rounds
 from loop.log_table import BARS, COLUMNS, duration, fitting, format_log, sparkline
 from loop.statistics import mcnemar_p_value
@@ -202,6 +203,19 @@ def test_an_accuracy_waits_for_its_whole_evaluation(run_dir: Path) -> None:
     row = log_rows(store)[2]
     assert row["accuracy"] == row["change"] == {"cot": None, "direct": None}
     assert log_rows(store)[1]["accuracy"]["cot"] is not None
+    store.close()
+
+
+def test_a_damaged_rounds_file_is_named_and_a_deleted_one_written_anew(run_dir: Path) -> None:
+    file, store = run_dir / "rounds.jsonl", open_store(run_dir)
+    file.write_text('{"round": 0}\n{"rou\n')
+    with pytest.raises(LoopError, match=r"rounds\.jsonl: its last line is damaged; delete the file"):
+        append_finished_rounds(store, file)
+    file.unlink()
+    append_finished_rounds(store, file)
+    file.write_text(file.read_text() + '{"round": 3, "half')
+    append_finished_rounds(store, file)
+    assert [json.loads(line)["round"] for line in file.read_text().splitlines()] == [0, 1, 2]
     store.close()
 
 
