@@ -13,7 +13,7 @@ from typing import Any
 from PIL import Image
 
 from benchmarks.learning import LONG
-from browser import chromium
+from browser import chromium, open_page
 from loop.accuracy_log import log_rows
 from store import open_store
 
@@ -35,7 +35,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, chromium(SIZE) as chrome:
         file = Path(folder) / "curves.html"
         file.write_text(page)
-        chrome.get(file.as_uri())
+        open_page(chrome, file.as_uri())
         chrome.save_screenshot(str(PICTURE))
     with Image.open(PICTURE) as seen:
         seen.convert("RGB").quantize(128).save(PICTURE, optimize=True)

@@ -13,7 +13,7 @@ from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
-from browser import DESKTOP, PHONE, chromium, console_messages, set_dark, set_size
+from browser import DESKTOP, PHONE, chromium, console_messages, open_page, set_dark, set_size
 
 PROJECT = Path(__file__).resolve().parent.parent
 FOLDER = PROJECT / "docs" / "pictures"
@@ -27,7 +27,7 @@ def main() -> None:
         report = Path(folder) / "report.html"
         subprocess.run([sys.executable, PROJECT / "run_loop.py", "report", sys.argv[1], "-o", report], check=True)
         with chromium() as chrome:
-            chrome.get(report.as_uri())
+            open_page(chrome, report.as_uri(), "table.questions tbody tr")
             take(chrome, "report-light")
             set_dark(chrome, True)
             scroll_to(chrome, "curves")

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 import pytest
 from selenium.webdriver import Chrome, ChromeOptions
 from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.support.ui import WebDriverWait
 
 SWITCHES = (
     "--headless",
@@ -26,6 +27,7 @@ SWITCHES = (
     "about:blank",
 )
 DESKTOP, PHONE = (1280, 900), (390, 844)
+PATIENCE_S = 30
 
 
 def give_up(what: str) -> NoReturn:
@@ -54,6 +56,23 @@ def chromium(size: tuple[int, int] = DESKTOP, *, dark: bool = False) -> Iterator
             yield chrome
         finally:
             chrome.quit()
+
+
+def open_page(chrome: Chrome, address: str, shown: str = "body") -> None:
+    """Load a page anew, whatever the browser shows, and wait until it and `shown` (a CSS selector) are there.
+
+    The driver's own wait may end on the empty document that comes before the page on a busy machine.
+    """
+    chrome.get("about:blank")
+    chrome.get(address)
+    WebDriverWait(chrome, PATIENCE_S, poll_frequency=0.05).until(
+        lambda _: chrome.execute_script(
+            "return location.href === arguments[0] && document.readyState === 'complete'"
+            " && document.querySelector(arguments[1]) !== null",
+            address,
+            shown,
+        )
+    )
 
 
 def set_size(chrome: Chrome, size: tuple[int, int]) -> None:

@@ -1,0 +1,44 @@
+"""Seconds until a report shows its questions in Chromium, by how many it holds.
+
+From asking for the page to the first rows of its list, each time in the same browser with an empty page before.
+One JSON object a row: questions, megabytes of the file, the middle and the longest of the times.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from browser import chromium, open_page
+from looked_at_run import make_run
+
+PROJECT = Path(__file__).resolve().parent.parent
+ROWS = "table.questions tbody tr"
+
+
+def main() -> None:
+    """Make runs of these sizes, write their reports, open them."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--questions", type=int, nargs="+", default=[100, 1_000, 10_000])
+    parser.add_argument("--times", type=int, default=7)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder, chromium() as chrome:
+        for questions in options.questions:
+            run = make_run(Path(folder) / str(questions), questions=questions)
+            report = run / "report.html"
+            subprocess.run([sys.executable, PROJECT / "run_loop.py", "report", run, "-o", report], check=True)
+            took = []
+            for _ in range(options.times):
+                began = time.monotonic()
+                open_page(chrome, report.as_uri(), ROWS)
+                took.append(time.monotonic() - began)
+            row = {"questions": questions, "megabytes": round(report.stat().st_size / 1e6, 1)}
+            print(json.dumps({**row, "median_s": round(statistics.median(took), 2), "longest_s": round(max(took), 2)}))
+
+
+if __name__ == "__main__":
+    main()
