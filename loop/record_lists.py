@@ -27,7 +27,10 @@ def list_table(kind: str, records: Sequence[Record], width: int) -> Table:
 
 def table(columns: Listed, width: int | None = None) -> Table:
     """Aligned columns; with a width the last one has what the others leave of it, and some give way to it."""
-    cells = [(title, [cell(value) for value in values], _is_number(values)) for title, values in columns]
+    cells = [
+        (title, [cell(value) for value in values], title.endswith("%") or _is_number(values))
+        for title, values in columns
+    ]
     for title in GIVE_WAY:
         if width is not None and sum(map(_widest, cells[:-1])) + min(LEAST, _widest(cells[-1])) > width:
             cells = [each for each in cells[:-1] if each[0] != title] + cells[-1:]
