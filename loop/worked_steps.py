@@ -1,7 +1,8 @@
 """Short worked steps for tasks of reasoning-gym: what the embedded teacher writes about them.
 
 One function a task, from the question's text to (steps, answer), or None where the text is not the
-task's. Registered in `WORKED`.
+task's. Registered in `WORKED`. The steps are small, so that a model of 135M parameters can take each
+of them: sums go by one decimal place at a time, and nothing is left out silently.
 """
 
 import re
@@ -25,10 +26,21 @@ def chain_sum(question: str) -> Worked | None:
     (_, first), *rest = TERM.findall(match[1])
     value, steps = int(first), []
     for sign, number in rest:
-        result = value + int(sign + number)
-        steps.append(f"{value} {sign} {number} = {result}.")
-        value = result
+        steps += by_places(value, int(sign + number))
+        value += int(sign + number)
     return " ".join(steps), str(value)
+
+
+def by_places(value: int, change: int) -> list[str]:
+    """`value + change` in steps of one decimal place each, the highest first: 29 + 39 is 29 + 30, then 59 + 9."""
+    sign, digits = ("-" if change < 0 else "+"), str(abs(change))
+    parts = [digit + "0" * (len(digits) - place) for place, digit in enumerate(digits, 1) if digit != "0"]
+    steps = []
+    for part in parts or ["0"]:
+        result = value + int(sign + part)
+        steps.append(f"{value} {sign} {part} = {result}.")
+        value = result
+    return steps
 
 
 def leg_counting(question: str) -> Worked | None:
@@ -47,22 +59,22 @@ def leg_counting(question: str) -> Worked | None:
         steps.append(f"{count} {name}: {count} * {each} = {legs[-1]}.")
     total = legs[0]
     for more in legs[1:]:
-        steps.append(f"{total} + {more} = {total + more}.")
+        steps += by_places(total, more)
         total += more
     return " ".join(steps), str(total)
 
 
 def letter_counting(question: str) -> Worked | None:
-    """The words that have the letter, each with how often, then their sum."""
+    """Every word with how often it has the letter, then the sum of those that do."""
     match = LETTER.search(question)
     if match is None:
         return None
     letter, words = match[1], match[2].split()
-    found = [(word, word.lower().count(letter)) for word in words if letter in word.lower()]
-    total = sum(count for _, count in found)
-    listed = ", ".join(f"{word} {count}" for word, count in found)
-    summed = " + ".join(str(count) for _, count in found)
-    return f"Words with {letter}: {listed}. {summed} = {total}.", str(total)
+    counts = [(word, word.lower().count(letter)) for word in words]
+    listed = ", ".join(f"{word} {count}" for word, count in counts)
+    total = sum(count for _, count in counts)
+    summed = " + ".join(str(count) for _, count in counts if count) or "0"
+    return f"{letter} in each word: {listed}. {summed} = {total}.", str(total)
 
 
 def spell_backward(question: str) -> Worked | None:
