@@ -17,11 +17,12 @@ from store import open_store
 
 CONFIG = "easy_vqa"
 LONG = "long_cold_start"
+NO_RFT = ("rft.per_question=0", "rft.direct_items=0", "rft.format_items=0", "rft.rationales=0")
 ARMS: dict[str, tuple[str, ...]] = {
     "ratchet": (),
     "rft_alone": ("update.learning_rate=1e-12", "pairs.per_question=0", "fallback.use=sft"),
     "naive_dpo": (
-        "rft.per_question=0",
+        *NO_RFT,
         "pairs.rule=random",
         "pairs.weighting=equal",
         "pairs.per_question=2",
@@ -93,7 +94,7 @@ def _long(out: Path, seed: int) -> list[str]:
     store.close()
     return [
         f"cold_start.epochs={epochs * stretch:.0f}",
-        *("run.rounds=1", "sampling.questions=1", "fallback.questions=0", "rft.per_question=0", "pairs.per_question=0"),
+        *("run.rounds=1", "sampling.questions=1", "fallback.questions=0", "pairs.per_question=0", *NO_RFT),
     ]
 
 

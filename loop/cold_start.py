@@ -1,5 +1,7 @@
 """Phase `distil` of round 0: rationales from the teacher for the cold start."""
 
+from collections.abc import Iterable
+
 from judges import find_judge
 from loop.ask import Task
 from loop.context import Context
@@ -22,16 +24,20 @@ def cold_start(ctx: Context, state: Round) -> None:
     questions = find_questions(
         ctx.store, "id IN (SELECT question FROM round_question WHERE round = ?) ORDER BY id", state.number
     )
-    tasks = [
-        rationale_task(ctx.config.teacher, question, answer)
-        for question in questions
-        if (answer := find_judge(question.judge).told(question.answers, question.choices)) is not None
-    ]
-    distil(ctx, ctx.teacher, state.number, "cold_start", tasks)
+    distil(ctx, ctx.teacher, state.number, "cold_start", rationale_tasks(ctx.config.teacher, questions))
     counts = count_reasons(ctx.store, state.number)
     kept = counts.pop("kept", 0)
     dropped = ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items()))
     ctx.console.say(f"  the teacher wrote {kept} rationales to keep{dropped and f'; dropped: {dropped}'}")
+
+
+def rationale_tasks(config: TeacherConfig, questions: Iterable[Question]) -> list[Task]:
+    """A request for every question whose judge has an answer to tell."""
+    return [
+        rationale_task(config, question, answer)
+        for question in questions
+        if (answer := find_judge(question.judge).told(question.answers, question.choices)) is not None
+    ]
 
 
 def rationale_task(config: TeacherConfig, question: Question, answer: str) -> Task:

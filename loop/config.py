@@ -195,7 +195,10 @@ class PairsConfig(ConfigTable):
 
 
 class RftConfig(TrainingConfig):
-    """`[rft]`: SFT on the round's right samples and a mixture beside them, before the DPO; off at per_question = 0."""
+    """`[rft]`: SFT on the round's right samples and a mixture beside them, before the DPO.
+
+    With per_question = 0 the mixture alone is trained on; with no item of it either the stage is left out.
+    """
 
     learning_rate: PositiveFloat = 5e-6
     per_question: int = Field(0, ge=0)

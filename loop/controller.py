@@ -11,7 +11,7 @@ from loop.console import Console
 from loop.context import Context, Stopped
 from loop.evaluate import evaluate
 from loop.fallback import fallback
-from loop.gate import gate, rejections_before
+from loop.gate import gate, rounds_without_gain
 from loop.ingest import ingest
 from loop.judge import judge
 from loop.model_card import write_cards
@@ -93,7 +93,8 @@ def _rounds(ctx: Context) -> None:
         if ctx.config.run.rounds and state.number >= ctx.config.run.rounds:
             return
         if _levelled_off(ctx, state):
-            ctx.console.say(f"the last {ctx.config.gate.patience} rounds were rejected (gate.patience): levelled off")
+            patience = ctx.config.gate.patience
+            ctx.console.say(f"none of the last {patience} rounds was accepted (gate.patience): levelled off")
             return
         following = state.candidate if state.decision == "accepted" else state.serving
         assert following is not None
@@ -102,7 +103,7 @@ def _rounds(ctx: Context) -> None:
 
 def _levelled_off(ctx: Context, state: Round) -> bool:
     patience = ctx.config.gate.patience
-    return patience > 0 and rejections_before(ctx.store, state.number + 1) >= patience
+    return patience > 0 and rounds_without_gain(ctx.store, state.number + 1) >= patience
 
 
 def _finish_round(ctx: Context, state: Round) -> None:

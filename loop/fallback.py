@@ -89,16 +89,26 @@ def _teach(ctx: Context, teacher: Teacher, number: int) -> None:
     asked = ",".join(map(str, failed))
     questions = find_questions(ctx.store, f"id IN ({asked}) ORDER BY id")
     solves = {question.id: solve_task(config, question) for question in questions}
-    distil(ctx, teacher, number, "solve", list(solves.values()))
-    unsolved = _settle(ctx, teacher, number, "solve", solves, "solved")
+    unsolved = _ask_and_settle(ctx, teacher, number, "solve", solves, "solved")
     corrections = {
         question.id: correct_task(config, question, answer, failed[question.id])
         for question in questions
         if question.id in unsolved
         and (answer := find_judge(question.judge).told(question.answers, question.choices)) is not None
     }
-    distil(ctx, teacher, number, "correct", list(corrections.values()))
-    _mark_suspect(ctx, number, _settle(ctx, teacher, number, "correct", corrections, "corrected"))
+    _mark_suspect(ctx, number, _ask_and_settle(ctx, teacher, number, "correct", corrections, "corrected"))
+
+
+def _ask_and_settle(
+    ctx: Context, teacher: Teacher, number: int, purpose: str, tasks: dict[int, Task], outcome: str
+) -> set[int]:
+    """Ask, then settle what was answered; with a teacher that went down on the way, that much at least."""
+    try:
+        distil(ctx, teacher, number, purpose, list(tasks.values()))
+    except TeacherOutage:
+        _settle(ctx, teacher, number, purpose, tasks, outcome)
+        raise
+    return _settle(ctx, teacher, number, purpose, tasks, outcome)
 
 
 def _settle(

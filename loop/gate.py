@@ -1,5 +1,7 @@
 """Phase `gate`: accept the candidate, or roll back."""
 
+from itertools import takewhile
+
 from loop.comparison import Comparison, compare, gate_split
 from loop.config import Config
 from loop.context import Context
@@ -76,10 +78,15 @@ def accepts(rule: str, level: float, comparison: Comparison) -> bool:
 
 
 def rejections_before(store: Store, number: int) -> int:
-    """How many rounds in a row were rejected just before this one."""
-    count = 0
-    for row in store.rows(DECISIONS, number):
-        if row["decision"] != "rejected":
-            break
-        count += 1
-    return count
+    """How many rounds in a row were rejected just before this one; a round without an update says nothing."""
+    return _since_accepted(store, number).count("rejected")
+
+
+def rounds_without_gain(store: Store, number: int) -> int:
+    """How many rounds just before this one ended without an accepted candidate."""
+    return len(_since_accepted(store, number))
+
+
+def _since_accepted(store: Store, number: int) -> list[str]:
+    decisions = (row["decision"] for row in store.rows(DECISIONS, number))
+    return list(takewhile(lambda decision: decision != "accepted", decisions))

@@ -57,6 +57,8 @@ def pair(ctx: Context, state: Round) -> None:
     """
     settings = ctx.config.pairs
     weigh = question_weight(ctx)
+    fallback = ctx.config.fallback
+    by_teacher = fallback.questions > 0 and fallback.use in ("pair", "both")
     rows, questions = [], 0
     judged: Iterator[Own] = judged_questions(ctx, state)
     if settings.rule == "margin":
@@ -68,7 +70,7 @@ def pair(ctx: Context, state: Round) -> None:
         rng = random.Random(f"{ctx.config.run.seed}:{state.number}:{own.question}:pairs")
         weight = weigh(own)
         samples = _with_votes(ctx.store, own) if settings.rule == "vote" else own.samples
-        chosen = choose(replace(own, samples=samples), settings, ctx.config.fallback.use in ("pair", "both"), rng)
+        chosen = choose(replace(own, samples=samples), settings, by_teacher, rng)
         rows += [(state.number, each.chosen, each.rejected, each.rule, each.weight * weight) for each in chosen]
     with ctx.store.transaction():
         ctx.store.connection.execute("DELETE FROM pair WHERE round = ?", (state.number,))

@@ -1,5 +1,6 @@
 """`[teacher]`: where the teacher is asked, how fast, and what it may cost."""
 
+import re
 from typing import Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
@@ -9,6 +10,7 @@ from loop.config_table import ConfigTable
 from loop.teacher_prompts import NOTES
 
 EMBEDDED = "embedded"
+DATED = re.compile(r"-\d{4}-\d{2}-\d{2}$")
 
 
 class PriceConfig(ConfigTable):
@@ -23,6 +25,7 @@ class PriceConfig(ConfigTable):
 
 PRICES = {
     "gpt-4o": PriceConfig(input=2.50, cached=1.25, output=10.00, image_base=85, image_tile=170),
+    "gpt-4o-2024-05-13": PriceConfig(input=5.00, cached=5.00, output=15.00, image_base=85, image_tile=170),
     "gpt-4o-mini": PriceConfig(input=0.15, cached=0.075, output=0.60, image_base=2833, image_tile=5667),
 }
 """OpenAI's list prices; a recipe's own table adds to them or replaces them model by model."""
@@ -82,10 +85,13 @@ class TeacherConfig(ConfigTable):
 
     @property
     def price(self) -> PriceConfig | None:
-        """The model's price; None if it is not known. The embedded teacher is free."""
+        """The model's price, of a dated version its own or that of its name; None if it is not known.
+
+        The embedded teacher is free.
+        """
         if self.base_url == EMBEDDED:
             return PriceConfig(input=0.0, cached=0.0, output=0.0)
-        return self.prices.get(self.model)
+        return self.prices.get(self.model) or self.prices.get(DATED.sub("", self.model))
 
     def notes_of(self, judge: str) -> tuple[str, ...]:
         """The notes that questions of this judge are asked with."""

@@ -8,14 +8,19 @@ from pathlib import Path
 
 from PIL import Image
 
+from loop.cold_start import rationale_tasks
 from loop.config import Config
 from loop.errors import InputError
 from loop.sources import SOURCES
 from loop.teacher_config import TeacherConfig
 from loop.teacher_prompts import template
+from loop.teacher_setup import teacher_settings
+from policies.chat import is_loopback
 from policies.prices import Price, Usage, cost_usd, image_tokens, scaled, text_tokens
+from policies.teacher_request import request_hash
 from store import Store
 from store.questions import find_questions
+from store.teacher_calls import call_status
 
 LOOKED_AT = 200
 """Questions that the estimate is measured on."""
@@ -64,20 +69,40 @@ def estimate_from_source(config: Config) -> tuple[Estimate, str]:
 
 
 def confirm_cold_start(config: Config, store: Store, *, agreed: bool) -> None:
-    """Raise InputError, naming `--yes`, if what the cold start still has to ask costs more than `confirm_usd`."""
+    """Raise InputError, naming `--yes`, if what the cold start still has to ask costs more than `confirm_usd`.
+
+    Also where nobody knows what it costs: a model without a price that is asked beyond this machine.
+    """
     teacher = config.teacher
-    if not teacher.enabled or store.row("SELECT 1 FROM round WHERE number > 0 OR phase <> 'distil'"):
+    if agreed or not teacher.enabled or store.row("SELECT 1 FROM round WHERE number > 0 OR phase <> 'distil'"):
         return
-    answered = store.value("SELECT count(*) FROM teacher_call WHERE purpose = 'cold_start' AND status <> 'failed'")
-    available = store.value("SELECT count(*) FROM question WHERE split = 'train' AND answers <> '[]'")
-    wanted = max(0, min(config.cold_start.rationales, available) - answered)
-    estimate = _estimate(teacher, _stored(teacher, store), wanted)
-    cost = min(estimate.usd or 0.0, float("inf") if teacher.budget_usd is None else teacher.budget_usd)
-    if cost > teacher.confirm_usd and not agreed:
+    estimate = _estimate(teacher, _stored(teacher, store), _to_ask(config, store))
+    if estimate.usd is None:
+        if estimate.requests and not is_loopback(teacher.base_url):
+            raise InputError(
+                f"the cold start would take {estimate} ({teacher.model} at {teacher.base_url}): add --yes to agree, or"
+                f' its price as a table [teacher.prices."{teacher.model}"] (input, cached, output; 0 where it is free)'
+            )
+        return
+    cost = min(estimate.usd, float("inf") if teacher.budget_usd is None else teacher.budget_usd)
+    if cost > teacher.confirm_usd:
         raise InputError(
             f"the cold start would cost {estimate} ({teacher.model}); that is above teacher.confirm_usd ="
             f" {teacher.confirm_usd:g}: add --yes to agree, or set teacher.budget_usd or cold_start.rationales"
         )
+
+
+def _to_ask(config: Config, store: Store) -> int:
+    """Requests of the cold start that have no answer under the settings as they are now."""
+    chosen = find_questions(store, "id IN (SELECT question FROM round_question WHERE round = 0)")
+    if not chosen:
+        available: int = store.value("SELECT count(*) FROM question WHERE split = 'train' AND answers <> '[]'")
+        return min(config.cold_start.rationales, available)
+    settings = teacher_settings(config.teacher, config.teacher.base_url)
+    keys = {
+        request_hash(settings, task.prompt, task.question.images) for task in rationale_tasks(config.teacher, chosen)
+    }
+    return sum(call_status(store, key) in (None, "failed") for key in keys)
 
 
 def _stored(config: TeacherConfig, store: Store) -> list[Asked]:

@@ -42,8 +42,11 @@ def rft_items(ctx: Context, state: Round) -> list[SftItem]:
     is known to destroy the formats that are not in it (LLaVA-Reasoner), hence the mixture.
     """
     settings, seed = ctx.config.rft, ctx.config.run.seed
+    mixture = _short_answers(ctx, f"direct:{state.number}", settings.direct_items, settings.format_items)
+    known = _rationales(ctx) if settings.rationales else []
+    rationales = random.Random(f"{seed}:{state.number}:rationales").sample(known, min(settings.rationales, len(known)))
     if not settings.per_question:
-        return []
+        return [*mixture, *rationales]
     weigh = question_weight(ctx)
     low, high = settings.band
     picked: list[tuple[int, tuple[int, ...], float]] = []
@@ -61,9 +64,6 @@ def rft_items(ctx: Context, state: Round) -> list[SftItem]:
         for question, token_ids, weight in picked
         if _enters(weight, f"{seed}:{state.number}:{question}:{token_ids}")
     ]
-    mixture = _short_answers(ctx, f"direct:{state.number}", settings.direct_items, settings.format_items)
-    known = _rationales(ctx) if settings.rationales else []
-    rationales = random.Random(f"{seed}:{state.number}:rationales").sample(known, min(settings.rationales, len(known)))
     return [*items, *mixture, *rationales]
 
 

@@ -112,6 +112,10 @@ def _train_dpo(ctx: Context, state: Round, model: Any, items: list[PairItem]) ->
         result = train_dpo(
             model, ctx.encoder, items, settings, dpo, ctx.run_dir / "training", progress, reference=reference
         )
+    if dpo.ema_steps is not None and result.steps < dpo.ema_steps:
+        ctx.console.say(
+            f"  update.reference = 'ema' never moved: {result.steps} steps, and update.ema_steps = {dpo.ema_steps}"
+        )
     return _said(ctx, Stage("dpo", recipe, len(items), result))
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx2
 import openai
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
 from policies import PolicyError
 from policies.budget import Budget
@@ -121,7 +121,8 @@ class Asking:
                     arrived.append((request, reply))
             if arrived:
                 yield arrived
-        if self.failure is None and self.failed and not self.answered:
+        down = self.failed >= FAILED_IN_A_ROW or self.last_fault.startswith("connection")
+        if self.failure is None and self.failed and not self.answered and down:
             self.failure = self.outage()
         if self.failure is not None:
             raise self.failure
@@ -186,7 +187,7 @@ class Asking:
             body = await asyncio.to_thread(request_body, self.settings, request)
         retrying = AsyncRetrying(
             retry=retry_if_exception_type(_Passing),
-            stop=stop_after_attempt(self.settings.attempts),
+            stop=self.is_enough,
             wait=self.wait_s,
             sleep=self.sleep,
             reraise=True,
@@ -203,6 +204,10 @@ class Asking:
         except _Passing as error:
             return TeacherReply("failed", detail=str(error), cost_usd=0.0, attempts=attempts)
         return replace(reply, attempts=attempts)
+
+    def is_enough(self, state: RetryCallState) -> bool:
+        """Whether a request that failed has had its attempts, or the run its requests."""
+        return state.attempt_number >= self.settings.attempts or not self.budget.admit_again()
 
     def wait_s(self, state: RetryCallState) -> float:
         """Exponential back-off with full jitter, and never less than the server asked for."""

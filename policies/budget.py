@@ -42,6 +42,15 @@ class Budget:
             limit.held += limit.units(most)
         return True
 
+    def admit_again(self) -> bool:
+        """Book one more sending of a request that was admitted already, if the limits of requests have room for it."""
+        counted = [limit for limit in self._limits if limit.per_request]
+        if not all(limit.has_room(0.0) for limit in counted):
+            return False
+        for limit in counted:
+            limit.left -= 1.0
+        return True
+
     def settle(self, most: float, cost: float, *, made: bool = True) -> None:
         """Give back what `admit` held and book what it came to; a request never made counts for nothing."""
         for limit in self._limits:

@@ -19,6 +19,11 @@ REFUSED_AT_START = 20
 """Requests refused before any was answered: then it is the settings, not the question."""
 
 
+def is_loopback(base_url: str) -> bool:
+    """Whether an endpoint is on this machine."""
+    return urlsplit(base_url).hostname in LOOPBACK
+
+
 class Chat:
     """One endpoint and model, greedy. Safe to use from several threads.
 
@@ -26,7 +31,7 @@ class Chat:
     """
 
     def __init__(self, base_url: str, model: str, max_tokens: int, timeout_s: float) -> None:
-        loopback = urlsplit(base_url).hostname in LOOPBACK
+        loopback = is_loopback(base_url)
         key = os.environ.get(KEY_VARIABLE) or (LOOPBACK_KEY if loopback else None)
         if not key:
             raise PolicyError(f"{KEY_VARIABLE} is not set; judge 'llm' needs it for {base_url}")

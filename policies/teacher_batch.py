@@ -112,8 +112,6 @@ class BatchTeacher:
                 return self.teacher.read(body, prompt_tokens, batch=True)
             except Malformed as fault:
                 return TeacherReply("failed", detail=f"malformed: {fault}")
-        if status in KEY_REFUSED:
-            raise self.teacher.key_refused(status)
         detail = self.teacher.reason(status, body)
         return TeacherReply("rejected" if status in REJECTED else "failed", detail=detail)
 

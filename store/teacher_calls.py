@@ -88,9 +88,13 @@ def call_status(store: Store, key: str) -> str | None:
 
 
 def spent(store: Store, number: int | None = None) -> tuple[int, float]:
-    """(requests, US dollars) of the run so far, or of one round; what is pending in a batch is not yet among them."""
+    """(requests, US dollars) of the run so far, or of one round; what is pending in a batch is not yet among them.
+
+    A request that was sent three times counts three times.
+    """
     row = store.row(
-        "SELECT count(*) FILTER (WHERE status <> 'pending') AS requests, coalesce(sum(cost_usd), 0.0) AS usd"
+        "SELECT coalesce(sum(max(attempts, 1)) FILTER (WHERE status <> 'pending'), 0) AS requests,"
+        " coalesce(sum(cost_usd), 0.0) AS usd"
         " FROM teacher_call"
         " WHERE ?1 IS NULL OR round = ?1",
         number,

@@ -102,9 +102,12 @@ class ScriptedEngine:
     """A `policies.sampler.Sampler` whose chains depend on served weights, prompt and seed, and name the weights."""
 
     latest: "ScriptedEngine | None" = None
+    skills: Sequence[float] = (0.6,)
+    """How often the weights are right, in the order in which they come; all later ones as the last."""
 
     def __init__(self, model: str, encoder: Encoder, *_: object) -> None:
         self.encoder, self.serves = encoder, ""
+        self.known: list[str] = []
         ScriptedEngine.latest = self
 
     def sample(self, requests: Iterable[Request]) -> Iterator[Chain]:
@@ -116,7 +119,8 @@ class ScriptedEngine:
     def _chain(self, request: Request) -> Chain:
         question = request.prompt.text.splitlines()[0]
         rng = drawn(self.serves, request.prompt, request.seed)
-        right = not question.startswith("hard") and rng.random() < 0.6
+        skill = self.skills[min(self.known.index(self.serves), len(self.skills) - 1)]
+        right = not question.startswith("hard") and rng.random() < skill
         answer = question.rsplit(maxsplit=1)[-1] if right else "black"
         text = f"weights {self.serves[:8]} think {rng.randrange(1000)}\n### Answer: {answer}"
         ids = tuple(self.encoder.completion_ids(text))
@@ -125,6 +129,8 @@ class ScriptedEngine:
     def load_weights(self, directory: Path) -> str:
         with reading(directory):
             self.serves = weights_sha256(directory)
+        if self.serves not in self.known:
+            self.known.append(self.serves)
         return self.serves
 
     def score(self, prompts: Sequence[Prompt], completions: Sequence[Sequence[int]]) -> list[float]:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from loop.ask import ask, budget_left
 from loop.console import Console
 from loop.teacher_config import TeacherConfig
 from loop.teacher_prompts import NOTES, chain_of, template
+from policies.asking import TeacherOutage
 from store import Store, open_store
 from store.database import APPLICATION_ID
 from store.migrations import MIGRATIONS
@@ -73,6 +75,21 @@ def test_what_was_answered_is_never_asked_again_and_what_failed_is(store: Store)
     assert sum(server.asked.values()) == 1
     (mended,) = store.rows("SELECT * FROM teacher_call WHERE hash = ?", failed["hash"])
     assert (mended["status"], mended["round"], mended["attempts"]) == ("answered", 2, 3)
+
+
+def test_one_request_that_always_fails_does_not_hold_up_what_is_resumed(store: Store) -> None:
+    with serve(lambda _, prompt: "500" if "q3?" in prompt else "ok") as server:
+        for expected in (20, 1, 1):
+            assert sum(len(calls) for calls in ask(asker_of(store, server.url), tasks_of(store))) == expected
+
+
+def test_every_sending_of_a_request_counts_against_the_most_that_may_be_made(store: Store) -> None:
+    keys = {"max_requests": 7, "attempts": 3, "concurrency": 2}
+    with serve("500") as server:
+        for _ in range(2):
+            with suppress(TeacherOutage):
+                list(ask(asker_of(store, server.url, **keys), tasks_of(store)))
+    assert sum(server.asked.values()) == spent(store)[0] == 7
 
 
 def test_the_cost_is_booked_from_the_usage_and_the_run_stops_at_its_budget(store: Store) -> None:

@@ -74,6 +74,13 @@ def test_items_that_fail_or_expire_are_marked_and_only_they_are_sent_again(store
     assert [len(file.splitlines()) for name, file in server.files.items() if name.startswith("file")] == [20, 4]
 
 
+@pytest.mark.parametrize("status", ["401", "403"])
+def test_an_item_that_the_server_may_not_answer_keeps_the_others(store: Store, status: str) -> None:
+    with serve_batches(lambda prompt: status if "q7?" in prompt else "ok") as server:
+        assert run(store, server.url) == 20
+    assert statuses(store) == {"answered": 19, "failed": 1}
+
+
 def test_a_batch_that_expires_keeps_what_was_answered(store: Store) -> None:
     with serve_batches(lambda prompt: "expired" if "q7?" in prompt else "ok", ends_as="expired") as server:
         run(store, server.url)

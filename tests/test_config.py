@@ -141,3 +141,54 @@ def test_a_configuration_is_laid_over_its_recipe_key_by_key(tmp_path: Path) -> N
 @pytest.mark.parametrize("name", sorted(path.stem for path in (CONFIGS / "recipes").glob("*.toml")))
 def test_every_recipe_fits_the_embedded_default(name: str) -> None:
     assert load_config("easy_vqa", [], name).recipe == name
+
+
+PUBLISHED = {
+    "llava_reasoner": {
+        "sampling.samples": 32,
+        "sampling.temperature": [1.0, 1.2],
+        "pairs.rule": "random",
+        "pairs.per_question": 3,
+        "pairs.band": [0.25, 0.85],
+        "pairs.max_words": 90,
+        "update.beta": 0.1,
+        "update.learning_rate": 5e-7,
+        "update.epochs": 1.0,
+    },
+    "irpo": {
+        "sampling.samples": 30,
+        "sampling.temperature": [0.8, 0.8, 1.3],
+        "pairs.per_question": 10,
+        "update.losses": {"sigmoid": 1.0, "sft": 1.0},
+        "update.beta": 0.1,
+        "update.learning_rate": 7e-7,
+        "update.reference": "start",
+    },
+    "online_dpo_r1": {
+        "sampling.samples": 8,
+        "sampling.temperature": 1.0,
+        "pairs.rule": "best_worst",
+        "update.beta": 0.1,
+        "update.learning_rate": 5e-7,
+        "update.epochs": 2.0,
+        "update.reference": "start",
+    },
+    "scpo": {
+        "pairs.rule": "vote",
+        "update.losses": {"sigmoid": 1.0, "sft": 1.0},
+        "update.beta": 0.5,
+        "update.learning_rate": 5e-6,
+    },
+    "mpo": {"update.losses": {"sigmoid": 0.8, "bco_pair": 0.2, "sft": 1.0}},
+    "conciser": {"pairs.rule": "shortest_right"},
+    "rft": {"pairs.per_question": 0, "rft.per_question": 10, "rft.rationales": 1024, "rft.direct_items": 1024},
+}
+"""Settings as the papers give them (arXiv 2410.16198, 2404.19733, the Online-DPO-R1 report, 2411.04109, 2411.10442,
+2505.17250, 2308.01825); what a paper does not say is not here."""
+
+
+@pytest.mark.parametrize("name", sorted(PUBLISHED))
+def test_a_published_recipe_has_the_published_settings(name: str) -> None:
+    settings = load_config("easy_vqa", [], recipe=name).model_dump()
+    found = {key: settings[key.partition(".")[0]][key.partition(".")[2]] for key in PUBLISHED[name]}
+    assert found == PUBLISHED[name]

@@ -191,6 +191,14 @@ def test_an_endpoint_that_is_down_ends_the_phase_and_a_later_round_asks_again(st
     assert outcomes(store, 2) == {1: "solved"}
 
 
+def test_an_endpoint_that_goes_down_half_way_keeps_what_it_solved(store: Store, replying: Any) -> None:
+    sampled(store, 1, dict.fromkeys(range(1, 6), ("wrong", "wrong")))
+    right = replying(lambda _: RIGHT)
+    with serve(lambda asked, prompt: right(asked, prompt) if "q1?" in prompt else "500") as server:
+        run(store, server.url)
+    assert outcomes(store) == {1: "solved", **dict.fromkeys(range(2, 6), "unanswered")}
+
+
 def test_a_phase_run_twice_and_a_question_asked_in_an_earlier_round_cost_nothing_again(
     store: Store, replying: Any
 ) -> None:

@@ -24,7 +24,7 @@ SMALL = [
         "engine.kv_cache_gib=0.5",
     ),
 ]
-ONLY_PAIRS = ["rft.per_question=0"]
+ONLY_PAIRS = ["rft.per_question=0", "rft.direct_items=0"]
 OTHER_WAYS = {
     "margin": [*ONLY_PAIRS, "pairs.rule=margin"],
     "contrast": [*ONLY_PAIRS, "pairs.rule=contrast", "pairs.weighting=information", "pairs.replay_rounds=1"],
@@ -42,7 +42,7 @@ OTHER_WAYS = {
 }
 RECIPES = sorted(path.stem for path in (CONFIGS / "recipes").glob("*.toml"))
 TAUGHT = ["cold_start.direct_items=256", "cold_start.format_items=0", "cold_start.learning_rate=1e-3"]
-NO_UPDATE = ["run.rounds=1", "sampling.questions=1", "rft.per_question=0", "pairs.per_question=0"]
+NO_UPDATE = ["run.rounds=1", "sampling.questions=1", *ONLY_PAIRS, "pairs.per_question=0"]
 UNTAUGHT = ["cold_start.direct_items=0", "cold_start.format_items=0"]
 
 

@@ -8,13 +8,18 @@ import pytest
 from PIL import Image
 
 from conftest import run_command
+from loop.cold_start import rationale_tasks
 from loop.config import Config
 from loop.config_file import parse_config
 from loop.errors import InputError
 from loop.plan import format_plan
 from loop.teacher_cost import confirm_cold_start, estimate_from_source
+from loop.teacher_setup import teacher_settings
+from policies.teacher_request import request_hash
 from store import Store, open_store
-from store.questions import NewQuestion, add_questions
+from store.questions import NewQuestion, add_questions, find_questions
+from store.rounds import Policy, add_policy, start_round
+from store.teacher_calls import TeacherCall, add_calls
 
 ENDPOINT = "http://127.0.0.1:9/v1"
 
@@ -75,6 +80,34 @@ def test_a_cost_above_the_threshold_needs_a_yes(questions: Path, store: Store) -
     confirm_cold_start(config(questions, confirm_usd=0.2), store, agreed=False)
     confirm_cold_start(config(questions, confirm_usd=0.1, budget_usd=0.05), store, agreed=False)
     confirm_cold_start(config(questions, confirm_usd=0.1, enabled=False), store, agreed=False)
+
+
+def test_an_unknown_cost_needs_a_yes_beyond_this_machine(questions: Path, store: Store) -> None:
+    remote = config(questions, model="my-model", base_url="https://models.example/v1")
+    with pytest.raises(InputError, match=r"no price known.*--yes.*teacher\.prices"):
+        confirm_cold_start(remote, store, agreed=False)
+    confirm_cold_start(remote, store, agreed=True)
+    confirm_cold_start(config(questions, model="my-model"), store, agreed=False)
+
+
+def test_a_dated_model_has_the_price_of_its_name_or_its_own(questions: Path) -> None:
+    prices = {name: config(questions, model=name).teacher.price for name in ("gpt-4o-2024-08-06", "gpt-4o-2024-05-13")}
+    assert [price and price.input for price in prices.values()] == [2.5, 5.0]
+
+
+def test_changed_settings_ask_again_and_are_confirmed_again(questions: Path, store: Store) -> None:
+    with store.transaction():
+        add_policy(store, Policy(0, None, "base", "sha", "path", {}))
+    start_round(store, 0, "distil", 0, range(1, 41))
+    before = config(questions, confirm_usd=0.1)
+    settings = teacher_settings(before.teacher, ENDPOINT)
+    with store.transaction():
+        for task in rationale_tasks(before.teacher, find_questions(store, "1")):
+            key = request_hash(settings, task.prompt, task.question.images)
+            add_calls(store, [TeacherCall(key, "cold_start", 0, task.question.id, "gpt-4o", None, "answered")])
+    confirm_cold_start(before, store, agreed=False)
+    with pytest.raises(InputError, match="40 requests"):
+        confirm_cold_start(config(questions, confirm_usd=0.1, temperature=0.2), store, agreed=False)
 
 
 def test_a_budget_without_a_price_and_a_key_in_the_address_are_refused(questions: Path) -> None:
