@@ -4,7 +4,7 @@ import csv
 import io
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import click
@@ -45,7 +45,8 @@ def format_log(store: Store, width: int | None = None, *, colour: bool = False) 
     """
     rows = with_base(log_rows(store))
     filled = [column for column in COLUMNS if column.rank == 0 or any(column.cell(row) != NONE for row in rows)]
-    columns = fitting(filled, width)
+    wide = [replace(each, width=max(each.width, *(len(each.cell(row)) for row in rows), 0)) for each in filled]
+    columns = fitting(wide, width)
     lines = [header(columns, colour=colour), *(line(row, columns, colour=colour) for row in rows)]
     notes = [*_curves(rows), *(wrapped for note in _notes(rows, columns, filled) for wrapped in _wrap(note, width))]
     return "\n".join([*lines, "", *notes] if notes else lines)
@@ -60,9 +61,10 @@ def with_base(rows: Sequence[Row]) -> list[Row]:
 
 def fitting(columns: Sequence[Column], width: int | None) -> list[Column]:
     """The columns that fit in so many characters."""
-    kept = list(columns)
-    while width is not None and _width(kept) > width and any(column.rank for column in kept):
-        kept.remove(max(reversed(kept), key=lambda column: column.rank))
+    kept = [column for column in columns if column.rank == 0]
+    for column in sorted((each for each in columns if each.rank), key=lambda each: each.rank):
+        more = [each for each in columns if each in kept or each is column]
+        kept = more if width is None or _width(more) <= width else kept
     return kept
 
 

@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from loop.log_table import duration
+from loop.pages.attempts import tokenizer_of
 from loop.record_lists import OUTCOME_STYLES, Listed, cell, picked, table
 from loop.records import Record
 from loop.terminal_image import Picture, protocol
@@ -137,14 +138,10 @@ def _shade(score: float) -> str:
 
 
 def token_texts(store: Store, policy: int, token_ids: Sequence[int]) -> list[str]:
-    """Each token as text, by the policy's own tokenizer; its number where that is not on disk."""
-    from tokenizers import Tokenizer
-
-    path = store.value("SELECT path FROM policy WHERE number = ?", policy)
-    file = store.path.parent / str(path) / "tokenizer.json"
-    if not file.exists():
+    """Each token as text, by the policy's own tokenizer or the accepted policy's; its number without either."""
+    tokenizer = tokenizer_of(store, policy)
+    if tokenizer is None:
         return [f"<{token}>" for token in token_ids]
-    tokenizer = Tokenizer.from_file(str(file))
     return [tokenizer.decode([token], skip_special_tokens=False) for token in token_ids]
 
 
@@ -279,7 +276,7 @@ def _one_policy(_: Console, __: Store, record: Record) -> Iterator[RenderableTyp
             "trained",
             f"{training['items']} items, {training['steps']} steps, loss {training['loss']:.4f}" if training else None,
         ),
-        ("recipe", json.dumps(training["recipe"]) if training else None),
+        ("recipe", Text(block(json.dumps(training["recipe"], indent=1))) if training else None),
     )
     yield table(_accuracies(record["accuracies"]))
 

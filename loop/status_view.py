@@ -24,7 +24,7 @@ OLD_S = 60
 
 def format_status(run_dir: Path, store: Store, status: Status) -> str:
     """What the run is doing, how far it is, and how it has gone so far."""
-    lines = [f"{one_line(run_dir)}: {click.style(status.state, fg=COLOURS[status.state], bold=True)}{_why(status)}"]
+    lines = [f"{one_line(run_dir)}: {click.style(status.state, fg=COLOURS[status.state], bold=True)}{why(status)}"]
     if status.round is None:
         return "\n".join([*lines, "no round has started"])
     wanted = store.value("SELECT json_extract(configuration, '$.run.rounds') FROM run")
@@ -47,7 +47,8 @@ def _labelled(label: str, text: str) -> str:
     return f"{label:{LABEL}}{text}"
 
 
-def _why(status: Status) -> str:
+def why(status: Status) -> str:
+    """In brackets or words: which process works on the run, or what ended it."""
     silent = "" if status.silent_s is None else f", last sign of life {duration(status.silent_s)} ago"
     if status.pid is not None:
         doing = f", {one_line(status.command)}" if status.command not in (None, "run") else ""

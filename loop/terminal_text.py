@@ -39,12 +39,12 @@ _BLOCK = _Spelled({ord("\n"): "\n", ord("\r"): "\\r", ord("\t"): "    "})
 
 def one_line(text: object, limit: int = LINE_LIMIT) -> str:
     """The text on one line, without anything that a terminal would obey; cut after `limit` characters."""
-    return _thinned(_cut(str(text), limit)).translate(_LINE)
+    return thinned(_cut(str(text), limit)).translate(_LINE)
 
 
 def block(text: object, limit: int = BLOCK_LIMIT) -> str:
     """The same with its line breaks kept."""
-    return _thinned(_cut(str(text), limit)).translate(_BLOCK)
+    return thinned(_cut(str(text), limit)).translate(_BLOCK)
 
 
 def spreadsheet_cell(value: object) -> object:
@@ -59,7 +59,7 @@ def _cut(text: str, limit: int) -> str:
     return text if len(text) <= limit else f"{text[:limit]}… ({len(text) - limit:,} characters more)"
 
 
-def _thinned(text: str) -> str:
+def thinned(text: str) -> str:
     """Without the combining marks that pile up on one letter."""
     if text.isascii():
         return text

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 @run_dir_argument
 @click.option("--follow", is_flag=True, help="A line whenever a round has finished, until the run ends.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a round, one a line.")
-@click.option("--csv", "as_csv", is_flag=True, help="CSV with every figure.")
+@click.option("--csv", "as_csv", is_flag=True, help="CSV with every column of the widest table.")
 def log(run_dir: Path, follow: bool, as_json: bool, as_csv: bool) -> None:
     """The accuracy log: a row a round, as wide as the terminal (or COLUMNS) is."""
     from loop.accuracy_log import log_rows
@@ -52,12 +52,17 @@ def log(run_dir: Path, follow: bool, as_json: bool, as_csv: bool) -> None:
 
 def _follow(store: Store, *, as_json: bool, as_csv: bool) -> None:
     from loop.follow import follow
+    from loop.status_view import why
+    from store.status import run_status
 
     try:
         for line in follow(store, "json" if as_json else "csv" if as_csv else "table", table_width()):
             click.echo(line)
     except KeyboardInterrupt:
         return
+    status = run_status(store)
+    if status.state != "finished":
+        click.echo(f"the run is {status.state}{why(status)}", err=True)
 
 
 @click.command()

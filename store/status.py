@@ -65,7 +65,7 @@ def run_status(store: Store) -> Status:
     of_session: dict[str, Any] = {
         "state": _state(pid, silent, session, state),
         "silent_s": silent,
-        "sessions": store.value("SELECT count(*) FROM session"),
+        "sessions": store.value("SELECT count(*) FROM session WHERE command = 'run'"),
     }
     if pid is not None:
         doing = "SELECT command FROM session WHERE pid = ? AND ended IS NULL ORDER BY id DESC"

@@ -123,6 +123,7 @@ def test_a_question_of_the_report_opens_by_keyboard_and_closes_by_escape(chrome:
     wait(chrome, lambda _: chrome.find_element(By.ID, "open-title").text == "Question 2")
     chrome.switch_to.active_element.send_keys(Keys.ESCAPE)
     wait(chrome, lambda _: not chrome.find_elements(By.CSS_SELECTOR, "dialog[open]"))
+    assert chrome.switch_to.active_element.get_attribute("aria-label") == "question 1"
     assert console_messages(chrome) == []
 
 

@@ -167,6 +167,21 @@ def test_following_a_run_that_is_over_prints_it_and_ends(run_dir: Path, form: st
         assert [line.split()[0] for line in lines] == ["round", "base", "start", "1", "2"]
 
 
+def test_following_a_run_that_died_says_so(run_dir: Path) -> None:
+    change(run_dir, "UPDATE session SET ended = NULL, end_reason = NULL")
+    followed = run_here("log", run_dir, "--follow")
+    assert [line.split()[0] for line in followed.stdout.splitlines()][-1] == "2"
+    assert "the run is stale (its process died without a word" in followed.stderr
+
+
+def test_columns_widen_for_large_figures(run_dir: Path) -> None:
+    change(run_dir, "UPDATE phase_time SET seconds = seconds + 123456 WHERE round = 2")
+    store = open_store(run_dir)
+    lines = format_log(store).splitlines()
+    store.close()
+    assert len({len(line) for line in lines[:5]}) == 1
+
+
 def test_ctrl_c_ends_following_quietly(run_dir: Path) -> None:
     with run_lock(run_dir):
         follower = subprocess.Popen(

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+import unicodedata
 import urllib.error
 import urllib.request
 from dataclasses import replace
@@ -21,17 +22,19 @@ from looked_at_run import HOSTILE, ROUNDS, SAMPLES, make_run
 from loop.accuracy_log import log_rows
 from loop.errors import InputError
 from loop.pages.access import is_loopback
-from loop.pages.attempts import attempts, read_card, some_of_each
+from loop.pages.attempts import attempts, coloured, read_card, some_of_each
 from loop.pages.browse import ORDERS, SHOWS, list_questions, page_query, parse_filter, question_sets, sides
 from loop.pages.charts import charts
 from loop.pages.figures import pass_rate_bin, read_figures
 from loop.pages.plain_text import HIDDEN, plain, visible
-from loop.pages.render import shade
+from loop.pages.render import shade, status_line
 from loop.pages.report import PART, _draw
 from loop.pages.serve import application, serve_run
+from loop.terminal_text import MARKS_IN_A_ROW
 from store import open_store
 from store.archive import archive_round
 from store.rounds import start_round
+from store.status import Status
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +60,13 @@ def test_hidden_characters_are_named_and_markup_is_text(text: str) -> None:
     assert not HIDDEN.search(shown)
     assert not HIDDEN.search(plain(text))
     assert re.findall(r"<(?!/?span\b)", shown) == []
+
+
+def test_every_character_that_shows_nothing_is_named_and_piled_up_marks_are_thinned() -> None:
+    for code in range(sys.maxunicode + 1):
+        if unicodedata.category(chr(code)) in ("Cc", "Cf", "Cs", "Zl", "Zp") and chr(code) not in "\t\n":
+            assert HIDDEN.fullmatch(chr(code)), hex(code)
+    assert len(plain("a" + "\u0301" * 60)) == len(visible("a" + "\u0301" * 60)) == 1 + MARKS_IN_A_ROW
 
 
 def test_a_run_of_hidden_characters_is_one_label() -> None:
@@ -160,10 +170,69 @@ def test_a_question_shows_the_chains_of_both_rounds_and_coloured_tokens(client: 
     assert page.count('<article class="attempt') == 2 * SAMPLES
     held_out = client.get("/questions/13", params={"first": "2", "second": "3"}).text
     assert "best of K, sample 1" in held_out
-    best = next(each for each in attempts(store, read_card(store, 13), sides(store)[3]) if each.pieces)
+    found = [coloured(store, each) for each in attempts(store, read_card(store, 13), sides(store)[3])]
+    best = next(each for each in found if each.pieces)
     assert "".join(piece.text for piece in best.pieces) == best.text
     assert sum(piece.score for piece in best.pieces) == pytest.approx(best.verified, abs=1e-4)
     assert {shade(score) for score in (0.05, 0.2, 1, 9, -9)} == {"", "for-1", "for-2", "for-3", "against-3"}
+
+
+def test_the_live_page_has_every_best_of_chain(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    changed = open_store(run)
+    columns = [row["name"] for row in changed.rows("SELECT name FROM pragma_table_info('evaluation_sample')")]
+    names = ", ".join(f'"{name}"' for name in columns if name not in ("id", "index"))
+    with changed.transaction():
+        for index in range(100, 140):
+            changed.connection.execute(
+                f'INSERT INTO evaluation_sample ("index", {names}) SELECT ?, {names} FROM evaluation_sample'
+                " WHERE question = 13 ORDER BY id LIMIT 1",
+                (index,),
+            )
+    kept = changed.value("SELECT count(*) FROM evaluation_sample WHERE question = 13")
+    changed.close()
+    page = TestClient(application(run), base_url="http://127.0.0.1:8000").get("/questions/13?first=2&second=3").text
+    assert page.count("best of K, sample") == kept > 40
+
+
+def test_a_loss_without_end_leaves_the_other_figures_on_the_charts(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    changed = open_store(run)
+    with changed.transaction():
+        changed.connection.execute("UPDATE training SET loss = 9e999 WHERE round = 2")
+    changed.close()
+    page = TestClient(application(run), base_url="http://127.0.0.1:8000").get("/").text
+    charted = re.search(r'<script type="application/json" id="charts"[^>]*>(.*?)</script>', page, re.DOTALL)
+    assert charted is not None
+    json.loads(charted[1], parse_constant=pytest.fail)
+
+
+@pytest.mark.parametrize(
+    ("state", "reason", "shown"),
+    [
+        ("finished", "finished", "Finished"),
+        ("stopped", "stopped", "Stopped"),
+        (
+            "stopped",
+            "LoopError",
+            "Stopped by LoopError ('run' goes on from there; run.log has the error)",
+        ),
+        ("stale", None, "Stale (its process died without a word; 'run' goes on from there)"),
+    ],
+)
+def test_the_page_says_how_a_run_ended(state: str, reason: str | None, shown: str) -> None:
+    status = Status(None, 3, "done", 2, None, None, None, None, None, state, end_reason=reason)
+    assert status_line(status) == f"{shown}. Round 3: done. Serving policy 2."
+
+
+def test_search_knows_the_case_of_every_alphabet(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    changed = open_store(run)
+    with changed.transaction():
+        changed.connection.execute("UPDATE question SET text = 'Où est l’ÉTOILE?' WHERE id = 14")
+    found = parse_filter(changed, {"q": "étoile", "set": "test"})
+    assert [row.id for row in list_questions(changed, found).rows] == [14]
+    changed.close()
 
 
 def test_right_and_wrong_chains_share_the_room(store) -> None:

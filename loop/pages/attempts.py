@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 STYLE_NAMES = {"cot": "with reasoning", "direct": "direct answer"}
-MOST_BEST_OF = 8
 
 GREEDY = """SELECT * FROM evaluation
 WHERE policy = ? AND split = ? AND style IN ('cot', 'direct') AND question = ? ORDER BY style"""
@@ -28,7 +27,7 @@ BEST_OF = """SELECT chain.*, (SELECT token_scores FROM verifier_score WHERE veri
     (SELECT score FROM verifier_score WHERE verifier_score.sample = chain.id ORDER BY reference LIMIT 1) AS verified
 FROM evaluation_sample AS chain
 WHERE chain.policy = ? AND chain.split = ? AND chain.style IN ('cot', 'direct') AND chain.question = ?
-ORDER BY chain.style, chain."index" LIMIT ?"""
+ORDER BY chain.style, chain."index" """
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,10 @@ class Piece:
 
 @dataclass(frozen=True)
 class Attempt:
-    """A chain with its verdict; `pieces` where a verifier scored its tokens. `sample` is what `show sample` takes."""
+    """A chain with its verdict; `pieces` once it was `coloured`. `sample` is what `show sample` takes.
+
+    `scored` has token ids and verifier scores as the store packs them, where a verifier looked at the chain.
+    """
 
     title: str
     text: str
@@ -54,6 +56,7 @@ class Attempt:
     logprob: float | None = None
     faithful: bool | None = None
     verified: float | None = None
+    scored: tuple[bytes, bytes] | None = None
     pieces: tuple[Piece, ...] = ()
 
 
@@ -117,9 +120,16 @@ def attempts(store: Store, card: Card, side: Side) -> list[Attempt]:
         found += [_of_sample(row) for row in sorted(samples, key=lambda row: (row["author"], row["index"]))]
     if side.policy is not None:
         found += [_of_greedy(row) for row in store.rows(GREEDY, side.policy, card.split, card.id)]
-        chains = store.rows(BEST_OF, side.policy, card.split, card.id, MOST_BEST_OF)
-        found += [_of_best(store, side.policy, row) for row in chains]
+        found += [_of_best(row) for row in store.rows(BEST_OF, side.policy, card.split, card.id)]
     return found
+
+
+def coloured(store: Store, attempt: Attempt) -> Attempt:
+    """The chain with what the verifier thinks of each of its tokens, where it has said so."""
+    if attempt.scored is None or attempt.policy is None:
+        return attempt
+    ids, scores = unpack_token_ids(attempt.scored[0]), unpack_scores(attempt.scored[1])
+    return replace(attempt, pieces=_pieces(tokenizer_of(store, attempt.policy), ids, scores))
 
 
 def some_of_each(found: Sequence[Attempt], most: int) -> list[Attempt]:
@@ -144,13 +154,11 @@ def _of_greedy(row: Any) -> Attempt:
     return replace(_attempt(f"greedy, {STYLE_NAMES[row['style']]}", row), faithful=faithful)
 
 
-def _of_best(store: Store, policy: int, row: Any) -> Attempt:
-    ids = unpack_token_ids(row["token_ids"])
+def _of_best(row: Any) -> Attempt:
     title = f"best of K, sample {row['index'] + 1}, {STYLE_NAMES[row['style']]}"
-    made = replace(_attempt(title, {**dict(row), "tokens": len(ids)}), verified=row["verified"])
-    if row["token_scores"] is None:
-        return made
-    return replace(made, pieces=_pieces(_tokenizer_of(store, policy), ids, unpack_scores(row["token_scores"])))
+    tokens = len(unpack_token_ids(row["token_ids"]))
+    scored = None if row["token_scores"] is None else (row["token_ids"], row["token_scores"])
+    return replace(_attempt(title, {**dict(row), "tokens": tokens}), verified=row["verified"], scored=scored)
 
 
 def _attempt(title: str, row: Any) -> Attempt:
@@ -178,7 +186,7 @@ def _pieces(tokenizer: "Tokenizer | None", ids: Sequence[int], scores: Sequence[
     return tuple(pieces)
 
 
-def _tokenizer_of(store: Store, policy: int) -> "Tokenizer | None":
+def tokenizer_of(store: Store, policy: int) -> "Tokenizer | None":
     """A policy's tokenizer, or the accepted policy's where its own files have left the disk; None without either."""
     run_dir = store.path.parent
     own = run_dir / get_policy(store, policy).path / "tokenizer.json"

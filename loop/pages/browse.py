@@ -41,6 +41,8 @@ GREEDY = """(SELECT outcome = 'correct' FROM evaluation AS greedy WHERE greedy.p
 WITH_OUTCOME = """EXISTS (SELECT 1 FROM sample JOIN verdict ON verdict.sample = sample.id
     WHERE sample.round = :second AND sample.question = asked.question AND sample.author = 'policy'
       AND verdict.outcome = '{outcome}')"""
+SEARCHED = "question.text || char(10) || question.answers || char(10) || coalesce(question.kind, '')"
+
 COLUMNS = """asked.question AS number, question.id, question.text, question.answers, question.kind, question.suspect,
     (SELECT image FROM question_image WHERE question_image.question = question.id ORDER BY position LIMIT 1) AS image"""
 
@@ -248,7 +250,9 @@ def page_query(store: Store, found: Filter, limit: int) -> tuple[str, dict[str, 
     if found.order == "id" and found.after:
         conditions.append("asked.question < :number" if found.descending else "asked.question > :number")
     if found.search:
-        conditions.append("(question.text LIKE :search ESCAPE '\\' OR question.answers LIKE :search ESCAPE '\\')")
+        # SQLite's own LIKE and lower() know the case of ASCII only.
+        store.connection.create_function("casefolded", 1, str.casefold, deterministic=True)
+        conditions.append(f"instr(casefolded({SEARCHED}), :search)")
     if found.show == "suspect":
         conditions.append("question.suspect IS NOT NULL")
     if found.show in ("unparsable", "truncated"):
@@ -278,13 +282,8 @@ def page_query(store: Store, found: Filter, limit: int) -> tuple[str, dict[str, 
         "second": found.second.round if sampled else found.second.policy,
         "split": found.questions,
         "style": compared_style(store),
-        "search": _containing(found.search),
+        "search": found.search.casefold(),
         "place": float(place or 0),
         "number": int(number),
         "limit": limit,
     }
-
-
-def _containing(text: str) -> str:
-    """The LIKE pattern of whatever contains the text, whose own wildcards mean themselves."""
-    return "%" + re.sub(r"([%_\\])", r"\\\1", text) + "%"

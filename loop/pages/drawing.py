@@ -4,6 +4,7 @@ Colours are names of custom properties of the style sheet ("var(--one)"); charts
 follows light and dark.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -122,7 +123,8 @@ def share(part: int, of: int) -> float | None:
 
 
 def rounded(value: float | None, digits: int = 4) -> float | None:
-    return None if value is None else round(value, digits)
+    """For a chart: None where there is nothing to draw, an infinite loss too."""
+    return None if value is None or not math.isfinite(value) else round(value, digits)
 
 
 def decimal(value: float | None, digits: int = 4) -> str:

@@ -5,22 +5,26 @@ import unicodedata
 
 from markupsafe import Markup, escape
 
+from loop.terminal_text import thinned
+
 HIDDEN = re.compile(
-    "([\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff])\\1*"
+    "([\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u180e\u200b-\u200f\u2028-\u202e"
+    "\u2060-\u206f\ufeff\ufff9-\ufffb\U000110bd\U000110cd\U00013430-\U0001343f\U0001bca0-\U0001bca3"
+    "\U0001d173-\U0001d17a\U000e0001\U000e0020-\U000e007f\ud800-\udfff])\\1*"
 )
-"""Runs of a control character (but tab and newline), direction mark or override, character without width, surrogate."""
+"""Runs of a control character (but tab and newline), any format character of Unicode (Cf), line mark or surrogate."""
 
 NAMES = {"\x1b": "ESC", "\x00": "NUL", "\r": "CR", "\x07": "BEL", "\x08": "BS", "\x7f": "DEL"}
 
 
 def plain(text: object) -> str:
     """The text with its hidden characters written out, for places that take no markup."""
-    return HIDDEN.sub(lambda found: f"[{_name(found[0])}]", str(text).replace("\r\n", "\n"))
+    return HIDDEN.sub(lambda found: f"[{_name(found[0])}]", _tamed(text))
 
 
 def visible(text: object) -> Markup:
     """The same as HTML: escaped, every hidden character a small label."""
-    text = str(text).replace("\r\n", "\n")
+    text = _tamed(text)
     parts, last = [], 0
     for found in HIDDEN.finditer(text):
         title = unicodedata.name(found[1], "control character").lower()
@@ -30,6 +34,10 @@ def visible(text: object) -> Markup:
         ]
         last = found.end()
     return Markup("").join([*parts, escape(text[last:])])
+
+
+def _tamed(text: object) -> str:
+    return thinned(str(text).replace("\r\n", "\n"))
 
 
 def _name(run: str) -> str:

@@ -15,6 +15,7 @@ from loop.pages.charts import charts
 from loop.pages.drawing import NONE, Chart, percent, round_name
 from loop.pages.figures import Figures
 from loop.pages.plain_text import plain, visible
+from loop.status_view import why
 from store.status import Status
 
 FOLDER = Path(__file__).parent
@@ -76,7 +77,7 @@ def charts_json(made: Sequence[Chart]) -> Markup:
 
 def status_line(status: Status) -> str:
     """What the run is doing, in one line."""
-    running = "Not running" if status.pid is None else f"Running (process {status.pid})"
+    running = f"{status.state.capitalize()}{why(status)}"
     if status.round is None:
         return f"{running}. No round has started."
     where = f"{running}. Round {round_name(status.round)}: {status.phase}"

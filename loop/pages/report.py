@@ -15,7 +15,7 @@ from urllib.parse import urlencode
 
 from loop.console import Console
 from loop.export import require_place
-from loop.pages.attempts import attempts, read_card, some_of_each
+from loop.pages.attempts import attempts, coloured, read_card, some_of_each
 from loop.pages.browse import SAMPLED, Side, compared_style, parse_filter, question_sets, sides
 from loop.pages.figures import read_figures
 from loop.pages.images import thumbnail_url
@@ -33,6 +33,7 @@ PART = 50
 """Questions that are packed, and unpacked, together."""
 
 TEXT = 300
+LONGEST_QUESTION = 100 * TEXT
 """Characters of a question that the list shows and searches."""
 
 Counted = tuple[int, int, tuple[str, ...]]
@@ -216,9 +217,12 @@ def _question(store: Store, number: int, fared: _Fared, known: Sequence[Side]) -
     sections = []
     for side in known:
         if found := attempts(store, card, side):
-            sections.append(side_section(side, len(found), some_of_each(found, MOST_CHAINS), True))
+            chosen = [coloured(store, each) for each in some_of_each(found, MOST_CHAINS)]
+            sections.append(side_section(side, len(found), chosen, True))
     pictures = [(image, thumbnail_url(store, image.digest)) for image in card.images]
-    html = question_card(replace(card, text=card.text[: 100 * TEXT]), pictures, sections)
+    more = len(card.text) - LONGEST_QUESTION
+    asked = card.text if more <= 0 else f"{card.text[:LONGEST_QUESTION]}… ({more:,} more characters are in the store)"
+    html = question_card(replace(card, text=asked), pictures, sections)
     row = {
         "id": number,
         "text": plain(card.text[:TEXT]),

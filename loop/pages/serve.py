@@ -24,7 +24,7 @@ from starlette.routing import Route
 
 from loop.errors import InputError
 from loop.pages.access import Guard, is_loopback
-from loop.pages.attempts import attempts, read_card
+from loop.pages.attempts import attempts, coloured, read_card
 from loop.pages.browse import Filter, Side, count_questions, list_questions, parse_filter, question_sets, sides
 from loop.pages.figures import Bins, Figures, read_figures
 from loop.pages.images import browser_image
@@ -140,7 +140,8 @@ class Pages:
                 card = read_card(store, number)
             except InputError as error:
                 raise HTTPException(404, str(error)) from error
-            compared = [(side, attempts(store, card, side)) for side in dict.fromkeys((found.first, found.second))]
+            both = dict.fromkeys((found.first, found.second))
+            compared = [(side, [coloured(store, each) for each in attempts(store, card, side)]) for side in both]
             known = sides(store)
         context = {
             "name": self.name,

@@ -168,9 +168,9 @@
       for (const name of ["set", "first", "second", "show", "q"]) form.elements[name].value = now[name];
       found = select(now);
       heads(now);
+      showPage(now);
       if (location.hash.startsWith("#questions?") && !now.open) document.getElementById("questions").scrollIntoView();
     }
-    showPage(now);
     open(now);
   }
 
