@@ -1,8 +1,9 @@
-"""An image in a terminal: kitty's or iTerm2's protocol, else two pixels a character in colour, else its name."""
+"""An image in a terminal: kitty's, iTerm2's or sixel graphics, else two pixels a character in colour, else its name."""
 
 import base64
 import io
 from collections.abc import Iterator, Mapping
+from itertools import groupby
 
 from PIL import Image
 from rich.color import Color
@@ -10,14 +11,23 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.segment import ControlType, Segment
 from rich.style import Style
 
-COLUMNS = 24
+COLUMNS, ROWS = 24, 24
+"""The most that an image takes of the screen, in characters."""
+CELL = (10, 20)
+"""Pixels of a character, near enough on any terminal."""
+SHARP = 2
+"""Pixels sent for each that is shown, to terminals that scale by themselves."""
+COLOURS = 128
+SIXEL = ("foot", "mlterm", "contour", "yaft")
+SIXEL_KONSOLE = 220400
+"""Konsole's version that draws sixel graphics as they should be."""
 CHUNK = 4096
 """Bytes of base64 that kitty takes in one escape sequence."""
 HALF_BLOCK = "▀"
 
 
 def protocol(terminal: Console, environment: Mapping[str, str]) -> str | None:
-    """`kitty`, `iterm`, `blocks`, or None where nothing but text can be shown.
+    """`kitty`, `iterm`, `sixel`, `blocks`, or None where nothing but text can be shown.
 
     Told by the variables that terminals set. Inside tmux they are those of the terminal outside, so blocks it is.
     """
@@ -29,6 +39,13 @@ def protocol(terminal: Console, environment: Mapping[str, str]) -> str | None:
             return "kitty"
         if program in ("iTerm.app", "WezTerm"):
             return "iterm"
+        konsole = environment.get("KONSOLE_VERSION", "0")
+        if (
+            kind.partition("-")[0] in SIXEL
+            or program in ("mintty", "contour")
+            or (konsole.isdecimal() and int(konsole) >= SIXEL_KONSOLE)
+        ):
+            return "sixel"
     return "blocks" if terminal.color_system in ("truecolor", "256") else None
 
 
@@ -41,19 +58,37 @@ class Picture:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         with Image.open(io.BytesIO(self.content)) as file:
             image = file.convert("RGB")
+        columns, rows = size(image, options.max_width)
         if self.how == "blocks":
-            yield from _blocks(image, min(COLUMNS, options.max_width))
+            yield from _blocks(image, columns, rows)
             return
+        shown = (columns * CELL[0], rows * CELL[1])
+        if self.how == "sixel":
+            yield from _control(sixel(image.resize(shown, Image.Resampling.LANCZOS)))
+            return
+        image.thumbnail((SHARP * shown[0], SHARP * shown[1]))
         png = io.BytesIO()
         image.save(png, "PNG")
         data = base64.b64encode(png.getvalue()).decode()
-        # As a control segment it has no width: anything else would be cut at the right edge.
-        yield Segment(_kitty(data) if self.how == "kitty" else _iterm(data), None, [(ControlType.BELL,)])
-        yield Segment.line()
+        yield from _control(_kitty(data, columns, rows) if self.how == "kitty" else _iterm(data, columns, rows))
 
 
-def _blocks(image: Image.Image, columns: int) -> Iterator[Segment]:
-    lines = max(1, round(columns * image.height / image.width / 2))
+def size(image: Image.Image, width: int) -> tuple[int, int]:
+    """Columns and rows that an image takes, in its proportions, of a terminal so wide."""
+    columns = min(COLUMNS, width)
+    shape = image.height / image.width * CELL[0] / CELL[1]
+    if columns * shape > ROWS:
+        columns = max(1, round(ROWS / shape))
+    return columns, min(ROWS, max(1, round(columns * shape)))
+
+
+def _control(sequence: str) -> Iterator[Segment]:
+    """As a control segment it has no width: anything else would be cut at the right edge."""
+    yield Segment(sequence, None, [(ControlType.BELL,)])
+    yield Segment.line()
+
+
+def _blocks(image: Image.Image, columns: int, lines: int) -> Iterator[Segment]:
     small = image.resize((columns, 2 * lines), Image.Resampling.LANCZOS)
     pixels = small.tobytes()
 
@@ -67,13 +102,36 @@ def _blocks(image: Image.Image, columns: int) -> Iterator[Segment]:
         yield Segment.line()
 
 
-def _kitty(data: str) -> str:
+def _kitty(data: str, columns: int, rows: int) -> str:
     chunks = [data[start : start + CHUNK] for start in range(0, len(data), CHUNK)]
-    first = f"a=T,f=100,c={COLUMNS},"
+    first = f"a=T,f=100,c={columns},r={rows},"
     return "".join(
         f"\x1b_G{first if n == 0 else ''}m={int(n < len(chunks) - 1)};{chunk}\x1b\\" for n, chunk in enumerate(chunks)
     )
 
 
-def _iterm(data: str) -> str:
-    return f"\x1b]1337;File=inline=1;width={COLUMNS};preserveAspectRatio=1:{data}\x07"
+def _iterm(data: str, columns: int, rows: int) -> str:
+    return f"\x1b]1337;File=inline=1;width={columns};height={rows};preserveAspectRatio=1:{data}\x07"
+
+
+def sixel(image: Image.Image) -> str:
+    """The image as sixel graphics (DEC STD 070, "Sixel Graphics Extension"): bands of six lines, colour by colour."""
+    paletted = image.quantize(COLOURS)
+    palette = paletted.getpalette() or []
+    width, height = paletted.size
+    pixels = paletted.tobytes()
+    parts = [f'\x1bPq"1;1;{width};{height}']
+    for colour in sorted(set(pixels)):
+        shares = (round(each * 100 / 255) for each in palette[3 * colour : 3 * colour + 3])
+        parts.append(f"#{colour};2;" + ";".join(map(str, shares)))
+    for top in range(0, height, 6):
+        lines = [pixels[y * width : (y + 1) * width] for y in range(top, min(top + 6, height))]
+        for colour in sorted(set(b"".join(lines))):
+            bits = (sum((line[x] == colour) << y for y, line in enumerate(lines)) for x in range(width))
+            runs = ((chr(63 + each), len(list(run))) for each, run in groupby(bits))
+            parts.append(
+                f"#{colour}" + "".join(f"!{count}{mark}" if count > 3 else mark * count for mark, count in runs)
+            )
+            parts.append("$")
+        parts.append("-")
+    return "".join(parts) + "\x1b\\"

@@ -4,18 +4,19 @@ import array
 import io
 import json
 import random
+import re
 import string
 import zlib
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageChops
 from rich.console import Console
 from rich.text import Text
 
 from conftest import BASE_MODEL
 from loop.record_view import WORDS_COMPARED, differing
-from loop.terminal_image import Picture, protocol
+from loop.terminal_image import Picture, protocol, sixel, size
 from store import open_store
 from store.archive import archive_round
 from store.samples import pack_token_ids
@@ -176,6 +177,9 @@ def test_texts_too_long_to_compare_are_shown_whole() -> None:
         ({"TERM": "xterm-kitty"}, "truecolor", True, "kitty"),
         ({"KITTY_WINDOW_ID": "1"}, "truecolor", True, "kitty"),
         ({"TERM_PROGRAM": "iTerm.app"}, "truecolor", True, "iterm"),
+        ({"TERM": "foot"}, "truecolor", True, "sixel"),
+        ({"TERM": "xterm-256color", "KONSOLE_VERSION": "230800"}, "truecolor", True, "sixel"),
+        ({"TERM": "xterm-256color", "KONSOLE_VERSION": "210400"}, "truecolor", True, "blocks"),
         ({"TERM_PROGRAM": "WezTerm", "TMUX": "inside"}, "256", True, "blocks"),
         ({"TERM": "xterm-256color"}, "256", True, "blocks"),
         ({"TERM": "vt100"}, None, True, None),
@@ -201,12 +205,42 @@ def drawn(how: str) -> str:
 
 def test_images_are_drawn_in_each_protocol() -> None:
     kitty, iterm, blocks = drawn("kitty"), drawn("iterm"), Text.from_ansi(drawn("blocks"))
+    assert re.match('\x1bPq"1;1;240;120#', drawn("sixel"))
     assert kitty.startswith("\x1b_Ga=T,f=100,")
     assert kitty.rstrip("\n").endswith("\x1b\\")
     assert iterm.startswith("\x1b]1337;File=inline=1")
     assert blocks.plain.splitlines() == ["▀" * 24] * 6
     colours = {(span.style.color.triplet, span.style.bgcolor.triplet) for span in blocks.spans}  # type: ignore[union-attr]
     assert all(each.red > 250 and each.green < 5 for pair in colours for each in pair)
+
+
+def decoded(data: str) -> Image.Image:
+    """Sixel graphics as an image, read as the standard says."""
+    width, height, body = re.fullmatch(r'\x1bPq"1;1;(\d+);(\d+)(.*)\x1b\\', data).groups()  # type: ignore[union-attr]
+    image = Image.new("RGB", (int(width), int(height)))
+    palette = {name: [int(share) for share in rest.split(";")] for name, rest in re.findall(r"#(\d+);2;([\d;]+)", body)}
+    body = re.sub(r"#\d+;2;[\d;]+", "", body)
+    body = re.sub(r"!(\d+)(.)", lambda run: run[2] * int(run[1]), body)
+    for band, lines in enumerate(body.split("-")):
+        for name, drawn in re.findall(r"#(\d+)([?-~]*)", lines):
+            colour = tuple(round(share * 2.55) for share in palette[name])
+            for x, mark in enumerate(drawn):
+                for y in range(6):
+                    if (ord(mark) - 63) >> y & 1:
+                        image.putpixel((x, 6 * band + y), colour)
+    return image
+
+
+def test_sixel_graphics_say_every_pixel() -> None:
+    image = Image.linear_gradient("L").resize((31, 20))
+    both = Image.merge("RGB", (image, image.rotate(180), Image.new("L", image.size, 80)))
+    difference = ImageChops.difference(decoded(sixel(both)), both)
+    assert max(high for _, high in difference.getextrema()) < 24
+
+
+@pytest.mark.parametrize(("shape", "expected"), [((64, 64), (24, 12)), ((200, 8000), (1, 20)), ((8000, 20), (24, 1))])
+def test_no_image_takes_more_than_a_screen(shape: tuple[int, int], expected: tuple[int, int]) -> None:
+    assert size(Image.new("RGB", shape), 80) == expected
 
 
 def test_images_can_be_written_to_a_folder(run_dir: Path, tmp_path: Path) -> None:
