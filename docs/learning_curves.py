@@ -20,7 +20,8 @@ from store import open_store
 PROJECT = Path(__file__).resolve().parent.parent
 PICTURE = PROJECT / "docs" / "pictures" / "learning.png"
 ECHARTS = PROJECT / "loop" / "pages" / "static" / "echarts.min.js"
-SIZE = (1120, 480)
+SIZE, TOP, BOTTOM, LINE = (1120, 480), 40, 40, 17
+"""Of the picture, of the room above and below the curves, and of a label's line, in pixels."""
 COLOURS = ("#1565c0", "#c75000", "#00796b", "#8e24aa", "#6d4c41", "#546e7a", "#ad1457", "#558b2f", "#37474f")
 PAGE = """<!doctype html><meta charset="utf-8"><body style="margin:0">
 <div id="chart" style="width:%dpx;height:%dpx"></div>
@@ -49,11 +50,25 @@ def curve(run_dir: Path) -> list[tuple[float, bool]]:
     return [(100 * row["accuracy"]["cot"]["accuracy"], row["decision"] != "rejected") for row in rows]
 
 
+def label_shifts(curves: dict[str, list[tuple[float, bool]]], lowest: float) -> dict[str, float]:
+    """By how many pixels each curve's label moves down, so that those that end in the same round can be told apart."""
+    pixels = (SIZE[1] - TOP - BOTTOM) / (100 - lowest)
+    found: dict[str, float] = {}
+    last: dict[int, float] = {}
+    for name, points in sorted(curves.items(), key=lambda each: -each[1][-1][0]):
+        place = (100 - points[-1][0]) * pixels
+        free = max(place, last.get(len(points), -LINE) + LINE)
+        found[name], last[len(points)] = free - place, free
+    return found
+
+
 def options(curves: dict[str, list[tuple[float, bool]]]) -> dict[str, Any]:
     """The chart for ECharts."""
     arms = sorted({name.rsplit("-", 1)[0] for name in curves})
     rounds = max(len(points) for points in curves.values())
     lowest = 10 * int(min(value for points in curves.values() for value, _ in points) / 10)
+    shifts = label_shifts({name: points for name, points in curves.items() if f"{LONG}-" not in name}, lowest)
+    shifts |= {name: 0.0 for name in curves if f"{LONG}-" in name}
     series = []
     for name, points in curves.items():
         arm, seed = name.rsplit("-", 1)
@@ -69,14 +84,21 @@ def options(curves: dict[str, list[tuple[float, bool]]]) -> dict[str, Any]:
                 "symbolSize": 8,
                 "color": colour,
                 "lineStyle": {"type": "dashed" if across else "solid", "width": 2},
-                "endLabel": {"show": True, "formatter": f"{arm} {seed}: {{c}}", "color": colour, "fontSize": 13},
-                "labelLayout": {"moveOverlap": "shiftY"},
+                "endLabel": {
+                    "show": True,
+                    "formatter": f"{arm} {seed}: {{c}}",
+                    "color": colour,
+                    "fontSize": 13,
+                    "backgroundColor": "#fffd",
+                    "padding": [1, 3],
+                    "offset": [0, shifts[name]],
+                },
             }
         )
     return {
         "animation": False,
         "textStyle": {"fontFamily": "sans-serif"},
-        "grid": {"left": 60, "right": 230, "top": 40, "bottom": 40},
+        "grid": {"left": 60, "right": 230, "top": TOP, "bottom": BOTTOM},
         "xAxis": {
             "type": "category",
             "data": ["cold start", *(f"round {number}" for number in range(1, rounds))],

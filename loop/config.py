@@ -170,7 +170,7 @@ class FallbackConfig(ConfigTable):
     questions: int = Field(0, ge=0)
     min_samples: PositiveInt = 4
     earlier_rounds: int = Field(0, ge=0)
-    use: Literal["none", "pair", "sft", "both"] = "pair"
+    use: Literal["none", "pair", "sft", "both"] = "both"
 
 
 def _in_order(band: list[float]) -> list[float]:
