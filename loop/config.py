@@ -197,7 +197,8 @@ class PairsConfig(ConfigTable):
 class RftConfig(TrainingConfig):
     """`[rft]`: SFT on the round's right samples and a mixture beside them, before the DPO.
 
-    With per_question = 0 the mixture alone is trained on; with no item of it either the stage is left out.
+    With per_question = 0 the mixture alone is trained on, and what the teacher wrote where `fallback.use` imitates it;
+    with neither the stage is left out.
     """
 
     learning_rate: PositiveFloat = 5e-6

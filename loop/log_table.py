@@ -48,7 +48,7 @@ def format_log(store: Store, width: int | None = None, *, colour: bool = False) 
     wide = [replace(each, width=max(each.width, *(len(each.cell(row)) for row in rows), 0)) for each in filled]
     columns = fitting(wide, width)
     lines = [header(columns, colour=colour), *(line(row, columns, colour=colour) for row in rows)]
-    notes = [*_curves(rows), *(wrapped for note in _notes(rows, columns, filled) for wrapped in _wrap(note, width))]
+    notes = [*_curves(rows), *(wrapped for note in _notes(rows, columns, wide) for wrapped in _wrap(note, width))]
     return "\n".join([*lines, "", *notes] if notes else lines)
 
 
@@ -61,10 +61,9 @@ def with_base(rows: Sequence[Row]) -> list[Row]:
 
 def fitting(columns: Sequence[Column], width: int | None) -> list[Column]:
     """The columns that fit in so many characters."""
-    kept = [column for column in columns if column.rank == 0]
-    for column in sorted((each for each in columns if each.rank), key=lambda each: each.rank):
-        more = [each for each in columns if each in kept or each is column]
-        kept = more if width is None or _width(more) <= width else kept
+    kept = list(columns)
+    while width is not None and _width(kept) > width and any(column.rank for column in kept):
+        kept.remove(max(reversed(kept), key=lambda column: column.rank))
     return kept
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from PIL import Image
 
-from loop.cold_start import rationale_tasks
 from loop.config import Config
 from loop.errors import InputError
 from loop.sources import SOURCES
@@ -94,6 +93,8 @@ def confirm_cold_start(config: Config, store: Store, *, agreed: bool) -> None:
 
 def _to_ask(config: Config, store: Store) -> int:
     """Requests of the cold start that have no answer under the settings as they are now."""
+    from loop.cold_start import rationale_tasks  # it loads torch, which a plan does without
+
     chosen = find_questions(store, "id IN (SELECT question FROM round_question WHERE round = 0)")
     if not chosen:
         available: int = store.value("SELECT count(*) FROM question WHERE split = 'train' AND answers <> '[]'")

@@ -137,6 +137,8 @@ class Asking:
             self.stop(error)
             return None
         if reply.status == "failed":
+            if reply.attempts < self.settings.attempts:  # stopped, or out of requests: it says nothing of the endpoint
+                return reply
             self.failed += 1
             self.failed_in_a_row += 1
             self.last_fault = reply.detail
@@ -203,6 +205,10 @@ class Asking:
                     reply = await self.attempt(body, tokens, expected)
         except _Passing as error:
             return TeacherReply("failed", detail=str(error), cost_usd=0.0, attempts=attempts)
+        except _Abandoned:
+            if not attempts:
+                raise
+            return TeacherReply("failed", detail="stopped before its next attempt", cost_usd=0.0, attempts=attempts)
         return replace(reply, attempts=attempts)
 
     def is_enough(self, state: RetryCallState) -> bool:

@@ -45,7 +45,9 @@ class Budget:
     def admit_again(self) -> bool:
         """Book one more sending of a request that was admitted already, if the limits of requests have room for it."""
         counted = [limit for limit in self._limits if limit.per_request]
-        if not all(limit.has_room(0.0) for limit in counted):
+        full = next((limit.name for limit in counted if not limit.has_room(0.0)), None)
+        if full is not None:
+            self.spent = full
             return False
         for limit in counted:
             limit.left -= 1.0

@@ -90,10 +90,11 @@ def call_status(store: Store, key: str) -> str | None:
 def spent(store: Store, number: int | None = None) -> tuple[int, float]:
     """(requests, US dollars) of the run so far, or of one round; what is pending in a batch is not yet among them.
 
-    A request that was sent three times counts three times.
+    In the run a request that was sent three times counts three times; in a round once, for its earlier sendings may be
+    those of another round.
     """
     row = store.row(
-        "SELECT coalesce(sum(max(attempts, 1)) FILTER (WHERE status <> 'pending'), 0) AS requests,"
+        "SELECT coalesce(sum(iif(?1 IS NULL, max(attempts, 1), 1)) FILTER (WHERE status <> 'pending'), 0) AS requests,"
         " coalesce(sum(cost_usd), 0.0) AS usd"
         " FROM teacher_call"
         " WHERE ?1 IS NULL OR round = ?1",

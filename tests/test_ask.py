@@ -83,13 +83,25 @@ def test_one_request_that_always_fails_does_not_hold_up_what_is_resumed(store: S
             assert sum(len(calls) for calls in ask(asker_of(store, server.url), tasks_of(store))) == expected
 
 
-def test_every_sending_of_a_request_counts_against_the_most_that_may_be_made(store: Store) -> None:
-    keys = {"max_requests": 7, "attempts": 3, "concurrency": 2}
+@pytest.mark.parametrize("concurrency", [2, 8])
+def test_every_sending_of_a_request_counts_against_the_most_that_may_be_made(store: Store, concurrency: int) -> None:
+    keys = {"max_requests": 70, "attempts": 4, "concurrency": concurrency}
     with serve("500") as server:
-        for _ in range(2):
+        for _ in range(9):
             with suppress(TeacherOutage):
                 list(ask(asker_of(store, server.url, **keys), tasks_of(store)))
-    assert sum(server.asked.values()) == spent(store)[0] == 7
+            assert sum(server.asked.values()) == spent(store)[0] <= 70
+    assert spent(store)[0] == 70
+
+
+def test_a_budget_that_ends_in_retries_is_said_and_is_no_outage(
+    store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with serve(lambda _, prompt: "ok" if "q0?" in prompt else "500") as server:
+        asker = asker_of(store, server.url, max_requests=4, attempts=3, concurrency=3)
+        list(ask(replace(asker, console=Console()), tasks_of(store)))
+    assert sum(server.asked.values()) == 4
+    assert "budget is spent (teacher.max_requests = 4)" in capsys.readouterr().out
 
 
 def test_the_cost_is_booked_from_the_usage_and_the_run_stops_at_its_budget(store: Store) -> None:

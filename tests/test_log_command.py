@@ -180,6 +180,7 @@ def test_columns_widen_for_large_figures(run_dir: Path) -> None:
     lines = format_log(store).splitlines()
     store.close()
     assert len({len(line) for line in lines[:5]}) == 1
+    assert not any("too narrow for" in line for line in lines)
 
 
 def test_ctrl_c_ends_following_quietly(run_dir: Path) -> None:

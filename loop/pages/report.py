@@ -33,8 +33,10 @@ PART = 50
 """Questions that are packed, and unpacked, together."""
 
 TEXT = 300
-LONGEST_QUESTION = 100 * TEXT
 """Characters of a question that the list shows and searches."""
+
+LONGEST_QUESTION = 30_000
+"""Characters of a question that is opened."""
 
 Counted = tuple[int, int, tuple[str, ...]]
 """Questions kept, questions that there are, rounds kept."""
