@@ -20,7 +20,7 @@
     return {
       ...chart.options, animation: false, textStyle: { fontFamily: "inherit", color: "var(--text)" },
       grid: { left: 8, right: 16, top: 56, bottom: many ? 62 : 26, containLabel: true },
-      legend: { ...chart.options.legend, type: "scroll", top: 4, left: 0, itemWidth: 14, itemHeight: 9, textStyle: { color: "var(--text)" }, pageTextStyle: { color: "var(--muted)" }, pageIconColor: "var(--accent)" },
+      legend: { ...chart.options.legend, type: "scroll", top: 4, left: 0, itemWidth: 14, itemHeight: 9, textStyle: { color: "var(--text)", lineHeight: 18 }, pageTextStyle: { color: "var(--muted)" }, pageIconColor: "var(--accent)" },
       xAxis: { ...axis, splitLine: { show: false }, nameLocation: "middle", nameGap: 26, ...chart.options.xAxis },
       yAxis: chart.options.yAxis.map((each) => ({ ...axis, nameLocation: "end", nameGap: 12, ...each, nameTextStyle: { ...axis.nameTextStyle, align: each === chart.options.yAxis[0] ? "left" : "right" } })),
       dataZoom: many ? [{ type: "slider", height: 18, bottom: 4, borderColor: "var(--line)", textStyle: { color: "var(--muted)" } }] : [],
