@@ -15,7 +15,7 @@ SMALL = [
     *("questions.train_limit=400", "run.rounds=2", "sampling.questions=120", "sampling.samples=6"),
     "sampling.temperature=1.5",
     *("sampling.style=direct", "sampling.max_tokens=8", "evaluation.max_tokens=8", "evaluation.limit=30"),
-    *("gate.limit=30", "gate.rule=always", "pairs.band=[0.0, 1.0]", "rft.direct_items=16", "rft.rationales=0"),
+    *("gate.limit=30", "gate.rule=always", "pairs.band=[0.0, 1.0]", "rft.direct_items=0", "rft.rationales=0"),
     *(
         "pairs.max_words=90",
         "update.batch_size=2",
@@ -24,7 +24,7 @@ SMALL = [
         "engine.kv_cache_gib=0.5",
     ),
 ]
-ONLY_PAIRS = ["rft.per_question=0", "rft.direct_items=0"]
+ONLY_PAIRS = ["rft.per_question=0"]
 OTHER_WAYS = {
     "margin": [*ONLY_PAIRS, "pairs.rule=margin"],
     "contrast": [*ONLY_PAIRS, "pairs.rule=contrast", "pairs.weighting=information", "pairs.replay_rounds=1"],
@@ -76,7 +76,8 @@ def run_two_rounds(run_dir: Path, model: Path, overrides: list[str], recipe: str
 @pytest.mark.slow
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_a_published_recipe_runs_two_rounds(recipe: str, taught: Path, tmp_path: Path) -> None:
-    found = run_two_rounds(tmp_path / "run", taught, [], recipe)
+    mixture = ["rft.direct_items=16"] if recipe in ("rft", "ratchet") else []
+    found = run_two_rounds(tmp_path / "run", taught, mixture, recipe)
     assert found["phases"] == ["done"] * 3
     assert found["methods"] == [{"rft": "rft", "ratchet": "rft+dpo"}.get(recipe, "dpo")] * 2
     assert len(found["weights"]) == 3
