@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
-from conftest import PROJECT, command, run_command
+from conftest import PROJECT, command, run_command, run_python
 from looked_at_run import HOSTILE, ROUNDS, SAMPLES, make_run
 from loop.accuracy_log import log_rows
 from loop.errors import InputError
@@ -295,6 +295,37 @@ def test_serving_follows_the_run_and_says_when_nothing_is_new(tmp_path: Path) ->
     store.close()
     (run / "store.db").rename(run / "away.db")
     assert client.get("/questions").status_code == 503
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import scripted_run
+scripted_run.prepare()
+folder, last = Path(sys.argv[1]), sys.argv[2]
+reached = lambda name: os.kill(os.getpid(), signal.SIGKILL) if name == last else None
+scripted_run.run_scripted(folder / "run", scripted_run.scripted_config(folder), reached)
+"""
+
+
+def test_every_view_goes_through_a_kill_and_a_resume(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    assert run_python(KILLED, tmp_path, "round 2: judge begins", check=False).returncode == -signal.SIGKILL
+    client = TestClient(application(run), base_url="http://127.0.0.1:8000")
+    assert "Stale (its process died without a word" in client.get("/").text
+    assert "Round 2: judge" in client.get("/").text
+    assert "stale" in run_command("status", run, check=5).stdout
+    followed = run_command("log", run, "--follow", "--json")
+    assert [json.loads(line)["round"] for line in followed.stdout.splitlines()] == [0, 1]
+    assert "the run is stale" in followed.stderr
+    run_python(KILLED, tmp_path, "nowhere")
+    fresh = TestClient(application(run), base_url="http://127.0.0.1:8000")
+    assert "Finished. Round 2: done" in fresh.get("/").text
+    assert client.get("/questions?set=sampled").status_code == 200
+    assert "finished" in run_command("status", run, check=3).stdout
+    followed = run_command("log", run, "--follow", "--json")
+    assert [json.loads(line)["round"] for line in followed.stdout.splitlines()] == [0, 1, 2]
+    assert followed.stderr == ""
 
 
 def test_pages_read_and_never_write(run_dir: Path, client: TestClient) -> None:
