@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -326,6 +327,16 @@ def test_every_view_goes_through_a_kill_and_a_resume(tmp_path: Path) -> None:
     followed = run_command("log", run, "--follow", "--json")
     assert [json.loads(line)["round"] for line in followed.stdout.splitlines()] == [0, 1, 2]
     assert followed.stderr == ""
+
+
+def test_serving_an_older_store_names_the_command_that_brings_it_up_to_date(tmp_path: Path) -> None:
+    shutil.copy(PROJECT / "tests" / "fixtures" / "store_m001.db", tmp_path / "store.db")
+    refused = run_command("serve", tmp_path, "--port", 0, check=1)
+    assert f"'log {tmp_path}' brings it up to date" in refused.stderr
+    run_command("log", tmp_path)
+    assert (
+        "Finished. Round 2: done" in TestClient(application(tmp_path), base_url="http://127.0.0.1:8000").get("/").text
+    )
 
 
 def test_pages_read_and_never_write(run_dir: Path, client: TestClient) -> None:
