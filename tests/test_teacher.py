@@ -290,7 +290,9 @@ def test_stopping_does_not_wait_for_back_off_or_limits() -> None:
     with serve("429 retry-after") as server:
         started = time.monotonic()
         quick = teacher(server, backoff_s=1000.0, requests_per_minute=6)
-        assert ask(quick, 5, stopping=lambda: time.monotonic() - started > 0.5) == []
+        replies = [reply for _, reply in ask(quick, 5, stopping=lambda: time.monotonic() - started > 0.5)]
+    assert {(reply.status, reply.attempts) for reply in replies} == {("failed", 1)}
+    assert len(replies) == sum(server.asked.values())
     assert time.monotonic() - started < 2
 
 
