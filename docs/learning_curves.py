@@ -1,7 +1,8 @@
 """The picture of `docs/recipes.md`: held-out accuracy by round of the runs that `benchmarks/learning.py` made.
 
-`PYTHONPATH=.:tests python docs/learning_curves.py runs/learning` writes docs/pictures/learning.png. An arm has one
-colour, a seed one line; the cold start that was trained for a whole run's time has no rounds and is drawn across.
+`PYTHONPATH=.:tests python docs/learning_curves.py runs/learning runs/ten` writes docs/pictures/learning.png. An arm
+has one colour, a seed one line, of the last folder that has it; the cold start that was trained for a whole run's time
+has no rounds and is drawn across.
 """
 
 import json
@@ -30,8 +31,8 @@ PAGE = """<!doctype html><meta charset="utf-8"><body style="margin:0">
 
 def main() -> None:
     """Read the runs, draw them, take the picture."""
-    found = sorted(path.parent for path in Path(sys.argv[1]).glob("*/store.db"))
-    curves = {run_dir.name: curve(run_dir) for run_dir in found}
+    found = {path.parent.name: path.parent for folder in sys.argv[1:] for path in Path(folder).glob("*/store.db")}
+    curves = {name: curve(found[name]) for name in sorted(found)}
     page = PAGE % (*SIZE, ECHARTS.read_text(), json.dumps(options(curves)))
     with tempfile.TemporaryDirectory() as folder, chromium(SIZE) as chrome:
         file = Path(folder) / "curves.html"
