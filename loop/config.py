@@ -242,9 +242,13 @@ class EvaluationConfig(ConfigTable):
 
 
 class GateConfig(ConfigTable):
-    """`[gate]`: when a candidate is accepted, judged on questions of its own; what a rejection leads to."""
+    """`[gate]`: when a candidate is accepted, judged on questions of its own; what a rejection leads to.
+
+    `guard` names prompt styles beside the trained one in which it must not be significantly worse either.
+    """
 
     rule: Literal["improve", "not_worse", "always"] = "not_worse"
+    guard: list[Literal["cot", "direct"]] = []
     level: float = Field(0.05, gt=0.0, lt=1.0)
     limit: PositiveInt | None = None
     learning_rate_factor: float = Field(1.0, gt=0.0, le=1.0)

@@ -1,7 +1,7 @@
 """Phase `evaluate`: a policy's greedy answers to held-out questions.
 
-The `test` split is what is reported, in both prompt styles. The `gate` split is what the gate decides
-by, in the style that is trained: a split that is looked at again and again would flatter what it chose.
+The `test` split is what is reported, in both prompt styles. The `gate` split is what the gate decides by,
+in the style that is trained and those it guards: a split that is looked at again and again would flatter what it chose.
 """
 
 from collections.abc import Iterator, Sequence
@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from loop.commit_groups import commit_groups
 from loop.comparison import gate_split
 from loop.context import Context
-from loop.gate import compared_policy, gate_questions
+from loop.gate import compared_policy, gate_questions, gate_styles
 from loop.sources import FAITHFULNESS
 from loop.swap import serve
 from loop.verdicts import JudgedChain, as_columns, judge_chains
@@ -34,10 +34,10 @@ def evaluate(ctx: Context, state: Round) -> None:
     if state.candidate is None:
         return
     evaluate_policy(ctx, state.candidate, state.number, settings.split, reported, STYLES)
-    decisive, style = gate_questions(ctx.store, ctx.config), (ctx.config.sampling.style,)
-    evaluate_policy(ctx, state.candidate, state.number, split, decisive, style)
+    decisive, styles = gate_questions(ctx.store, ctx.config), gate_styles(ctx.config)
+    evaluate_policy(ctx, state.candidate, state.number, split, decisive, styles)
     if state.number > 0:
-        evaluate_policy(ctx, compared_policy(ctx, state), state.number, split, decisive, style)
+        evaluate_policy(ctx, compared_policy(ctx, state), state.number, split, decisive, styles)
 
 
 def evaluate_policy(

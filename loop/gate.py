@@ -37,10 +37,17 @@ def compared_policy(ctx: Context, state: Round) -> int:
     return state.serving if best is None else best
 
 
-def gate(ctx: Context, state: Round) -> None:
-    """Compare the candidate with the best accepted policy on the same questions, in the style that is trained.
+def gate_styles(config: Config) -> list[str]:
+    """The styles in which the gate asks its questions: the trained one, which decides, then those it guards."""
+    trained = config.sampling.style
+    return [trained, *(style for style in config.gate.guard if style != trained)]
 
-    Begun again after a crash it keeps to what was decided.
+
+def gate(ctx: Context, state: Round) -> None:
+    """Compare the candidate with the best accepted policy on the same questions.
+
+    By the recipe's rule in the style that is trained; in a style that is guarded it must not be worse. Begun again
+    after a crash it keeps to what was decided.
     """
     if state.decision is not None:
         if state.decision == "rejected":
@@ -53,18 +60,24 @@ def gate(ctx: Context, state: Round) -> None:
         decide(ctx.store, 0, "accepted", "the cold start is where the rounds begin")
         return
     other, split = compared_policy(ctx, state), gate_split(ctx.store, ctx.config.evaluation.split)
-    comparison = compare(ctx.store, state.candidate, other, split, ctx.config.sampling.style)
+    settings, (trained, *guarded) = ctx.config.gate, gate_styles(ctx.config)
+    comparison = compare(ctx.store, state.candidate, other, split, trained)
     if comparison.questions == 0:
         raise LoopError(f"the gate has no question of split {split!r} to compare on; begin a run whose source has some")
-    accepted = accepts(ctx.config.gate.rule, ctx.config.gate.level, comparison)
-    reason = (
-        f"against policy {other} on {comparison.questions} questions of split {split!r}:"
-        f" gained {comparison.gained}, lost {comparison.lost}, p = {comparison.p_value:.3g}"
-    )
+    accepted = accepts(settings.rule, settings.level, comparison)
+    reason = f"against policy {other} on {comparison.questions} questions of split {split!r}: {_in_words(comparison)}"
+    for style in guarded:
+        comparison = compare(ctx.store, state.candidate, other, split, style)
+        accepted = accepted and accepts("not_worse", settings.level, comparison)
+        reason += f"; {style}: {_in_words(comparison)}"
     decide(ctx.store, state.number, "accepted" if accepted else "rejected", reason, other)
     ctx.console.say(f"  {reason}: {'accepted' if accepted else 'rejected'}")
     if not accepted:
         serve(ctx, state.serving, state.number)
+
+
+def _in_words(comparison: Comparison) -> str:
+    return f"gained {comparison.gained}, lost {comparison.lost}, p = {comparison.p_value:.3g}"
 
 
 def accepts(rule: str, level: float, comparison: Comparison) -> bool:
