@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from loop.config import Config
+from loop.config import Config, TrainingConfig
 from loop.errors import InputError
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -22,6 +22,9 @@ SCHEDULE_KEYS = frozenset(
     {"recipe", "run.rounds", "gate.patience", "judging.base_url", "judging.concurrency", "judging.timeout_s"}
 )
 """Keys that may differ when a run is continued; every other key is part of what the run is."""
+
+COLD_START_TRAINING = frozenset(f"cold_start.{name}" for name in TrainingConfig.model_fields)
+"""Keys that may still differ while there is no cold start: its training may have diverged, and the teacher is paid."""
 
 MACHINE_KEYS = frozenset({"teacher", "engine", "retention", "tracking"})
 """Tables that say how work is done here, not what is done; they may differ too."""
@@ -134,14 +137,14 @@ def _apply(tables: dict[str, Any], override: str) -> None:
     table[parts[-1]] = value
 
 
-def differing_keys(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """Keys of a stored and a new configuration that differ although they may not."""
+def differing_keys(old: dict[str, Any], new: dict[str, Any], free: frozenset[str] = frozenset()) -> list[str]:
+    """Keys of a stored and a new configuration that differ although they may not; `free` ones may, too."""
     flat_old, flat_new = _flatten(old), _flatten(new)
     return [
         f"{key} ({flat_old.get(key)!r} in the run, {flat_new.get(key)!r} now)"
         for key in sorted(flat_old.keys() | flat_new.keys())
         if flat_old.get(key) != flat_new.get(key)
-        and key not in SCHEDULE_KEYS
+        and key not in SCHEDULE_KEYS | free
         and key.partition(".")[0] not in MACHINE_KEYS
     ]
 

@@ -5,7 +5,7 @@ import json
 from typing import Any
 
 from loop.config import Config
-from loop.config_file import differing_keys, parse_config
+from loop.config_file import COLD_START_TRAINING, differing_keys, parse_config
 from loop.errors import InputError
 from store import Store
 from store.database import as_json, now
@@ -25,13 +25,11 @@ def record_run(store: Store, config: Config) -> None:
     naming the keys that differ.
     """
     new = config.model_dump(mode="json")
-    row = store.row("SELECT configuration FROM run")
-    if row is not None and not require_same(store, config):
-        if json.loads(row["configuration"])["run"].get("rounds") != config.run.rounds:
-            # `status` says how many rounds are wanted now.
-            wanted = "UPDATE run SET configuration = json_set(configuration, '$.run.rounds', ?)"
-            with store.transaction():
-                store.connection.execute(wanted, (config.run.rounds,))
+    if store.row("SELECT 1 FROM run") and not require_same(store, config):
+        # `status` says how many rounds are wanted now; the cold start may be trained otherwise while there is none.
+        changed = "UPDATE run SET configuration = json_set(configuration, '$.run.rounds', ?, '$.cold_start', json(?))"
+        with store.transaction():
+            store.connection.execute(changed, (config.run.rounds, as_json(new["cold_start"])))
         return
     with store.transaction():
         for table in OF_A_CONFIGURATION:
@@ -47,7 +45,9 @@ def require_same(store: Store, config: Config) -> list[str]:
     stored = store.value("SELECT configuration FROM run")
     if stored is None:
         return []
-    different = differing_keys(_as_today(stored, store), config.model_dump(mode="json"))
+    trained = store.row("SELECT 1 FROM policy WHERE number > 0")
+    free = frozenset[str]() if trained else COLD_START_TRAINING
+    different = differing_keys(_as_today(stored, store), config.model_dump(mode="json"), free)
     for table, how in (("round", "was made with"), ("imported_pair", "holds pairs imported for")):
         if different and store.row(f"SELECT 1 FROM {table}"):
             raise InputError(

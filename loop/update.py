@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from loop.config import TrainingConfig
 from loop.context import Context
+from loop.errors import LoopError
 from loop.gate import rejections_before
 from loop.swap import first_probe_questions, probe_items
 from loop.training_items import cold_start_items, pair_items, rft_items, taught_items
@@ -20,6 +21,7 @@ from policies.learner import (
     PairItem,
     Progress,
     SftItem,
+    TrainingDiverged,
     TrainingResult,
     TrainingSettings,
     free_accelerator,
@@ -31,7 +33,7 @@ from policies.probe import learner_logprobs
 from policies.weights import publish
 from store.database import as_json
 from store.imported import adopt_imported_pairs
-from store.rounds import Policy, Round, add_policy, cold_start_policy, get_policy, next_policy_number
+from store.rounds import Policy, Round, add_policy, cold_start_policy, decide, get_policy, next_policy_number
 
 Recipe = TypeVar("Recipe", bound=TrainingConfig)
 
@@ -47,11 +49,14 @@ class Stage:
 
 
 def update(ctx: Context, state: Round) -> None:
-    """Train and publish the round's candidate; nothing if there is nothing to train on."""
-    if state.candidate is not None:
+    """Train and publish the round's candidate; nothing if there is nothing to train on.
+
+    A training that diverges leaves nothing to serve: its round is rejected here, with the reason, and the next one
+    reacts to it as to any rejection (`gate`).
+    """
+    if state.candidate is not None or state.decision is not None:
         return
-    config = ctx.config
-    start, stages = state.serving, []
+    config, start = ctx.config, state.serving
     if state.number == 0:
         imitated, pairs = cold_start_items(ctx), list[PairItem]()
         imitation: TrainingConfig = config.cold_start
@@ -63,7 +68,31 @@ def update(ctx: Context, state: Round) -> None:
             start = cold_start_policy(ctx.store)
     if not imitated and not pairs:
         return
-    model = _load(ctx, start)
+    try:
+        stages = _train(ctx, state, start, imitated, imitation, pairs)
+        _publish(ctx, state, start, stages)
+        del stages
+    except TrainingDiverged as error:
+        if state.number == 0:
+            raise LoopError(
+                f"{error}; lower cold_start.learning_rate and run again: what the teacher wrote is kept"
+            ) from error
+        ctx.console.say(f"  {error}: rejected")
+        decide(ctx.store, state.number, "rejected", str(error))
+    free_accelerator()
+    shutil.rmtree(ctx.run_dir / "training", ignore_errors=True)
+
+
+def _train(
+    ctx: Context,
+    state: Round,
+    start: int,
+    imitated: list[SftItem],
+    imitation: TrainingConfig,
+    pairs: list[PairItem],
+) -> list[Stage]:
+    """The stages that have items, one after the other on the same model."""
+    model, stages = _load(ctx, start), list[Stage]()
     ctx.check_stop()
     if imitated:
         method = "sft" if state.number == 0 else "rft"
@@ -71,10 +100,7 @@ def update(ctx: Context, state: Round) -> None:
         model = stages[-1].result.model
     if pairs:
         stages.append(_train_dpo(ctx, state, model, pairs))
-    _publish(ctx, state, start, stages)
-    del model, stages
-    free_accelerator()
-    shutil.rmtree(ctx.run_dir / "training", ignore_errors=True)
+    return stages
 
 
 def _load(ctx: Context, policy: int) -> Any:

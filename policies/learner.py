@@ -2,6 +2,7 @@
 
 import copy
 import gc
+import math
 import re
 import statistics
 import time
@@ -26,6 +27,10 @@ from policies.encoding import Encoder, Prompt
 
 Progress = Callable[[int, int, float | None], None]
 """(steps done, steps in all, latest loss) -> None."""
+
+
+class TrainingDiverged(PolicyError):
+    """The loss or the weights are not numbers any more: there is nothing to publish."""
 
 
 @dataclass(frozen=True)
@@ -251,6 +256,7 @@ def _arguments(settings: TrainingSettings, work_dir: Path) -> dict[str, Any]:
         "save_strategy": "no",
         "report_to": "none",
         "logging_steps": 1,
+        "logging_nan_inf_filter": False,
         "disable_tqdm": True,
         "seed": settings.seed,
         "data_seed": settings.seed,
@@ -277,6 +283,9 @@ def _train(trainer: Any) -> TrainingResult:
     model = trainer.accelerator.unwrap_model(trainer.model)
     if isinstance(model, PeftModel):
         model = model.merge_and_unload()
+    for name, parameter in model.named_parameters():
+        if not parameter.isfinite().all():
+            raise TrainingDiverged(f"training diverged: after the last step {name} is not finite")
     history = [entry for entry in trainer.state.log_history if "loss" in entry]
     end = history[-max(1, len(history) // 10) :]  # one step's margin is mostly noise
     kept = {k: statistics.mean(float(entry[k]) for entry in end) for k in (end[0] if end else ()) if k != "epoch"}
@@ -306,3 +315,10 @@ class _Progress(TrainerCallback):  # type: ignore[misc]
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         latest = state.log_history[-1].get("loss") if state.log_history else None
         self._report(state.global_step, state.max_steps, latest)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any], **_: Any) -> None:
+        if not math.isfinite(loss := float(logs.get("loss", 0.0))):
+            raise TrainingDiverged(
+                f"training diverged: the loss is {loss} at step {state.global_step} of {state.max_steps}"
+                f" (learning rate {args.learning_rate:g})"
+            )

@@ -32,12 +32,12 @@ import loop.session
 import loop.swap
 import loop.update
 from conftest import BASE_MODEL
-from loop.config import Config
+from loop.config import Config, PromptsConfig
 from loop.config_file import parse_config
 from loop.console import Console
 from loop.sources import RATIONALES, SOURCES
 from policies.encoding import Encoder, Prompt
-from policies.learner import TrainingResult, TrainingStep
+from policies.learner import TrainingDiverged, TrainingResult, TrainingStep
 from policies.sampler import Chain, Request
 from policies.weights import reading, weights_sha256
 from store import crash_points
@@ -104,6 +104,8 @@ class ScriptedEngine:
     latest: "ScriptedEngine | None" = None
     skills: Sequence[float] = (0.6,)
     """How often the weights are right, in the order in which they come; all later ones as the last."""
+    direct_skills: Sequence[float] = ()
+    """The same of answers without a chain, where it is another."""
 
     def __init__(self, model: str, encoder: Encoder, *_: object) -> None:
         self.encoder, self.serves = encoder, ""
@@ -119,7 +121,9 @@ class ScriptedEngine:
     def _chain(self, request: Request) -> Chain:
         question = request.prompt.text.splitlines()[0]
         rng = drawn(self.serves, request.prompt, request.seed)
-        skill = self.skills[min(self.known.index(self.serves), len(self.skills) - 1)]
+        direct = request.prompt.text == PromptsConfig().direct.replace("{question}", question)
+        skills = self.direct_skills if direct and self.direct_skills else self.skills
+        skill = skills[min(self.known.index(self.serves), len(skills) - 1)]
         right = not question.startswith("hard") and rng.random() < skill
         answer = question.rsplit(maxsplit=1)[-1] if right else "black"
         text = f"weights {self.serves[:8]} think {rng.randrange(1000)}\n### Answer: {answer}"
@@ -153,10 +157,12 @@ def learner_logprobs(model: Weights, _: object, items: Sequence[Any]) -> list[fl
 
 
 def train(model: Weights, _: object, items: Sequence[Any], settings: Any, *rest: Any, **__: Any) -> TrainingResult:
-    """Weights that depend on the model they start from and on every item, in order."""
+    """Weights that depend on the model they start from and on every item, in order; none at a rate beyond 1."""
     progress: Callable[[int, int, float | None], None] = rest[-1]
     work_dir: Path = rest[-2]
     work_dir.mkdir(exist_ok=True)
+    if settings.learning_rate > 1:
+        raise TrainingDiverged(f"training diverged: the loss is nan at step 1 of 1 ({settings.learning_rate:g})")
     progress(1, 1, 0.5)
     made = hashlib.sha256(repr([model.sha256, list(items), settings.seed]).encode()).hexdigest()
     curve = (TrainingStep(1, len(items) / 100, 1e-5, 0.25, 0.75),)

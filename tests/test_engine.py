@@ -15,6 +15,7 @@ from policies.learner import (
     DpoSettings,
     PairItem,
     SftItem,
+    TrainingDiverged,
     TrainingSettings,
     load_model,
     train_dpo,
@@ -191,6 +192,19 @@ def test_dpo_raises_the_margin_of_chosen_over_rejected(encoder, tmp_path: Path) 
     result = train_dpo(model, encoder, pairs, settings, DpoSettings(), tmp_path, lambda *_: None)
     assert result.steps == 4 * -(-len(pairs) // 4)
     assert margin() > before
+
+
+def test_a_learning_rate_that_destroys_the_weights_is_found_at_the_step_or_after_the_last(
+    encoder, tmp_path: Path
+) -> None:
+    items = [SftItem(Prompt(TEXT, (str(n),)), tuple(encoder.completion_ids("teal"))) for n in range(8)]
+    for epochs, found in (
+        (4, r"the loss is (nan|inf) at step \d of 8 \(learning rate 1e\+38\)"),
+        (0.5, "is not finite"),
+    ):
+        settings = TrainingSettings(1e38, epochs, 4, 0, max_grad_norm=1e30, warmup_ratio=0.0, scheduler="constant")
+        with pytest.raises(TrainingDiverged, match=f"training diverged: .*{found}"):
+            train_sft(load_model(str(BASE_MODEL), encoder), encoder, items, settings, tmp_path, lambda *_: None)
 
 
 def test_frozen_parts_do_not_move(encoder, tmp_path: Path) -> None:

@@ -1,12 +1,15 @@
 """The gate in whole runs of scripted weights: what it decides, and what the run does about it."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from conftest import run_python
+from loop.accuracy_log import log_rows
+from loop.pages.browse import default_sides, sides
 from store import Store, open_store
 
 RUN = """
@@ -15,16 +18,31 @@ from pathlib import Path
 import scripted_run
 scripted_run.prepare()
 scripted_run.TEST = 40
-for name, (skills, tables) in json.loads(sys.argv[2]).items():
+for name, (skills, tables, *direct) in json.loads(sys.argv[2]).items():
     folder = Path(sys.argv[1]) / name
-    scripted_run.ScriptedEngine.skills = skills
+    scripted_run.ScriptedEngine.skills, scripted_run.ScriptedEngine.direct_skills = skills, direct
     scripted_run.run_scripted(folder / "run", scripted_run.scripted_config(folder, **tables))
+"""
+DIVERGED_COLD_START = """
+import sys
+from pathlib import Path
+import scripted_run
+from loop.errors import LoopError
+scripted_run.prepare()
+folder = Path(sys.argv[1])
+for rate in (4.0, 1e-5):
+    tables = {"run": {"rounds": 1}, "cold_start": {"learning_rate": rate}, "fallback": {"questions": 0}}
+    try:
+        scripted_run.run_scripted(folder / "run", scripted_run.scripted_config(folder, **tables))
+    except LoopError as error:
+        print(error)
+    print(scripted_run.requests_paid(folder / "run"))
 """
 GOOD, BAD = 1.0, 0.1
 EVERY: dict[str, Any] = {"pairs": {"band": [0.0, 1.0]}}
 ONE: dict[str, Any] = {"run": {"rounds": 1}}
 NOTHING_TO_LEARN: dict[str, Any] = {"pairs": {"per_question": 0}, "fallback": {"questions": 0}}
-PLAYS: dict[str, tuple[list[float], dict[str, Any]]] = {
+PLAYS: dict[str, tuple[Any, ...]] = {
     "worse": ([BAD, GOOD, BAD, GOOD], {"gate": {"learning_rate_factor": 0.5}, **EVERY}),
     "patience": (
         [BAD, GOOD, BAD],
@@ -35,9 +53,13 @@ PLAYS: dict[str, tuple[list[float], dict[str, Any]]] = {
     "improve_not": ([BAD, GOOD, GOOD], {"gate": {"rule": "improve"}, **ONE}),
     "improve": ([BAD, BAD, GOOD], {"gate": {"rule": "improve"}, **ONE}),
     "best": ([BAD, GOOD, 0.8, 0.8], {"gate": {"level": 1e-6}, **EVERY}),
+    "diverged": ([BAD, GOOD], {"update": {"learning_rate": 4.0}, "gate": {"learning_rate_factor": 0.1}, **EVERY}),
+    "guarded": ([BAD, GOOD], {"gate": {"guard": ["direct"]}, **EVERY}, BAD, GOOD, BAD, GOOD),
+    "not_guarded": ([BAD, GOOD], {**ONE, **EVERY}, BAD, GOOD, BAD),
     "nothing": ([BAD, GOOD], {"gate": {"patience": 2}, "run": {"rounds": 9}, **NOTHING_TO_LEARN}),
 }
-"""Runs by name: how often base model, cold start and candidates are right, and what their recipe changes."""
+"""Runs by name: how often base model, cold start and candidates are right, what their recipe changes, and how often
+they are right without a chain where that differs."""
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +111,35 @@ def test_a_candidate_is_compared_with_the_best_policy_so_far_not_with_the_one_be
     assert column(store, "decision")[0] == "accepted"
     assert column(store, "serving_policy") == [1, 2]
     assert column(store, "compared_with") == [1, 1]
+
+
+def test_a_style_that_is_guarded_must_not_become_worse_either(played: Path) -> None:
+    store = store_of(played, "guarded")
+    assert column(store, "decision") == ["rejected", "accepted"]
+    assert re.search(r"lost \d, p = \S+; direct: gained \d, lost \d\d", column(store, "reason")[0])
+    assert column(store_of(played, "not_guarded"), "decision") == ["accepted"]
+
+
+def test_a_training_that_diverges_is_a_rejected_round_that_says_so_and_the_next_one_learns_more_gently(
+    played: Path,
+) -> None:
+    store = store_of(played, "diverged")
+    assert column(store, "decision") == ["rejected", "accepted"]
+    assert column(store, "reason")[0] == "training diverged: the loss is nan at step 1 of 1 (4)"
+    assert column(store, "candidate_policy") == [None, 2]
+    assert learning_rates(store) == [0.4]
+    assert [row["policy"] for row in log_rows(store)] == [1, None, 2]
+    assert [side.policy for side in default_sides(sides(store))] == [1, 2]
+
+
+def test_a_cold_start_that_diverges_is_trained_again_at_another_rate_on_what_the_teacher_wrote(tmp_path: Path) -> None:
+    said, paid, paid_again = run_python(DIVERGED_COLD_START, tmp_path).stdout.splitlines()
+    assert said.startswith("training diverged: the loss is nan")
+    assert "lower cold_start.learning_rate and run again" in said
+    assert paid == paid_again == "4"
+    store = open_store(tmp_path / "run", read_only=True)
+    assert store.value("SELECT configuration ->> '$.cold_start.learning_rate' FROM run") == 1e-5
+    assert [row["policy"] for row in log_rows(store)] == [1, 2]
 
 
 def test_rounds_without_anything_to_train_on_count_for_the_patience(played: Path) -> None:

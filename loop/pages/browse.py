@@ -147,8 +147,8 @@ def question_sets(store: Store) -> list[str]:
 
 
 def default_sides(known: Sequence[Side]) -> tuple[Side, Side]:
-    """The last round that was decided, and what it was up against: the last accepted one before it."""
-    decided = [side for side in known if side.decision in ("accepted", "rejected")]
+    """The last round whose candidate was decided on, and what it was up against: the last accepted one before it."""
+    decided = [side for side in known if side.policy is not None and side.decision in ("accepted", "rejected")]
     second = decided[-1] if decided else known[-1]
     earlier = [side for side in decided[:-1] if side.decision == "accepted"]
     return (earlier[-1] if earlier else known[0]), second
