@@ -16,9 +16,9 @@ from rich.table import Table
 from rich.text import Text
 
 from loop.log_table import duration
-from loop.pages.attempts import tokenizer_of
 from loop.record_lists import OUTCOME_STYLES, Listed, cell, picked, table
 from loop.records import Record
+from loop.scored_pieces import Piece, scored_pieces
 from loop.terminal_image import Picture, protocol
 from loop.terminal_text import block, one_line
 from store import Store
@@ -119,12 +119,14 @@ def _verified(terminal: Console, store: Store, record: Record) -> Panel:
     scores = record.get("token_scores")
     if scores is None:
         return _chain(title, record["text"], record["outcome"])
-    tokens = token_texts(store, record["policy"], record["token_ids"])
+    tokens = record["token_ids"]
+    numbered = [Piece(f"<{token}>", score) for token, score in zip(tokens, scores, strict=True)]
+    pieces = scored_pieces(store, record["policy"], tokens, scores) or numbered
     text = Text()
-    for token, score in zip(tokens, scores, strict=True):
-        text.append(block(token), style=_shade(score))
-    worst = sorted(zip(scores, tokens, strict=True))[:3]
-    note = ", ".join(f"{one_line(token)!r} {score:+.2f}" for score, token in worst)
+    for piece in pieces:
+        text.append(block(piece.text), style=_shade(piece.score))
+    worst = sorted(pieces, key=lambda piece: piece.score)[:3]
+    note = ", ".join(f"{one_line(piece.text)!r} {piece.score:+.2f}" for piece in worst)
     text.append(f"\nlowest: {note}", style="dim")
     score = f"verifier {record['verifier_score']:+.2f} against policy {record['reference']}"
     return _chain(f"{title}, {score}", text, record["outcome"])
@@ -135,14 +137,6 @@ def _shade(score: float) -> str:
     level = FAINTEST + round((255 - FAINTEST) * share / 2)
     colour = f"rgb(0,{level},0)" if score > 0 else f"rgb({level},0,0)"
     return f"white on {colour}" if share > 0.02 else ""
-
-
-def token_texts(store: Store, policy: int, token_ids: Sequence[int]) -> list[str]:
-    """Each token as text, by the policy's own tokenizer or the accepted policy's; its number without either."""
-    tokenizer = tokenizer_of(store, policy)
-    if tokenizer is None:
-        return [f"<{token}>" for token in token_ids]
-    return [tokenizer.decode([token], skip_special_tokens=False) for token in token_ids]
 
 
 def _one_sample(terminal: Console, store: Store, record: Record) -> Iterator[RenderableType]:

@@ -3,20 +3,15 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from loop.errors import InputError
 from loop.pages.browse import Side
+from loop.scored_pieces import Piece, scored_pieces
 from store import Store
 from store.archive import question_samples
-from store.rounds import get_policy
 from store.samples import unpack_token_ids
 from store.token_scores import unpack_scores
-
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
 
 STYLE_NAMES = {"cot": "with reasoning", "direct": "direct answer"}
 
@@ -28,14 +23,6 @@ BEST_OF = """SELECT chain.*, (SELECT token_scores FROM verifier_score WHERE veri
 FROM evaluation_sample AS chain
 WHERE chain.policy = ? AND chain.split = ? AND chain.style IN ('cot', 'direct') AND chain.question = ?
 ORDER BY chain.style, chain."index" """
-
-
-@dataclass(frozen=True)
-class Piece:
-    """A token's text and what the verifier thinks of it: log pi(policy) - log pi(reference), in nats."""
-
-    text: str
-    score: float
 
 
 @dataclass(frozen=True)
@@ -129,7 +116,7 @@ def coloured(store: Store, attempt: Attempt) -> Attempt:
     if attempt.scored is None or attempt.policy is None:
         return attempt
     ids, scores = unpack_token_ids(attempt.scored[0]), unpack_scores(attempt.scored[1])
-    return replace(attempt, pieces=_pieces(tokenizer_of(store, attempt.policy), ids, scores))
+    return replace(attempt, pieces=scored_pieces(store, attempt.policy, ids, scores))
 
 
 def some_of_each(found: Sequence[Attempt], most: int) -> list[Attempt]:
@@ -164,40 +151,3 @@ def _of_best(row: Any) -> Attempt:
 def _attempt(title: str, row: Any) -> Attempt:
     flags = tuple(json.loads(row["flags"] or "[]"))
     return Attempt(title, row["text"], row["outcome"], row["extracted"], row["tokens"], row["policy"], flags)
-
-
-def _pieces(tokenizer: "Tokenizer | None", ids: Sequence[int], scores: Sequence[float]) -> tuple[Piece, ...]:
-    """Tokens with their scores; bytes that only together make a character go with the token that completes it."""
-    if tokenizer is None or len(ids) != len(scores):
-        return ()
-    from tokenizers.decoders import DecodeStream
-
-    stream, pieces, waiting = DecodeStream(skip_special_tokens=False), [], 0.0
-    for token, score in zip(ids, scores, strict=True):
-        try:
-            text = stream.step(tokenizer, token)
-        except Exception:  # it has no class of its own for bytes that never make a character
-            return ()
-        if text is None:
-            waiting += score
-        else:
-            pieces.append(Piece(text, waiting + score))
-            waiting = 0.0
-    return tuple(pieces)
-
-
-def tokenizer_of(store: Store, policy: int) -> "Tokenizer | None":
-    """A policy's tokenizer, or the accepted policy's where its own files have left the disk; None without either."""
-    run_dir = store.path.parent
-    own = run_dir / get_policy(store, policy).path / "tokenizer.json"
-    for file in (own, run_dir / "policies" / "current" / "tokenizer.json"):
-        if file.exists():
-            return _load_tokenizer(file, file.stat().st_mtime_ns)
-    return None
-
-
-@lru_cache(maxsize=4)
-def _load_tokenizer(file: Path, _changed: int) -> "Tokenizer":
-    from tokenizers import Tokenizer
-
-    return Tokenizer.from_file(str(file))

@@ -1,0 +1,62 @@
+"""A chain in pieces of text, each with what the verifier thinks of it: for the pages and the terminal."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from store import Store
+from store.rounds import get_policy
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A token's text and what the verifier thinks of it: log pi(policy) - log pi(reference), in nats."""
+
+    text: str
+    score: float
+
+
+def scored_pieces(store: Store, policy: int, token_ids: Sequence[int], scores: Sequence[float]) -> tuple[Piece, ...]:
+    """The chain's tokens with their scores; bytes that only together make a character go with the one that ends it.
+
+    None where no tokenizer is left to read them with, or where tokens and scores do not belong together.
+    """
+    tokenizer = _tokenizer_of(store, policy)
+    if tokenizer is None or len(token_ids) != len(scores):
+        return ()
+    from tokenizers.decoders import DecodeStream
+
+    stream, pieces, waiting = DecodeStream(skip_special_tokens=False), [], 0.0
+    for token, score in zip(token_ids, scores, strict=True):
+        try:
+            text = stream.step(tokenizer, token)
+        except Exception:  # it has no class of its own for bytes that never make a character
+            return ()
+        if text is None:
+            waiting += score
+        else:
+            pieces.append(Piece(text, waiting + score))
+            waiting = 0.0
+    return tuple(pieces)
+
+
+def _tokenizer_of(store: Store, policy: int) -> "Tokenizer | None":
+    """A policy's tokenizer, or the accepted policy's where its own files have left the disk; None without either."""
+    run_dir = store.path.parent
+    own = run_dir / get_policy(store, policy).path / "tokenizer.json"
+    for file in (own, run_dir / "policies" / "current" / "tokenizer.json"):
+        if file.exists():
+            return _load_tokenizer(file, file.stat().st_mtime_ns)
+    return None
+
+
+@lru_cache(maxsize=4)
+def _load_tokenizer(file: Path, _changed: int) -> "Tokenizer":
+    from tokenizers import Tokenizer
+
+    return Tokenizer.from_file(str(file))
