@@ -31,6 +31,8 @@ PAGE = """<!doctype html><meta charset="utf-8"><body style="margin:0">
 
 def main() -> None:
     """Read the runs, draw them, take the picture."""
+    if len(sys.argv) < 2:
+        sys.exit("name the folders that benchmarks.learning made")
     found = {path.parent.name: path.parent for folder in sys.argv[1:] for path in Path(folder).glob("*/store.db")}
     curves = {name: curve(found[name]) for name in sorted(found)}
     page = PAGE % (*SIZE, ECHARTS.read_text(), json.dumps(options(curves)))

@@ -146,7 +146,7 @@ def _test(found: Comparison) -> dict[str, Any]:
 
 
 def trained_style(store: Store) -> str:
-    """The prompt style that the run samples and trains; the one that the gate decides by."""
+    """The prompt style that the run samples and trains; the one that the gate's rule is for."""
     return str(_configured(store, "$.sampling.style", "cot"))
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from loop.config import Config
 from loop.statistics import mcnemar_p_value
 from store import Store
 from store.rounds import GATE
@@ -30,6 +31,12 @@ class Comparison:
 def gate_split(store: Store, reported: str) -> str:
     """The split that the gate decides by; where the run began without one, the reported one."""
     return GATE if store.row("SELECT 1 FROM question WHERE split = ? AND batch = 0 LIMIT 1", GATE) else reported
+
+
+def gate_styles(config: Config) -> list[str]:
+    """The styles in which the gate asks its questions: the trained one, then those it guards."""
+    guarded = [] if config.gate.rule == "always" else config.gate.guard
+    return list(dict.fromkeys([config.sampling.style, *guarded]))
 
 
 def compare(store: Store, policy: int, other: int, split: str, style: str) -> Comparison:

@@ -19,7 +19,10 @@ CONFIGS = PROJECT / "configs"
 RECIPES = CONFIGS / "recipes"
 
 SCHEDULE_KEYS = frozenset(
-    {"recipe", "run.rounds", "gate.patience", "judging.base_url", "judging.concurrency", "judging.timeout_s"}
+    {
+        *("recipe", "run.rounds", "gate.patience", "gate.learning_rate_factor"),
+        *("judging.base_url", "judging.concurrency", "judging.timeout_s"),
+    }
 )
 """Keys that may differ when a run is continued; every other key is part of what the run is."""
 

@@ -7,9 +7,9 @@ in the style that is trained and those it guards: a split that is looked at agai
 from collections.abc import Iterator, Sequence
 
 from loop.commit_groups import commit_groups
-from loop.comparison import gate_split
+from loop.comparison import gate_split, gate_styles
 from loop.context import Context
-from loop.gate import compared_policy, gate_questions, gate_styles
+from loop.gate import compared_policy, gate_questions
 from loop.sources import FAITHFULNESS
 from loop.swap import serve
 from loop.verdicts import JudgedChain, as_columns, judge_chains
@@ -37,7 +37,8 @@ def evaluate(ctx: Context, state: Round) -> None:
     decisive, styles = gate_questions(ctx.store, ctx.config), gate_styles(ctx.config)
     evaluate_policy(ctx, state.candidate, state.number, split, decisive, styles)
     if state.number > 0:
-        evaluate_policy(ctx, compared_policy(ctx, state), state.number, split, decisive, styles)
+        for style in styles:
+            evaluate_policy(ctx, compared_policy(ctx, state, style), state.number, split, decisive, [style])
 
 
 def evaluate_policy(

@@ -2,7 +2,7 @@
 
 from itertools import takewhile
 
-from loop.comparison import Comparison, compare, gate_split
+from loop.comparison import Comparison, compare, gate_split, gate_styles
 from loop.config import Config
 from loop.context import Context
 from loop.errors import LoopError
@@ -27,24 +27,18 @@ def gate_questions(store: Store, config: Config) -> list[Question]:
     return find_questions(store, "split = ? AND batch = 0 ORDER BY id LIMIT ?", split, limit or -1)
 
 
-def compared_policy(ctx: Context, state: Round) -> int:
-    """The best policy accepted so far, by the gate's own questions.
+def compared_policy(ctx: Context, state: Round, style: str) -> int:
+    """The best policy accepted so far, by the gate's own questions in this style.
 
     Not simply the serving one: many losses, each too small to be significant, would add up.
     """
-    split, style = gate_split(ctx.store, ctx.config.evaluation.split), ctx.config.sampling.style
+    split = gate_split(ctx.store, ctx.config.evaluation.split)
     best: int | None = ctx.store.value(BEST_ACCEPTED, state.number, split, style)
     return state.serving if best is None else best
 
 
-def gate_styles(config: Config) -> list[str]:
-    """The styles in which the gate asks its questions: the trained one, which decides, then those it guards."""
-    trained = config.sampling.style
-    return [trained, *(style for style in config.gate.guard if style != trained)]
-
-
 def gate(ctx: Context, state: Round) -> None:
-    """Compare the candidate with the best accepted policy on the same questions.
+    """Compare the candidate with the best accepted policy of each style on the same questions.
 
     By the recipe's rule in the style that is trained; in a style that is guarded it must not be worse. Begun again
     after a crash it keeps to what was decided.
@@ -59,17 +53,18 @@ def gate(ctx: Context, state: Round) -> None:
     if state.number == 0:
         decide(ctx.store, 0, "accepted", "the cold start is where the rounds begin")
         return
-    other, split = compared_policy(ctx, state), gate_split(ctx.store, ctx.config.evaluation.split)
     settings, (trained, *guarded) = ctx.config.gate, gate_styles(ctx.config)
+    other, split = compared_policy(ctx, state, trained), gate_split(ctx.store, ctx.config.evaluation.split)
     comparison = compare(ctx.store, state.candidate, other, split, trained)
     if comparison.questions == 0:
         raise LoopError(f"the gate has no question of split {split!r} to compare on; begin a run whose source has some")
     accepted = accepts(settings.rule, settings.level, comparison)
     reason = f"against policy {other} on {comparison.questions} questions of split {split!r}: {_in_words(comparison)}"
     for style in guarded:
-        comparison = compare(ctx.store, state.candidate, other, split, style)
+        best = compared_policy(ctx, state, style)
+        comparison = compare(ctx.store, state.candidate, best, split, style)
         accepted = accepted and accepts("not_worse", settings.level, comparison)
-        reason += f"; {style}: {_in_words(comparison)}"
+        reason += f"; {style} against policy {best}: {_in_words(comparison)}"
     decide(ctx.store, state.number, "accepted" if accepted else "rejected", reason, other)
     ctx.console.say(f"  {reason}: {'accepted' if accepted else 'rejected'}")
     if not accepted:

@@ -92,6 +92,8 @@ def in_a_line(row: Row) -> str:
     ]
     name = "cold start" if row["round"] == 0 else f"round {row['round']}"
     decision = {"no_update": "nothing to train on"}.get(row["decision"], row["decision"])
+    if row["decision"] == "rejected" and row["policy"] is None:
+        decision = "training diverged"
     return f"{name}: {'; '.join([*figures, str(decision)])} ({_time(row)})"
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from loop.comparison import gate_styles
 from loop.config import Config
 from loop.teacher_config import EMBEDDED
 from loop.teacher_cost import estimate_from_source
@@ -46,7 +47,8 @@ def _plan(config: Config) -> list[str]:
         f"  cold start: {teacher if config.teacher.enabled else 'no teacher'},"
         f" {config.cold_start.direct_items} direct and {config.cold_start.format_items} format items, SFT",
         f"  then {rounds or 'endless'} rounds: {sampling.questions} questions x {sampling.samples} samples"
-        f" ({sampling.style}), {_training(config)}, gate '{config.gate.rule}'",
+        f" ({sampling.style}), {_training(config)}, gate '{config.gate.rule}'"
+        + "".join(f", {style} answers guarded" for style in gate_styles(config)[1:]),
     ]
     if config.fallback.questions:
         lines.append(f"  fallback: at most {config.fallback.questions} unsolved questions a round to the teacher")

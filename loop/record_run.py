@@ -17,6 +17,9 @@ OF_A_CONFIGURATION = (
 )
 """Tables that may have rows before the first round, those that refer to others first."""
 
+COLD_START_TRAINED = """
+SELECT 1 FROM round WHERE number > 0 OR candidate_policy IS NOT NULL OR phase NOT IN ('distil', 'update')"""
+
 
 def record_run(store: Store, config: Config) -> None:
     """Record the configuration, or hold the run to the one it has.
@@ -25,11 +28,19 @@ def record_run(store: Store, config: Config) -> None:
     naming the keys that differ.
     """
     new = config.model_dump(mode="json")
-    if store.row("SELECT 1 FROM run") and not require_same(store, config):
+    stored = store.value("SELECT configuration FROM run")
+    if stored is not None and not require_same(store, config):
         # `status` says how many rounds are wanted now; the cold start may be trained otherwise while there is none.
-        changed = "UPDATE run SET configuration = json_set(configuration, '$.run.rounds', ?, '$.cold_start', json(?))"
+        was = _as_today(stored, store)
+        keys = [key.split(".") for key in ("run.rounds", *sorted(COLD_START_TRAINING))]
+        changed = [
+            (f"$.{table}.{name}", as_json(new[table][name]))
+            for table, name in keys
+            if was[table][name] != new[table][name]
+        ]
         with store.transaction():
-            store.connection.execute(changed, (config.run.rounds, as_json(new["cold_start"])))
+            for change in changed:
+                store.connection.execute("UPDATE run SET configuration = json_set(configuration, ?, json(?))", change)
         return
     with store.transaction():
         for table in OF_A_CONFIGURATION:
@@ -45,8 +56,7 @@ def require_same(store: Store, config: Config) -> list[str]:
     stored = store.value("SELECT configuration FROM run")
     if stored is None:
         return []
-    trained = store.row("SELECT 1 FROM policy WHERE number > 0")
-    free = frozenset[str]() if trained else COLD_START_TRAINING
+    free = frozenset[str]() if store.row(COLD_START_TRAINED) else COLD_START_TRAINING
     different = differing_keys(_as_today(stored, store), config.model_dump(mode="json"), free)
     for table, how in (("round", "was made with"), ("imported_pair", "holds pairs imported for")):
         if different and store.row(f"SELECT 1 FROM {table}"):

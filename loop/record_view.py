@@ -120,8 +120,8 @@ def _verified(terminal: Console, store: Store, record: Record) -> Panel:
     if scores is None:
         return _chain(title, record["text"], record["outcome"])
     tokens = record["token_ids"]
-    numbered = [Piece(f"<{token}>", score) for token, score in zip(tokens, scores, strict=True)]
-    pieces = scored_pieces(store, record["policy"], tokens, scores) or numbered
+    numbered = (Piece(f"<{token}>", score) for token, score in zip(tokens, scores, strict=False))
+    pieces = scored_pieces(store, record["policy"], tokens, scores) or tuple(numbered)
     text = Text()
     for piece in pieces:
         text.append(block(piece.text), style=_shade(piece.score))

@@ -2,7 +2,7 @@
 
 import shutil
 
-from loop.comparison import gate_split
+from loop.comparison import gate_split, gate_styles
 from loop.config import Config
 from loop.context import Context
 from loop.gate import BEST_ACCEPTED
@@ -23,7 +23,7 @@ PUBLISHED = "SELECT number, parent, path, deleted FROM policy WHERE made_by != '
 def kept_policies(store: Store, config: Config) -> set[int]:
     """What is still needed: the serving policy (while a round is open, its candidate too) and its parent, the cold
     start's (reference of the verifier, start of some recipes), the best on the reported questions, the best accepted
-    one on the gate's (the next candidate is compared with it), and every K-th.
+    one on the gate's in each of its styles (the next candidate is compared with it), and every K-th.
     """
     state = latest_round(store)
     if state is None:
@@ -32,10 +32,9 @@ def kept_policies(store: Store, config: Config) -> set[int]:
         state.decision, {state.serving}
     )
     parents = {row["number"]: row["parent"] for row in store.rows("SELECT number, parent FROM policy")}
-    style = config.sampling.style
-    best = {
-        store.value(BEST, config.evaluation.split, style),
-        store.value(BEST_ACCEPTED, state.number + 1, gate_split(store, config.evaluation.split), style),
+    split = config.evaluation.split
+    best = {store.value(BEST, split, config.sampling.style)} | {
+        store.value(BEST_ACCEPTED, state.number + 1, gate_split(store, split), style) for style in gate_styles(config)
     }
     kept = serving | {parents.get(number) for number in serving} | best | {cold_start_policy(store)}
     return {number for number in kept if number is not None} | {

@@ -24,24 +24,27 @@ class Piece:
 def scored_pieces(store: Store, policy: int, token_ids: Sequence[int], scores: Sequence[float]) -> tuple[Piece, ...]:
     """The chain's tokens with their scores; bytes that only together make a character go with the one that ends it.
 
-    None where no tokenizer is left to read them with, or where tokens and scores do not belong together.
+    A character that the chain breaks off in is a replacement character. Empty where no tokenizer is left to read them
+    with, where it cannot, or where tokens and scores do not belong together.
     """
     tokenizer = _tokenizer_of(store, policy)
     if tokenizer is None or len(token_ids) != len(scores):
         return ()
     from tokenizers.decoders import DecodeStream
 
-    stream, pieces, waiting = DecodeStream(skip_special_tokens=False), [], 0.0
+    stream, pieces = DecodeStream(skip_special_tokens=False), list[Piece]()
+    waiting: list[float] = []
     for token, score in zip(token_ids, scores, strict=True):
         try:
             text = stream.step(tokenizer, token)
         except Exception:  # it has no class of its own for bytes that never make a character
             return ()
-        if text is None:
-            waiting += score
-        else:
-            pieces.append(Piece(text, waiting + score))
-            waiting = 0.0
+        waiting.append(score)
+        if text is not None:
+            pieces.append(Piece(text, sum(waiting)))
+            waiting = []
+    if waiting:
+        pieces.append(Piece("\N{REPLACEMENT CHARACTER}", sum(waiting)))
     return tuple(pieces)
 
 

@@ -37,7 +37,8 @@ def open_trackers(config: Config, store: Store, stack: ExitStack, say: Callable[
     assert row is not None
     run_dir, tracking = store.path.parent, config.tracking
     wanted = json.loads(row["configuration"])
-    wanted["run"].pop("rounds")  # it may be raised; the run is the same
+    wanted["run"].pop("rounds")  # it may be raised, and a cold start that diverged trained again; the run is the same
+    wanted.pop("cold_start")
     identity = hashlib.sha256(f"{row['created']} {as_json(wanted)}".encode()).hexdigest()[:16]
     name = tracking.name or run_dir.resolve().name
     target = Target(run_dir, tracking.project, name, identity, json.loads(row["configuration"]))

@@ -4,6 +4,7 @@ Round 0 is SFT on the cold start's mixture. A round is up to two stages from one
 samples (`[rft]`, and what the teacher wrote for hard questions), then DPO on pairs (`[update]`).
 """
 
+import math
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -52,7 +53,8 @@ def update(ctx: Context, state: Round) -> None:
     """Train and publish the round's candidate; nothing if there is nothing to train on.
 
     A training that diverges leaves nothing to serve: its round is rejected here, with the reason, and the next one
-    reacts to it as to any rejection (`gate`).
+    learns more gently, as after any rejection. Raises LoopError where the recipe does not make it gentler, and in the
+    cold start, which nothing can go on without.
     """
     if state.candidate is not None or state.decision is not None:
         return
@@ -77,6 +79,9 @@ def update(ctx: Context, state: Round) -> None:
             raise LoopError(
                 f"{error}; lower cold_start.learning_rate and run again: what the teacher wrote is kept"
             ) from error
+        if config.gate.learning_rate_factor == 1.0:
+            cure = "run again with gate.learning_rate_factor below 1, for example 0.5"
+            raise LoopError(f"{error}; the next rounds would do the same: {cure}") from error
         ctx.console.say(f"  {error}: rejected")
         decide(ctx.store, state.number, "rejected", str(error))
     free_accelerator()
@@ -193,9 +198,11 @@ def _publish(ctx: Context, state: Round, start: int, stages: list[Stage]) -> Non
     number, last = next_policy_number(ctx.store), stages[-1]
     path = f"policies/{number:04d}"
     model = last.result.model
-    digest = publish(model, ctx.encoder.processor, ctx.run_dir / path)
     questions = first_probe_questions(ctx)
     logprobs = learner_logprobs(model, ctx.encoder, probe_items(ctx, questions))
+    if not all(map(math.isfinite, logprobs)):
+        raise TrainingDiverged("training diverged: what was trained gives log-probabilities that are not numbers")
+    digest = publish(model, ctx.encoder.processor, ctx.run_dir / path)
     probe = {"questions": questions, "logprobs": logprobs}
     method = "+".join(stage.method for stage in stages)
     recipes = {stage.method: stage.recipe.model_dump(mode="json") for stage in stages}

@@ -1,5 +1,6 @@
 """The probe: do sampler and learner give the same log-probabilities to the same chains?"""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,8 +15,9 @@ def learner_logprobs(model: Any, encoder: Encoder, items: Sequence[ScoredChain])
 
 
 def largest_difference(learner: Sequence[float], sampler: Sequence[float], items: Sequence[ScoredChain]) -> float:
-    """Largest difference in log-probability per token, in nats."""
+    """Largest difference in log-probability per token, in nats; nan if any is no number."""
     if not len(learner) == len(sampler) == len(items):
         raise PolicyError(f"the probe has {len(items)} items, the store {len(learner)}: the probe changed")
     pairs = zip(learner, sampler, items, strict=True)
-    return max(abs(a - b) / len(item.completion) for a, b, item in pairs)
+    differences = [abs(a - b) / len(item.completion) for a, b, item in pairs]
+    return math.nan if any(map(math.isnan, differences)) else max(differences)

@@ -85,7 +85,7 @@ def add_phase_time(store: Store, number: int, phase: str, seconds: float) -> Non
 
 
 def decide(store: Store, number: int, decision: str, reason: str, compared_with: int | None = None) -> None:
-    """Record the gate's decision, why, and which policy the candidate was compared with."""
+    """Record a round's decision, why, and which policy the candidate was compared with, where there was one."""
     with store.transaction():
         store.connection.execute(
             "UPDATE round SET decision = ?, reason = ?, compared_with = ? WHERE number = ?",

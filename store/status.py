@@ -120,7 +120,12 @@ def _progress(store: Store, state: Round) -> tuple[int | None, int | None]:
             answered = f"SELECT count(*) FROM evaluation WHERE policy IN {EVALUATED} AND split IN (?, ?)"
             done = store.value(answered, state.number, split, GATE)
             policies = 2 if state.number == 0 else 1
-            total = policies * STYLES * reported + _at_most(_configured(store, "gate", "limit"), of_gate)
+            guarded = (
+                [] if _configured(store, "gate", "rule") == "always" else _configured(store, "gate", "guard") or []
+            )
+            gate_styles = {_configured(store, "sampling", "style"), *guarded}
+            decisive = _at_most(_configured(store, "gate", "limit"), of_gate)
+            total = policies * STYLES * reported + len(gate_styles) * decisive
             return min(done, total), total
     return None, None
 
@@ -129,10 +134,9 @@ def _at_most(limit: int | None, count: int) -> int:
     return count if limit is None else min(limit, count)
 
 
-def _configured(store: Store, table: str, key: str) -> int | None:
+def _configured(store: Store, table: str, key: str) -> Any:
     text = store.value("SELECT configuration FROM run")
-    value: int | None = None if text is None else json.loads(text).get(table, {}).get(key)
-    return value
+    return None if text is None else json.loads(text).get(table, {}).get(key)
 
 
 def _speed(store: Store, state: Round) -> tuple[float | None, int | None]:

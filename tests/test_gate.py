@@ -9,6 +9,7 @@ import pytest
 
 from conftest import run_python
 from loop.accuracy_log import log_rows
+from loop.log_table import in_a_line
 from loop.pages.browse import default_sides, sides
 from store import Store, open_store
 
@@ -27,16 +28,34 @@ DIVERGED_COLD_START = """
 import sys
 from pathlib import Path
 import scripted_run
+from loop.errors import InputError, LoopError
+scripted_run.prepare()
+folder = Path(sys.argv[1])
+def again(**cold_start):
+    tables = {"run": {"rounds": 1}, "cold_start": cold_start, "fallback": {"questions": 0}}
+    try:
+        scripted_run.run_scripted(folder / "run", scripted_run.scripted_config(folder, **tables))
+    except (InputError, LoopError) as error:
+        print(error)
+    print(scripted_run.requests_paid(folder / "run"))
+again(learning_rate=4.0)
+again(learning_rate=4.0, rationales=5)
+again(learning_rate=1e-5)
+again(learning_rate=1e-6)
+"""
+NOT_GENTLER = """
+import sys
+from pathlib import Path
+import scripted_run
 from loop.errors import LoopError
 scripted_run.prepare()
 folder = Path(sys.argv[1])
-for rate in (4.0, 1e-5):
-    tables = {"run": {"rounds": 1}, "cold_start": {"learning_rate": rate}, "fallback": {"questions": 0}}
+for factor in (1.0, 0.1):
+    tables = {"update": {"learning_rate": 4.0}, "gate": {"learning_rate_factor": factor}}
     try:
         scripted_run.run_scripted(folder / "run", scripted_run.scripted_config(folder, **tables))
     except LoopError as error:
         print(error)
-    print(scripted_run.requests_paid(folder / "run"))
 """
 GOOD, BAD = 1.0, 0.1
 EVERY: dict[str, Any] = {"pairs": {"band": [0.0, 1.0]}}
@@ -56,6 +75,9 @@ PLAYS: dict[str, tuple[Any, ...]] = {
     "diverged": ([BAD, GOOD], {"update": {"learning_rate": 4.0}, "gate": {"learning_rate_factor": 0.1}, **EVERY}),
     "guarded": ([BAD, GOOD], {"gate": {"guard": ["direct"]}, **EVERY}, BAD, GOOD, BAD, GOOD),
     "not_guarded": ([BAD, GOOD], {**ONE, **EVERY}, BAD, GOOD, BAD),
+    "guarded_always": ([BAD, GOOD], {"gate": {"guard": ["direct"], "rule": "always"}, **ONE, **EVERY}, BAD, GOOD, BAD),
+    "guarded_twice": ([BAD, GOOD], {"gate": {"guard": ["direct", "cot", "direct"]}, **ONE, **EVERY}, BAD, GOOD),
+    "drifting": ([BAD, 0.5, GOOD], {"gate": {"guard": ["direct"]}, **EVERY}, BAD, GOOD, 0.8, 0.2),
     "nothing": ([BAD, GOOD], {"gate": {"patience": 2}, "run": {"rounds": 9}, **NOTHING_TO_LEARN}),
 }
 """Runs by name: how often base model, cold start and candidates are right, what their recipe changes, and how often
@@ -116,8 +138,25 @@ def test_a_candidate_is_compared_with_the_best_policy_so_far_not_with_the_one_be
 def test_a_style_that_is_guarded_must_not_become_worse_either(played: Path) -> None:
     store = store_of(played, "guarded")
     assert column(store, "decision") == ["rejected", "accepted"]
-    assert re.search(r"lost \d, p = \S+; direct: gained \d, lost \d\d", column(store, "reason")[0])
+    assert re.search(r"lost \d, p = \S+; direct against policy 1: gained \d, lost \d\d", column(store, "reason")[0])
+    assert column(store, "compared_with") == [1, 1]
     assert column(store_of(played, "not_guarded"), "decision") == ["accepted"]
+    assert column(store_of(played, "guarded_always"), "decision") == ["accepted"]
+
+
+def test_a_guarded_style_is_held_to_the_best_policy_in_it_so_that_small_losses_do_not_add_up(played: Path) -> None:
+    store = store_of(played, "drifting")
+    assert column(store, "decision") == ["accepted", "rejected"]
+    assert "direct against policy 1: " in column(store, "reason")[1]
+    assert column(store, "compared_with") == [1, 2]
+
+
+def test_a_style_named_twice_or_trained_anyway_is_asked_once(played: Path) -> None:
+    store = store_of(played, "guarded_twice")
+    assert column(store, "decision") == ["accepted"]
+    assert (
+        store.value("SELECT max(n) FROM (SELECT count(*) AS n FROM evaluation GROUP BY policy, style, question)") == 1
+    )
 
 
 def test_a_training_that_diverges_is_a_rejected_round_that_says_so_and_the_next_one_learns_more_gently(
@@ -127,15 +166,27 @@ def test_a_training_that_diverges_is_a_rejected_round_that_says_so_and_the_next_
     assert column(store, "decision") == ["rejected", "accepted"]
     assert column(store, "reason")[0] == "training diverged: the loss is nan at step 1 of 1 (4)"
     assert column(store, "candidate_policy") == [None, 2]
+    assert "training diverged" in in_a_line(log_rows(store)[1])
     assert learning_rates(store) == [0.4]
     assert [row["policy"] for row in log_rows(store)] == [1, None, 2]
     assert [side.policy for side in default_sides(sides(store))] == [1, 2]
 
 
+def test_where_the_recipe_makes_nothing_gentler_a_training_that_diverges_stops_the_run_and_names_the_cure(
+    tmp_path: Path,
+) -> None:
+    (said,) = run_python(NOT_GENTLER, tmp_path).stdout.splitlines()
+    assert said.endswith("run again with gate.learning_rate_factor below 1, for example 0.5")
+    store = open_store(tmp_path / "run", read_only=True)
+    assert column(store, "decision") == ["rejected", "accepted"]
+
+
 def test_a_cold_start_that_diverges_is_trained_again_at_another_rate_on_what_the_teacher_wrote(tmp_path: Path) -> None:
-    said, paid, paid_again = run_python(DIVERGED_COLD_START, tmp_path).stdout.splitlines()
-    assert said.startswith("training diverged: the loss is nan")
-    assert "lower cold_start.learning_rate and run again" in said
+    diverged, paid, more, _, paid_again, too_late, _ = run_python(DIVERGED_COLD_START, tmp_path).stdout.splitlines()
+    assert diverged.startswith("training diverged: the loss is nan")
+    assert "lower cold_start.learning_rate and run again" in diverged
+    assert "another configuration: cold_start.rationales (4 in the run, 5 now)" in more
+    assert "another configuration: cold_start.learning_rate (1e-05 in the run, 1e-06 now)" in too_late
     assert paid == paid_again == "4"
     store = open_store(tmp_path / "run", read_only=True)
     assert store.value("SELECT configuration ->> '$.cold_start.learning_rate' FROM run") == 1e-5

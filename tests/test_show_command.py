@@ -16,6 +16,7 @@ from rich.text import Text
 
 from conftest import BASE_MODEL
 from loop.record_view import WORDS_COMPARED, differing
+from loop.scored_pieces import scored_pieces
 from loop.terminal_image import Picture, protocol, sixel, size
 from store import open_store
 from store.archive import archive_round
@@ -277,6 +278,26 @@ def test_verifier_scores_are_shown_token_by_token(run_dir: Path) -> None:
 
     tokenizer = Tokenizer.from_file(str(BASE_MODEL / "tokenizer.json"))
     assert f"{tokenizer.decode([41])!r} -2.25" in show(run_dir, "question", 1)
+
+
+def test_bytes_of_one_character_are_one_piece_and_a_chain_cut_inside_one_keeps_its_scores(
+    run_dir: Path, tmp_path: Path
+) -> None:
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+    vocabulary = {letter: number for number, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    tokenizer = Tokenizer(models.BPE(vocabulary, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    change(run_dir, "UPDATE policy SET path = ? WHERE number = 3", parameters=(str(tmp_path),))
+    store = open_store(run_dir, read_only=True)
+    ids = tokenizer.encode("a€b").ids
+    whole = scored_pieces(store, 3, ids, [1.0, 0.5, 0.25, -1.0, 2.0])
+    assert [(piece.text, piece.score) for piece in whole] == [("a", 1.0), ("€", -0.25), ("b", 2.0)]
+    cut = scored_pieces(store, 3, ids[:3], [1.0, 0.5, 0.25])
+    assert [(piece.text, piece.score) for piece in cut] == [("a", 1.0), ("\N{REPLACEMENT CHARACTER}", 0.75)]
+    assert scored_pieces(store, 3, ids, [1.0]) == ()
 
 
 def test_a_round_says_where_to_look_further_and_those_commands_work(run_dir: Path) -> None:
