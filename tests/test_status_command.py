@@ -103,6 +103,25 @@ def test_a_phase_in_the_middle_shows_how_far_and_how_long_it_takes(run_dir: Path
     assert "not judged yet" in shown
 
 
+@pytest.mark.parametrize(
+    ("rule", "guard", "styles"), [("not_worse", [], 1), ("not_worse", ["direct"], 2), ("always", ["direct"], 1)]
+)
+def test_an_evaluation_counts_the_gates_questions_in_every_style_they_are_asked_in(
+    run_dir: Path, rule: str, guard: list[str], styles: int
+) -> None:
+    change(
+        run_dir,
+        "UPDATE round SET phase = 'evaluate' WHERE number = 2",
+        "UPDATE question SET split = 'gate' WHERE id IN (SELECT id FROM question WHERE split = 'train' LIMIT 4)",
+    )
+    change(
+        run_dir,
+        "UPDATE run SET configuration = json_set(configuration, '$.gate', json(?))",
+        parameters=(json.dumps({"rule": rule, "guard": guard}),),
+    )
+    assert state_of(run_dir, 4)["total"] == 2 * 8 + styles * 4
+
+
 def test_a_run_without_a_round_says_so(run_dir: Path) -> None:
     change(run_dir, "PRAGMA foreign_keys = OFF", "DELETE FROM round")
     assert "no round has started" in run_here("status", run_dir, check=4).stdout
