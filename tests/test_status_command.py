@@ -104,7 +104,7 @@ def test_a_phase_in_the_middle_shows_how_far_and_how_long_it_takes(run_dir: Path
 
 
 @pytest.mark.parametrize(
-    ("rule", "guard", "styles"), [("not_worse", [], 1), ("not_worse", ["direct"], 2), ("always", ["direct"], 1)]
+    ("rule", "guard", "styles"), [("not_worse", [], 1), ("not_worse", ["cot"], 2), ("always", ["cot"], 1)]
 )
 def test_an_evaluation_counts_the_gates_questions_in_every_style_they_are_asked_in(
     run_dir: Path, rule: str, guard: list[str], styles: int
