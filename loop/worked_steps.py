@@ -15,6 +15,8 @@ TERM = re.compile(r"([+-]?)\s*(\d+)")
 COUNTED = re.compile(r"(\d+) ([a-z ]+?)(?:,|\?)")
 LETTER = re.compile(r'the letter "(.)" appear in the text: "([^"]*)"')
 BACKWARD = re.compile(r"Spell this word backward \(.*?\): (\w+)")
+WORDS = re.compile(r"Reverse this list of words: (.+)")
+FILTERED = re.compile(r"(Keep|Remove) all numbers (larger|smaller) than (\S+) in this list: \[(.+)\]")
 PRODUCT = re.compile(r"(\d+) \* (\d+)")
 
 
@@ -86,6 +88,32 @@ def spell_backward(question: str) -> Worked | None:
     return f"Letters: {' '.join(word)}. Backward: {' '.join(reversed(word))}.", word[::-1]
 
 
+def word_sequence_reversal(question: str) -> Worked | None:
+    """The words numbered, then from the last number to the first."""
+    match = WORDS.search(question)
+    if match is None:
+        return None
+    words = match[1].strip().split(", ")
+    numbered = [f"{place} {word}" for place, word in enumerate(words, 1)]
+    return f"{', '.join(numbered)}. Backward: {', '.join(reversed(numbered))}.", ", ".join(reversed(words))
+
+
+def number_filtering(question: str) -> Worked | None:
+    """Each number beside the limit, and what follows for it."""
+    match = FILTERED.search(question)
+    if match is None:
+        return None
+    keeps, named, limit = match[1] == "Keep", match[2], float(match[3])
+    steps, kept = [], []
+    for number in match[4].replace("'", "").split(", "):
+        value = float(number)
+        found = "larger" if value > limit else "smaller" if value < limit else "equal"
+        stays = (found == named) == keeps
+        steps.append(f"{number} {found}, {'keep' if stays else 'remove'}.")
+        kept += [number] if stays else []
+    return " ".join(steps), str(kept)
+
+
 def products(question: str) -> Worked | None:
     """The first factor taken apart into its digits' values, multiplied one by one."""
     match = PRODUCT.search(question)
@@ -104,7 +132,9 @@ WORKED: dict[str, Callable[[str], Worked | None]] = {
     "chain_sum": chain_sum,
     "leg_counting": leg_counting,
     "letter_counting": letter_counting,
+    "number_filtering": number_filtering,
     "products": products,
     "spell_backward": spell_backward,
+    "word_sequence_reversal": word_sequence_reversal,
 }
 """To add a task: one function, one line here."""
