@@ -1,0 +1,104 @@
+"""What the verifier adds, by how a chain's token scores are put together: `python -m benchmarks.verifier RUN_DIR`.
+
+Reads what `run_loop.py evaluate RUN_DIR --policy P --reference R --best-of K` kept: chains of policy P, each token with
+log pi_P - log pi_R. With `--by-reference` the roles change: policy R is the verifier of the chains of P, which it is
+held to (LLaVA-Reasoner's setting, where the policy after DPO ranks chains of the one before it). A row a way of
+putting together: how often a right chain of a question is ranked above a wrong one, best of K, weighted vote; percent.
+"""
+
+import argparse
+import statistics
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from judges import find_judge
+from judges.vote import Same, vote
+from loop.accuracy_log import reported_split, trained_style
+from loop.best_of import GREEDY, SCORED, Ballot, chosen_by, weighted_votes
+from store import Store, open_store
+from store.questions import Question, find_questions
+from store.rounds import cold_start_policy, served_policy
+from store.token_scores import unpack_scores
+
+WAYS: dict[str, Callable[[Sequence[float]], float]] = {"worst token": min, "mean": statistics.fmean, "sum": sum}
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("run_dir", type=Path)
+    parser.add_argument("--policy", type=int, help="whose chains; the accepted policy if left out")
+    parser.add_argument("--reference", type=int, help="the cold start if left out")
+    parser.add_argument("--by-reference", action="store_true", help="the reference is the verifier")
+    parser.add_argument("--samples", type=int, default=8, help="K")
+    options = parser.parse_args()
+    store = open_store(options.run_dir, read_only=True)
+    policy = served_policy(store) if options.policy is None else options.policy
+    reference = cold_start_policy(store) if options.reference is None else options.reference
+    for name, row in measure(store, policy, reference, options.samples, -1.0 if options.by_reference else 1.0).items():
+        print(f"{name:>14}", *(f"{key} {value:5.1f}" for key, value in row.items()), sep="  ")
+    store.close()
+
+
+def measure(store: Store, policy: int, reference: int, samples: int, sign: float) -> dict[str, dict[str, float]]:
+    """Percentages by way and column. Raises SystemExit where `evaluate --best-of` has not been there yet."""
+    split, style = reported_split(store), trained_style(store)
+    chains: dict[int, list[Any]] = defaultdict(list)
+    for row in store.rows(SCORED, policy, reference, split, style, samples):
+        chains[row["question"]].append(row)
+    if not chains or all(row["token_scores"] is None for rows in chains.values() for row in rows):
+        raise SystemExit(
+            f"no scored chains: run_loop.py evaluate {store.path.parent} --policy {policy} --reference {reference}"
+            f" --best-of {samples} makes them"
+        )
+    greedy = {row["question"]: bool(row["correct"]) for row in store.rows(GREEDY, policy, split, style)}
+    asked = find_questions(store, f"id IN ({','.join(map(str, chains))})")
+    found: dict[str, dict[str, float]] = {}
+    for name, together in WAYS.items():
+        cast = {number: [_ballot(row, together, sign) for row in rows] for number, rows in chains.items()}
+        if not found:
+            found[f"{len(asked)} questions"] = _unweighted(asked, cast, greedy)
+        ranked = [right.score > wrong.score for ballots in cast.values() for right, wrong in product(*_sides(ballots))]
+        found[name] = {
+            "ranked rightly": _percent(ranked),
+            "best of K": _percent([chosen_by(each, [b.score for b in each]) for each in cast.values()]),
+            "weighted vote": _percent([chosen_by(cast[q.id], weighted_votes(cast[q.id], _same(q))) for q in asked]),
+        }
+    return found
+
+
+def _ballot(row: Any, together: Callable[[Sequence[float]], float], sign: float) -> Ballot:
+    if row["outcome"] not in ("correct", "wrong") or row["token_scores"] is None:
+        return Ballot(None, False, 0.0)
+    scores = [sign * score for score in unpack_scores(row["token_scores"])]
+    return Ballot(row["extracted"], row["outcome"] == "correct", together(scores) if scores else 0.0)
+
+
+def _unweighted(asked: Sequence[Question], cast: dict[int, list[Ballot]], greedy: dict[int, bool]) -> dict[str, float]:
+    votes = {q.id: vote([b.answer for b in cast[q.id]], _same(q)).votes for q in asked}
+    return {
+        "greedy": _percent([greedy[q.id] for q in asked if q.id in greedy]),
+        "majority": _percent([chosen_by(cast[q.id], [float(v) for v in votes[q.id]]) for q in asked]),
+        "pass@K": _percent([any(b.correct for b in cast[q.id]) for q in asked]),
+    }
+
+
+def _sides(ballots: Sequence[Ballot]) -> tuple[list[Ballot], list[Ballot]]:
+    answered = [each for each in ballots if each.answer is not None]
+    return [each for each in answered if each.correct], [each for each in answered if not each.correct]
+
+
+def _same(question: Question) -> Same:
+    judge = find_judge(question.judge)
+    return lambda left, right: judge.same(left, right, question.choices)
+
+
+def _percent(values: Sequence[bool]) -> float:
+    return 100 * statistics.fmean(values) if values else float("nan")
+
+
+if __name__ == "__main__":
+    main()
