@@ -103,12 +103,18 @@ def add(run_dir: Path, file: Path, as_json: bool) -> None:
 @click.option("--policy", type=ROW_ID, metavar="N", help="Its number; the accepted one if left out.")
 @click.option("--split", default="test", show_default=True, help="Whose questions are asked.")
 @click.option("--best-of", "samples", type=click.IntRange(min=2), metavar="K", help="Also vote over K samples.")
-@click.option("--reference", type=ROW_ID, metavar="N", help="The verifier's reference; the cold start if left out.")
+@click.option(
+    "--reference", type=ROW_ID, metavar="N", help="What the verifier compares with; the cold start if left out."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def evaluate(
     run_dir: Path, policy: int | None, split: str, samples: int | None, reference: int | None, as_json: bool
 ) -> None:
-    """Score one policy on held-out questions: greedily, and with K samples by vote and verifier."""
+    """Score one policy on held-out questions: greedily, and with K samples by vote and verifier.
+
+    The verifier is the later of the policy and its reference, over the earlier: `--policy 1 --reference 5` has
+    policy 5 verify the chains of policy 1.
+    """
     from loop.best_of import as_json as figure_as_json
     from loop.best_of import format_figures
     from loop.evaluate_run import evaluate_run
@@ -125,7 +131,8 @@ def evaluate(
         low, high = 100 * figure["low"], 100 * figure["high"]
         click.echo(f"policy {found['policy']}, {style}: {100 * figure['accuracy']:.1f}% [{low:.1f}, {high:.1f}]")
     if figures:
-        click.echo(f"best of {samples}, verified against policy {found['reference']}")
+        earlier, later = sorted((found["policy"], found["reference"]))
+        click.echo(f"best of {samples}, verified by policy {later} over policy {earlier}")
         click.echo(format_figures(figures, samples or 0))
 
 

@@ -1,9 +1,8 @@
 """What the verifier adds, by how a chain's token scores are put together: `python -m benchmarks.verifier RUN_DIR`.
 
 Reads what `run_loop.py evaluate RUN_DIR --policy P --reference R --best-of K` kept: chains of policy P, each token with
-log pi_P - log pi_R. With `--by-reference` the roles change: policy R is the verifier of the chains of P, which it is
-held to (LLaVA-Reasoner's setting, where the policy after DPO ranks chains of the one before it). A row a way of
-putting together: how often a right chain of a question is ranked above a wrong one, best of K, weighted vote; percent.
+the log-ratio of the later of the two policies to the earlier. A row a way of putting them together: how often a right
+chain of a question is ranked above a wrong one, best of K, weighted vote; percent.
 """
 
 import argparse
@@ -32,18 +31,17 @@ def main() -> None:
     parser.add_argument("run_dir", type=Path)
     parser.add_argument("--policy", type=int, help="whose chains; the accepted policy if left out")
     parser.add_argument("--reference", type=int, help="the cold start if left out")
-    parser.add_argument("--by-reference", action="store_true", help="the reference is the verifier")
     parser.add_argument("--samples", type=int, default=8, help="K")
     options = parser.parse_args()
     store = open_store(options.run_dir, read_only=True)
     policy = served_policy(store) if options.policy is None else options.policy
     reference = cold_start_policy(store) if options.reference is None else options.reference
-    for name, row in measure(store, policy, reference, options.samples, -1.0 if options.by_reference else 1.0).items():
+    for name, row in measure(store, policy, reference, options.samples).items():
         print(f"{name:>14}", *(f"{key} {value:5.1f}" for key, value in row.items()), sep="  ")
     store.close()
 
 
-def measure(store: Store, policy: int, reference: int, samples: int, sign: float) -> dict[str, dict[str, float]]:
+def measure(store: Store, policy: int, reference: int, samples: int) -> dict[str, dict[str, float]]:
     """Percentages by way and column. Raises SystemExit where `evaluate --best-of` has not been there yet."""
     split, style = reported_split(store), trained_style(store)
     chains: dict[int, list[Any]] = defaultdict(list)
@@ -58,7 +56,7 @@ def measure(store: Store, policy: int, reference: int, samples: int, sign: float
     asked = find_questions(store, f"id IN ({','.join(map(str, chains))})")
     found: dict[str, dict[str, float]] = {}
     for name, together in WAYS.items():
-        cast = {number: [_ballot(row, together, sign) for row in rows] for number, rows in chains.items()}
+        cast = {number: [_ballot(row, together) for row in rows] for number, rows in chains.items()}
         if not found:
             found[f"{len(asked)} questions"] = _unweighted(asked, cast, greedy)
         ranked = [right.score > wrong.score for ballots in cast.values() for right, wrong in product(*_sides(ballots))]
@@ -70,10 +68,10 @@ def measure(store: Store, policy: int, reference: int, samples: int, sign: float
     return found
 
 
-def _ballot(row: Any, together: Callable[[Sequence[float]], float], sign: float) -> Ballot:
+def _ballot(row: Any, together: Callable[[Sequence[float]], float]) -> Ballot:
     if row["outcome"] not in ("correct", "wrong") or row["token_scores"] is None:
         return Ballot(None, False, 0.0)
-    scores = [sign * score for score in unpack_scores(row["token_scores"])]
+    scores = unpack_scores(row["token_scores"])
     return Ballot(row["extracted"], row["outcome"] == "correct", together(scores) if scores else 0.0)
 
 

@@ -1,7 +1,8 @@
 """Best of K with the verifier: greedy, majority vote, best-of-K and weighted vote of one policy on one split.
 
 The verifier scores each token of a chain log pi_policy - log pi_reference (LLaVA-Reasoner, arXiv 2410.16198,
-section 5; a DPO model is a reward for each token, arXiv 2404.12358), and a chain is as good as its worst token (the
+section 5; a DPO model is a reward for each token, arXiv 2404.12358). Of the two policies the later one verifies,
+whichever of them wrote the chains: in the paper it is the earlier. A chain is as good as its worst token (the
 minimum over steps of Math-Shepherd, arXiv 2312.08935). Their sum says less: a rare phrase that the policy took to
 outweighs the one token at which a chain goes wrong (docs/recipes.md has both measured). Chains, verdicts and scores
 are kept in `evaluation_sample` and `verifier_score`, so nothing is done twice.
@@ -79,7 +80,10 @@ class Figure:
 def best_of(
     ctx: Context, policy: int, reference: int, split: str, questions: Sequence[Question], samples: int
 ) -> list[Figure]:
-    """Sample, judge and score what is missing, then count. The policy's greedy answers must be there."""
+    """Sample, judge and score what is missing, then count. The policy's greedy answers must be there.
+
+    The verifier is the later of `policy`, whose chains are counted, and `reference`, over the earlier.
+    """
     style = ctx.config.sampling.style
     by_id = {question.id: question for question in questions}
     _sample(ctx, policy, split, style, by_id, samples)
@@ -203,8 +207,8 @@ def _score(ctx: Context, policy: int, reference: int, split: str, style: str, qu
         ScoredChain(ctx.prompt(questions[row["question"]], style), tuple(unpack_token_ids(row["token_ids"])))
         for row in rows
     ]
-    by_policy, by_reference = (_logprobs(ctx, number, chains) for number in (policy, reference))
-    ratios = [[a - b for a, b in zip(*pair, strict=True)] for pair in zip(by_policy, by_reference, strict=True)]
+    earlier, later = (_logprobs(ctx, number, chains) for number in sorted((policy, reference)))
+    ratios = [[b - a for a, b in zip(*pair, strict=True)] for pair in zip(earlier, later, strict=True)]
     with ctx.store.transaction():
         ctx.store.connection.executemany(
             "INSERT INTO verifier_score (sample, reference, score, token_scores) VALUES (?, ?, ?, ?)",

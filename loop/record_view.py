@@ -128,7 +128,8 @@ def _verified(terminal: Console, store: Store, record: Record) -> Panel:
     worst = sorted(pieces, key=lambda piece: piece.score)[:3]
     note = ", ".join(f"{one_line(piece.text)!r} {piece.score:+.2f}" for piece in worst)
     text.append(f"\nlowest: {note}", style="dim")
-    score = f"verifier {record['verifier_score']:+.2f} against policy {record['reference']}"
+    earlier, later = sorted((record["policy"], record["reference"]))
+    score = f"verifier {record['verifier_score']:+.2f} (policy {later} over policy {earlier})"
     return _chain(f"{title}, {score}", text, record["outcome"])
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Piece:
-    """A token's text and what the verifier thinks of it: log pi(policy) - log pi(reference), in nats."""
+    """A token's text and what the verifier thinks of it: log pi(later policy) - log pi(earlier one), in nats."""
 
     text: str
     score: float

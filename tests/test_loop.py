@@ -434,6 +434,11 @@ def test_a_policy_is_scored_by_votes_and_verifier_and_nothing_is_sampled_twice(u
     (scores,) = query(unbroken, "SELECT count(*), sum(score != 0.0) FROM verifier_score WHERE reference = 1")
     assert 1700 < scores[0] <= 1800  # a chain with a stray image token has none
     assert scores[1] > 0
+    by_later = run_command("evaluate", unbroken, "--policy", 1, "--reference", 2, "--best-of", 2).stdout
+    assert "best of 2, verified by policy 2 over policy 1" in by_later
+    # On average each policy likes its own chains better than the other does.
+    means = "SELECT policy, avg(score) FROM verifier_score JOIN evaluation_sample ON id = sample GROUP BY policy"
+    assert [(policy, mean > 0) for policy, mean in query(unbroken, means)] == [(1, False), (2, True)]
     refused = run_command("evaluate", unbroken, "--policy", 1, "--best-of", 3, check=2)
     assert "its own reference" in refused.stderr
     assert "has no question of split 'none'" in run_command("evaluate", unbroken, "--split", "none", check=2).stderr

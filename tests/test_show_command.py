@@ -270,7 +270,7 @@ def test_verifier_scores_are_shown_token_by_token(run_dir: Path) -> None:
     assert record["token_scores"] == [0.5, -2.25, 0.25]
     assert record["token_ids"] == [40, 41, 42]
     numbers = show(run_dir, "question", 1)
-    assert "verifier -1.50 against policy 1" in numbers
+    assert "verifier -1.50 (policy 3 over policy 1)" in numbers
     assert "<40><41><42>" in numbers
     assert "'<41>' -2.25" in numbers
     change(run_dir, "UPDATE policy SET path = ? WHERE number = 3", parameters=(str(BASE_MODEL),))
