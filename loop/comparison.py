@@ -1,12 +1,15 @@
 """Two policies on the same held-out questions."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from loop.config import Config
 from loop.statistics import mcnemar_p_value
 from store import Store
 from store.rounds import GATE
 from store.summary import compared
+
+if TYPE_CHECKING:
+    from loop.config import Config
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ def gate_split(store: Store, reported: str) -> str:
     return GATE if store.row("SELECT 1 FROM question WHERE split = ? AND batch = 0 LIMIT 1", GATE) else reported
 
 
-def gate_styles(config: Config) -> list[str]:
+def gate_styles(config: "Config") -> list[str]:
     """The styles in which the gate asks its questions: the trained one, then those it guards."""
     guarded = [] if config.gate.rule == "always" else config.gate.guard
     return list(dict.fromkeys([config.sampling.style, *guarded]))
