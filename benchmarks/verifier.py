@@ -13,14 +13,12 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from judges import find_judge
-from judges.vote import Same, vote
+from judges.vote import vote
 from loop.accuracy_log import reported_split, trained_style
-from loop.best_of import GREEDY, SCORED, Ballot, chosen_by, weighted_votes
+from loop.best_of import GREEDY, SCORED, Ballot, chosen_by, read_ballot, same_answer, weighted_votes
 from store import Store, open_store
 from store.questions import Question, find_questions
 from store.rounds import cold_start_policy, served_policy
-from store.token_scores import unpack_scores
 
 WAYS: dict[str, Callable[[Sequence[float]], float]] = {"worst token": min, "mean": statistics.fmean, "sum": sum}
 
@@ -56,27 +54,22 @@ def measure(store: Store, policy: int, reference: int, samples: int) -> dict[str
     asked = find_questions(store, f"id IN ({','.join(map(str, chains))})")
     found: dict[str, dict[str, float]] = {}
     for name, together in WAYS.items():
-        cast = {number: [_ballot(row, together) for row in rows] for number, rows in chains.items()}
+        cast = {number: [read_ballot(row, together) for row in rows] for number, rows in chains.items()}
         if not found:
             found[f"{len(asked)} questions"] = _unweighted(asked, cast, greedy)
         ranked = [right.score > wrong.score for ballots in cast.values() for right, wrong in product(*_sides(ballots))]
         found[name] = {
             "ranked rightly": _percent(ranked),
             "best of K": _percent([chosen_by(each, [b.score for b in each]) for each in cast.values()]),
-            "weighted vote": _percent([chosen_by(cast[q.id], weighted_votes(cast[q.id], _same(q))) for q in asked]),
+            "weighted vote": _percent(
+                [chosen_by(cast[q.id], weighted_votes(cast[q.id], same_answer(q))) for q in asked]
+            ),
         }
     return found
 
 
-def _ballot(row: Any, together: Callable[[Sequence[float]], float]) -> Ballot:
-    if row["outcome"] not in ("correct", "wrong") or row["token_scores"] is None:
-        return Ballot(None, False, 0.0)
-    scores = unpack_scores(row["token_scores"])
-    return Ballot(row["extracted"], row["outcome"] == "correct", together(scores) if scores else 0.0)
-
-
 def _unweighted(asked: Sequence[Question], cast: dict[int, list[Ballot]], greedy: dict[int, bool]) -> dict[str, float]:
-    votes = {q.id: vote([b.answer for b in cast[q.id]], _same(q)).votes for q in asked}
+    votes = {q.id: vote([b.answer for b in cast[q.id]], same_answer(q)).votes for q in asked}
     return {
         "greedy": _percent([greedy[q.id] for q in asked if q.id in greedy]),
         "majority": _percent([chosen_by(cast[q.id], [float(v) for v in votes[q.id]]) for q in asked]),
@@ -87,11 +80,6 @@ def _unweighted(asked: Sequence[Question], cast: dict[int, list[Ballot]], greedy
 def _sides(ballots: Sequence[Ballot]) -> tuple[list[Ballot], list[Ballot]]:
     answered = [each for each in ballots if each.answer is not None]
     return [each for each in answered if each.correct], [each for each in answered if not each.correct]
-
-
-def _same(question: Question) -> Same:
-    judge = find_judge(question.judge)
-    return lambda left, right: judge.same(left, right, question.choices)
 
 
 def _percent(values: Sequence[bool]) -> float:

@@ -10,12 +10,11 @@ are kept in `evaluation_sample` and `verifier_score`, so nothing is done twice.
 
 import hashlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from typing import Any
 
-from judges import Judge, find_judge
+from judges import find_judge
 from judges.vote import Same, vote
 from loop.commit_groups import commit_groups
 from loop.context import Context
@@ -91,19 +90,12 @@ def best_of(
     greedy = {row["question"]: bool(row["correct"]) for row in ctx.store.stream(GREEDY, policy, split, style)}
     ballots: dict[int, list[Ballot]] = {}
     for row in ctx.store.stream(SCORED, policy, reference, split, style, samples):
-        counts = row["outcome"] in ("correct", "wrong") and row["token_scores"] is not None
-        right = counts and row["outcome"] == "correct"
-        worst = min(unpack_scores(row["token_scores"]), default=0.0) if counts else 0.0
-        ballot = Ballot(row["extracted"] if counts else None, right, worst)
-        ballots.setdefault(row["question"], []).append(ballot)
+        ballots.setdefault(row["question"], []).append(read_ballot(row))
     counted = [question for question in by_id if question in greedy and question in ballots]
     ways: dict[str, list[float]] = {"greedy": [], "one sample": [], "majority vote": [], "best of K": []}
     ways |= {"weighted vote": [], "pass@K": []}
     for number in counted:
-        question, cast = by_id[number], ballots[number]
-        judge = find_judge(question.judge)
-
-        same = partial(_same, judge, question.choices)
+        cast, same = ballots[number], same_answer(by_id[number])
         votes = vote([each.answer for each in cast], same).votes
         ways["greedy"].append(greedy[number])
         ways["one sample"].append(cast[0].correct)
@@ -112,6 +104,20 @@ def best_of(
         ways["weighted vote"].append(chosen_by(cast, weighted_votes(cast, same)))
         ways["pass@K"].append(any(each.correct for each in cast))
     return [_figure(name, right, ways["greedy"]) for name, right in ways.items()]
+
+
+def read_ballot(row: Any, together: Callable[[Sequence[float]], float] = min) -> Ballot:
+    """A row of `SCORED` as a ballot; `together` makes one score of those of its tokens. No answer where none counts."""
+    if row["outcome"] not in ("correct", "wrong") or row["token_scores"] is None:
+        return Ballot(None, False, 0.0)
+    scores = unpack_scores(row["token_scores"])
+    return Ballot(row["extracted"], row["outcome"] == "correct", together(scores) if scores else 0.0)
+
+
+def same_answer(question: Question) -> Same:
+    """Whether two answers to the question are the same, by its own judge."""
+    judge = find_judge(question.judge)
+    return lambda left, right: judge.same(left, right, question.choices)
 
 
 def chosen_by(ballots: Sequence[Ballot], weights: Sequence[float]) -> bool:
@@ -136,10 +142,6 @@ def weighted_votes(ballots: Sequence[Ballot], same: Same) -> list[float]:
         totals[place] = (totals[place][0], totals[place][1] + math.exp(each.score - highest))
         classes.append(place)
     return [0.0 if place is None else totals[place][1] for place in classes]
-
-
-def _same(judge: Judge, choices: Sequence[str], left: str, right: str) -> bool:
-    return judge.same(left, right, choices)
 
 
 def _sample(ctx: Context, policy: int, split: str, style: str, questions: dict[int, Question], samples: int) -> None:
