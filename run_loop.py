@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from loop.command_line import ROW_ID, counted, open_to_read, run_dir_argument, stored_config
-from loop.console import Console, console_for
+from loop.commands.exits import FAILURE, INTERRUPTED, run_command_line
+from loop.commands.options import ROW_ID, counted, open_to_read, run_dir_argument, stored_config
+from loop.commands.views import VIEW_COMMANDS
 from loop.errors import InputError
-from loop.exits import FAILURE, INTERRUPTED, run_command_line
-from loop.view_commands import VIEW_COMMANDS
+from loop.terminal.choose_console import console_for
+from loop.terminal.console import Console
 from store import open_store
 
 if TYPE_CHECKING:
-    from loop.config import Config
+    from loop.config.schema import Config
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -58,13 +59,13 @@ def run(
     as_json: bool,
 ) -> None:
     """Start a run, or continue it from wherever it is."""
-    from loop.config_file import load_config
+    from loop.config.load import load_config
     from loop.trackers import require_trackers
 
     extra = [] if rounds is None else [f"run.rounds={rounds}"]
     resolved = load_config(config, [*overrides, *extra], recipe)
     if dry_run:
-        from loop.plan import format_plan
+        from loop.commands.dry_run import format_plan
 
         if run_dir is not None and (run_dir / "store.db").exists():
             _require_same(resolved, run_dir)
@@ -90,7 +91,7 @@ def run(
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def add(run_dir: Path, file: Path, as_json: bool) -> None:
     """Add questions of a JSONL FILE to a run, also while it runs; the next round sees them."""
-    from loop.ingest import add_file
+    from loop.questions.ingest import add_file
 
     store = open_store(run_dir)
     added = add_file(store, stored_config(store, run_dir), file)
@@ -115,9 +116,9 @@ def evaluate(
     The verifier is the later of the policy and its reference, over the earlier: `--policy 1 --reference 5` has
     policy 5 verify the chains of policy 1.
     """
-    from loop.best_of import as_json as figure_as_json
-    from loop.best_of import format_figures
-    from loop.evaluate_run import evaluate_run
+    from loop.commands.evaluate import evaluate_run
+    from loop.evaluation.best_of import as_json as figure_as_json
+    from loop.evaluation.best_of import format_figures
 
     store = open_store(run_dir)
     config = stored_config(store, run_dir)
@@ -162,7 +163,7 @@ def judge(
     A line is {"prediction", "answer" or "answers", "choices"?, "finish_reason"?, "question"?}. The summary
     goes to standard error.
     """
-    from loop.predictions import endpoint, format_summary, judge_lines, parse_judge
+    from loop.evaluation.predictions import endpoint, format_summary, judge_lines, parse_judge
 
     first = parse_judge(spec)
     with Console().bar("judging", 0, "row") as bar:
@@ -190,7 +191,7 @@ def judge(
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def import_(run_dir: Path, what: str, file: Path, as_json: bool) -> None:
     """Take preference pairs of a JSONL or Parquet FILE into a run; its next update trains on them too."""
-    from loop.import_pairs import import_pairs
+    from loop.questions.import_pairs import import_pairs
 
     store = open_store(run_dir)
     config = stored_config(store, run_dir)
@@ -207,7 +208,7 @@ def import_(run_dir: Path, what: str, file: Path, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def archive(run_dir: Path, older_than: int, as_json: bool) -> None:
     """Move samples of rounds more than N behind the latest to Parquet files beside the store."""
-    from store.archive import archive_round, rounds_to_archive
+    from store.maintenance.archive import archive_round, rounds_to_archive
 
     store = open_store(run_dir)
     numbers, moved = rounds_to_archive(store, older_than), 0
@@ -226,7 +227,7 @@ def archive(run_dir: Path, older_than: int, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object with the list of findings.")
 def doctor(config: str, run_dir: Path, as_json: bool) -> None:
     """What this machine can run; exit code 1 if something that a run needs is missing."""
-    from loop.doctor import examine, format_findings
+    from loop.commands.doctor import examine, format_findings
 
     findings = examine(config, run_dir)
     click.echo(json.dumps({"findings": [asdict(each) for each in findings]}) if as_json else format_findings(findings))
@@ -236,7 +237,7 @@ def doctor(config: str, run_dir: Path, as_json: bool) -> None:
 
 def _require_same(config: Config, run_dir: Path) -> None:
     """Hold a dry run to the configuration of the run that it would continue, as the run itself is held."""
-    from loop.record_run import require_same
+    from loop.config.run_identity import require_same
 
     store = open_to_read(run_dir)
     require_same(store, config)

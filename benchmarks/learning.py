@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from loop.accuracy_log import log_rows
+from loop.reading.accuracy_log import log_rows
 from store import open_store
 
 CONFIG = "easy_vqa"

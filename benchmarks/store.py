@@ -21,13 +21,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from loop.commit_groups import COMMIT_CHAINS
-from loop.config import Config
-from loop.config_file import parse_config
-from loop.console import Console
-from loop.judge import BATCH, UNJUDGED
-from loop.pair import pair
-from loop.sample import PRESENT
+from loop.config.load import parse_config
+from loop.config.schema import Config
+from loop.evaluation.commit_groups import COMMIT_CHAINS
+from loop.phases.judge import BATCH, UNJUDGED
+from loop.phases.pair import pair
+from loop.phases.sample import PRESENT
+from loop.terminal.console import Console
 from store import Store, open_store
 from store.database import as_json, now
 from store.questions import NewQuestion, add_questions

@@ -20,15 +20,16 @@ from transformers import PrinterCallback
 from trl import DPOConfig, DPOTrainer
 from vllm import SamplingParams
 
-from loop.config import Config
-from loop.config_file import parse_config
-from loop.console import Console
+from loop.config.load import parse_config
+from loop.config.schema import Config
 from loop.context import Context
+from loop.evaluation.seeds import sample_seed
+from loop.phases.sample import sample
 from loop.run_log import run_log
-from loop.sample import sample, sample_seed
-from loop.swap import serve
-from loop.training_items import pair_items
-from loop.update import training_settings
+from loop.serving import serve
+from loop.terminal.console import Console
+from loop.training.stages import training_settings
+from loop.training.training_items import pair_items
 from policies import vllm_engine
 from policies.encoding import Encoder
 from policies.learner import DpoSettings, load_model, train_dpo

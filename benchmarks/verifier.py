@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from judges.vote import vote
-from loop.accuracy_log import reported_split, trained_style
-from loop.best_of import GREEDY, SCORED, Ballot, chosen_by, read_ballot, same_answer, weighted_votes
+from loop.evaluation.best_of import GREEDY, SCORED, Ballot, chosen_by, read_ballot, same_answer, weighted_votes
+from loop.reading.accuracy_log import reported_split, trained_style
 from store import Store, open_store
 from store.questions import Question, find_questions
 from store.rounds import cold_start_policy, served_policy

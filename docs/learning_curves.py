@@ -15,7 +15,7 @@ from PIL import Image
 
 from benchmarks.learning import LONG
 from browser import chromium, open_page
-from loop.accuracy_log import log_rows
+from loop.reading.accuracy_log import log_rows
 from store import open_store
 
 PROJECT = Path(__file__).resolve().parent.parent

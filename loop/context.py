@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from loop.config import Config
-from loop.console import Console
+from loop.config.schema import Config
+from loop.terminal.console import Console
 from loop.trackers import Tracker
-from policies.chat import Chat
 from policies.encoding import Encoder, Prompt
 from policies.sampler import Sampler
-from policies.teacher import Teacher
+from policies.teacher.chat import Chat
+from policies.teacher.client import Teacher
 from store import Store
 from store.questions import Question
 

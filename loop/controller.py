@@ -4,27 +4,28 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from loop.accuracy_log import append_finished_rounds
-from loop.cold_start import cold_start
-from loop.config import Config
-from loop.console import Console
+from loop.config.run_identity import record_run
+from loop.config.schema import Config
 from loop.context import Context, Stopped
-from loop.evaluate import evaluate
-from loop.fallback import fallback
-from loop.gate import gate, rounds_without_gain
-from loop.ingest import ingest
-from loop.judge import judge
-from loop.model_card import write_cards
-from loop.pair import pair
-from loop.record_run import record_run
+from loop.evaluation.streaks import rounds_without_gain
+from loop.phases.distil import cold_start
+from loop.phases.evaluate import evaluate
+from loop.phases.fallback import fallback
+from loop.phases.gate import gate
+from loop.phases.judge import judge
+from loop.phases.pair import pair
+from loop.phases.sample import sample
+from loop.phases.swap import swap
+from loop.phases.update import update
+from loop.questions.ingest import ingest
+from loop.questions.order import choose_questions
+from loop.reading.accuracy_log import append_finished_rounds
+from loop.reading.model_card import write_cards
 from loop.retention import delete_old_weights
-from loop.sample import sample
-from loop.selection import choose_questions
 from loop.session import open_session, work_on
-from loop.swap import swap
-from loop.teacher_cost import confirm_cold_start
-from loop.tracking import tell_trackers
-from loop.update import update
+from loop.teaching.cost import confirm_cold_start
+from loop.terminal.console import Console
+from loop.trackers.feed import tell_trackers
 from store.crash_points import crash_point
 from store.rounds import (
     Round,

@@ -2,10 +2,10 @@
 
 import shutil
 
-from loop.comparison import gate_split, gate_styles
-from loop.config import Config
+from loop.config.schema import Config
 from loop.context import Context
-from loop.gate import BEST_ACCEPTED
+from loop.evaluation.comparison import gate_split, gate_styles
+from loop.evaluation.gate_questions import BEST_ACCEPTED
 from policies.weights import deleting
 from store import Store
 from store.rounds import cold_start_policy, latest_round, mark_deleted

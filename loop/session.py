@@ -9,14 +9,14 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from loop.config import Config
-from loop.console import Console
+from loop.config.schema import Config
 from loop.context import Context, Stopped
 from loop.errors import InputError
 from loop.run_log import run_log
-from loop.swap import first_probe_questions, probe_items
-from loop.teacher_setup import open_teacher
-from loop.tracking import open_trackers
+from loop.serving import first_probe_questions, probe_items
+from loop.teaching.setup import open_teacher
+from loop.terminal.console import Console
+from loop.trackers.feed import open_trackers
 from policies.encoding import Encoder
 from policies.learner import free_accelerator, load_model
 from policies.packaged_model import model_directory

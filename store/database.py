@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from store.crash_points import crash_point
-from store.migrations import MIGRATIONS
+from store.schema.migrations import MIGRATIONS
 
 if TYPE_CHECKING:
     from sqlite_utils import Database

@@ -3,7 +3,7 @@
 import sqlite3
 
 from store.database import Store
-from store.sums_007 import (
+from store.schema.sums_007 import (
     ADD_COMPARISONS,
     ADD_EVALUATION_SUMS,
     COMPARISONS,
@@ -11,7 +11,7 @@ from store.sums_007 import (
     EVALUATION_SUMS,
     round_sums,
 )
-from store.views_005 import COLUMNS
+from store.schema.views_005 import COLUMNS
 
 
 def summarise_round(store: Store, number: int) -> None:

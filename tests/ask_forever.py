@@ -4,12 +4,13 @@ import os
 import sys
 from pathlib import Path
 
-from loop.ask import Asker, Task, ask
-from loop.console import Console
-from loop.teacher_config import TeacherConfig
-from loop.teacher_prompts import template
-from loop.teacher_setup import teacher_settings
-from policies.teacher import Teacher
+from loop.config.teacher import TeacherConfig
+from loop.teaching.ask_live import Asker, ask
+from loop.teaching.setup import teacher_settings
+from loop.teaching.tasks import Task
+from loop.teaching.templates import template
+from loop.terminal.console import Console
+from policies.teacher.client import Teacher
 from store import open_store
 from store.questions import find_questions
 

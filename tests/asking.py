@@ -3,12 +3,13 @@
 from pathlib import Path
 from typing import Any
 
-from loop.ask import Asker, Task
-from loop.console import Console
-from loop.teacher_config import TeacherConfig
-from loop.teacher_prompts import template
-from loop.teacher_setup import teacher_settings
-from policies.teacher import Teacher
+from loop.config.teacher import TeacherConfig
+from loop.teaching.ask_live import Asker
+from loop.teaching.setup import teacher_settings
+from loop.teaching.tasks import Task
+from loop.teaching.templates import template
+from loop.terminal.console import Console
+from policies.teacher.client import Teacher
 from store import Store, open_store
 from store.questions import NewQuestion, add_questions, find_questions
 

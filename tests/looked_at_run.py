@@ -14,7 +14,7 @@ from PIL import Image
 from tokenizers import Tokenizer
 
 from conftest import BASE_MODEL
-from loop.config_file import parse_config
+from loop.config.load import parse_config
 from store import Store, open_store
 from store.database import as_json, now
 from store.questions import NewQuestion, add_questions

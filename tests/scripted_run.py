@@ -25,17 +25,17 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import loop.commit_groups
 import loop.controller
-import loop.judge
+import loop.evaluation.commit_groups
+import loop.phases.judge
+import loop.phases.update
+import loop.serving
 import loop.session
-import loop.swap
-import loop.update
 from conftest import BASE_MODEL
-from loop.config import Config, PromptsConfig
-from loop.config_file import parse_config
-from loop.console import Console
-from loop.sources import RATIONALES, SOURCES
+from loop.config.load import parse_config
+from loop.config.schema import Config, PromptsConfig
+from loop.questions.registry import RATIONALES, SOURCES
+from loop.terminal.console import Console
 from policies.encoding import Encoder, Prompt
 from policies.learner import TrainingDiverged, TrainingResult, TrainingStep
 from policies.sampler import Chain, Request
@@ -188,13 +188,13 @@ def prepare() -> None:
         return encoder
 
     loop.session.Encoder = prepared
-    loop.session.load_model = loop.update.load_model = load_model
-    loop.session.learner_logprobs = loop.update.learner_logprobs = learner_logprobs
+    loop.session.load_model = loop.phases.update.load_model = load_model
+    loop.session.learner_logprobs = loop.phases.update.learner_logprobs = learner_logprobs
     RATIONALES["easy_vqa"] = write_rationale
-    loop.update.train_sft = loop.update.train_dpo = train
-    loop.swap.VllmEngine = ScriptedEngine
-    loop.commit_groups.COMMIT_CHAINS = 6
-    loop.judge.BATCH = 8
+    loop.phases.update.train_sft = loop.phases.update.train_dpo = train
+    loop.serving.VllmEngine = ScriptedEngine
+    loop.evaluation.commit_groups.COMMIT_CHAINS = 6
+    loop.phases.judge.BATCH = 8
     SOURCES["easy_vqa"] = questions
 
 

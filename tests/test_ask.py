@@ -15,14 +15,14 @@ from sqlite_utils import Database
 from asking import asker_of, fill, tasks_of
 from conftest import PROJECT
 from fault_server import serve
-from loop.ask import ask, budget_left
-from loop.console import Console
-from loop.teacher_config import TeacherConfig
-from loop.teacher_prompts import NOTES, chain_of, template
-from policies.asking import TeacherOutage
+from loop.config.teacher import TeacherConfig
+from loop.teaching.ask_live import ask, budget_left
+from loop.teaching.templates import NOTES, chain_of, template
+from loop.terminal.console import Console
+from policies.teacher.request_pool import TeacherOutage
 from store import Store, open_store
 from store.database import APPLICATION_ID
-from store.migrations import MIGRATIONS
+from store.schema.migrations import MIGRATIONS
 from store.teacher_calls import spent
 
 QUESTIONS = 600

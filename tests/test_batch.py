@@ -8,10 +8,10 @@ import pytest
 
 from asking import asker_of, fill, tasks_of
 from batch_server import serve_batches
-from loop.ask_batch import ask_batch
-from loop.console import Console
+from loop.teaching.ask_batch import ask_batch
+from loop.terminal.console import Console
 from policies import PolicyError
-from policies.asking import TeacherOutage
+from policies.teacher.request_pool import TeacherOutage
 from store import Store
 from store.teacher_calls import open_batches, spent
 
@@ -126,7 +126,7 @@ def test_a_batch_that_never_reached_the_server_is_sent_again(store: Store) -> No
 
 
 def test_a_kill_between_two_commits_of_a_fetch_repeats_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("loop.ask_batch.COMMIT_ITEMS", 3)
+    monkeypatch.setattr("loop.teaching.ask_batch.COMMIT_ITEMS", 3)
     with serve_batches() as server:
         groups = ask_batch(asker_of(store, server.url, **QUICK), tasks_of(store))
         assert len(next(groups)) == 3
@@ -148,14 +148,14 @@ def test_the_budget_holds_for_batches_and_is_said(store: Store, capsys: pytest.C
 
 
 def test_large_inputs_are_cut_into_several_batches(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("policies.teacher_batch.MOST_REQUESTS", 8)
+    monkeypatch.setattr("policies.teacher.batch.MOST_REQUESTS", 8)
     with serve_batches() as server:
         assert run(store, server.url) == 20
     assert [len(file.splitlines()) for name, file in server.files.items() if name.startswith("file")] == [8, 8, 4]
 
 
 def test_a_server_without_batches_is_named_with_the_cure(store: Store) -> None:
-    from policies.teacher_endpoint import serve_teacher
+    from policies.teacher.embedded_server import serve_teacher
 
     with serve_teacher(lambda *_: None) as url, pytest.raises(PolicyError, match=r"teacher\.mode = 'live'"):
         run(store, url)

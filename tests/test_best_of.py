@@ -5,7 +5,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loop.best_of import Ballot, chosen_by, weighted_votes
+from loop.evaluation.best_of import Ballot, chosen_by, weighted_votes
 
 SCORES = st.floats(-50, 50, allow_nan=False)
 BALLOTS = st.lists(

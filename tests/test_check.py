@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from conftest import run_command
-from loop.config import RetentionConfig
-from loop.config_file import parse_config
+from loop.config.load import parse_config
+from loop.config.schema import RetentionConfig
 from loop.retention import kept_policies
 from policies.weights import deleting, reading
 from store import StoreError, open_store
-from store.archive import archive_round, find_sample, round_samples, rounds_to_archive
-from store.check import find_faults
+from store.maintenance.archive import archive_round, find_sample, round_samples, rounds_to_archive
+from store.maintenance.check import find_faults
 from store.questions import NewQuestion, add_questions
 from store.rounds import Policy, add_policy, decide, start_round
 

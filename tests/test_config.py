@@ -10,8 +10,11 @@ from pathlib import Path
 import pytest
 
 from conftest import run_command
-from loop.config_file import CONFIGS, differing_keys, load_config
+from loop.config.load import CONFIGS, differing_keys, load_config
+from loop.config.teacher import EMBEDDED_TASKS, NOTES
 from loop.errors import InputError
+from loop.questions.sources.worked_steps import WORKED
+from loop.teaching.templates import FOLDER
 
 MINIMAL = '[policy]\nmodel = "m"\n[questions]\nsource = "easy_vqa"\n'
 
@@ -192,3 +195,8 @@ def test_a_published_recipe_has_the_published_settings(name: str) -> None:
     settings = load_config("easy_vqa", [], recipe=name).model_dump()
     found = {key: settings[key.partition(".")[0]][key.partition(".")[2]] for key in PUBLISHED[name]}
     assert found == PUBLISHED[name]
+
+
+def test_every_name_that_the_configuration_knows_has_its_file_or_function() -> None:
+    assert sorted(EMBEDDED_TASKS) == sorted(WORKED)
+    assert sorted(NOTES) == sorted(path.stem.removeprefix("note_") for path in FOLDER.glob("note_*.txt"))

@@ -14,10 +14,11 @@ from rich.console import Console as Terminal
 from rich.text import Text
 
 from conftest import PROJECT
-from loop.console import Bar, Console, EventConsole
 from loop.errors import InputError
-from loop.live_view import LiveConsole
+from loop.reporting import Bar
 from loop.run_log import run_log
+from loop.terminal.console import Console, EventConsole
+from loop.terminal.live_view import LiveConsole
 from store import open_store
 from stores import change, finished_run
 
@@ -25,7 +26,7 @@ RUNS = """
 import os, pty, sys, threading
 from pathlib import Path
 import scripted_run
-from loop.console import console_for
+from loop.terminal.choose_console import console_for
 scripted_run.prepare()
 train = scripted_run.loop.update.train_dpo
 

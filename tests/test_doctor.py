@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-import loop.doctor
+import loop.commands.doctor
 from conftest import BASE_MODEL, run_command
-from loop.doctor import Finding, count_parameters, examine, format_findings
+from loop.commands.doctor import Finding, count_parameters, examine, format_findings
 
 KEY = "sk-never-to-be-shown"
 
@@ -91,8 +91,8 @@ def test_the_teacher_is_asked_for_its_models_and_the_key_stays_hidden(
 
 def test_packages_are_held_to_what_is_declared_and_locked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     versions = {"click": "1.0", "pandas": None, "peft": "99.0", "vllm": "0.32.0"}
-    real = loop.doctor._version
-    monkeypatch.setattr(loop.doctor, "_version", lambda name: versions.get(name, real(name)))
+    real = loop.commands.doctor._version
+    monkeypatch.setattr(loop.commands.doctor, "_version", lambda name: versions.get(name, real(name)))
     findings = examine("easy_vqa", tmp_path)
     assert finding(findings, "click") == Finding("packages", "click", "missing", "1.0, click>=8.2 is needed")
     assert finding(findings, "pandas").detail == "not installed, pandas>=2.3 is needed"

@@ -9,16 +9,16 @@ from typing import Any
 import pytest
 
 from fault_server import BODIES, completion, serve
-from loop.accuracy_log import log_rows
-from loop.config import Config
-from loop.config_file import parse_config
-from loop.console import Console
+from loop.config.load import parse_config
+from loop.config.schema import Config
 from loop.context import Context
 from loop.controller import _start_round
-from loop.fallback import KEPT, fallback
-from loop.log_table import format_log
-from policies.teacher import Teacher
-from policies.teacher_request import TeacherSettings
+from loop.phases.fallback import KEPT, fallback
+from loop.reading.accuracy_log import log_rows
+from loop.terminal.console import Console
+from loop.terminal.log_table import format_log
+from policies.teacher.client import Teacher
+from policies.teacher.request import TeacherSettings
 from store import Store, open_store
 from store.questions import NewQuestion, add_questions
 from store.rounds import Policy, Round, add_policy, get_round, start_round

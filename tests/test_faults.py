@@ -30,7 +30,7 @@ scripted_run.prepare()
 folder, fault = Path(sys.argv[1]), sys.argv[2]
 config = scripted_run.scripted_config(folder, run={"rounds": 3 if fault == "a round more" else 2})
 run_dir = folder / "run"
-import run_loop, loop.record_run, loop.session
+import run_loop, loop.config.run_identity, loop.session
 def go(reached=None):
     scripted_run.run_scripted(run_dir, config, reached)
 points = 0
@@ -49,7 +49,7 @@ if fault == "clock":
     time.time = lambda: start - (real() - start) * 1000
     import store.database, store.rounds
     from datetime import UTC, datetime
-    for module in (store.database, store.rounds, loop.record_run, loop.session):
+    for module in (store.database, store.rounds, loop.config.run_identity, loop.session):
         module.now = lambda: datetime.fromtimestamp(time.time(), UTC).isoformat()
 run_loop.cli.main = lambda standalone_mode: go(reached)
 run_loop.main()

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from conftest import run_python
-from loop.accuracy_log import log_rows
-from loop.log_table import in_a_line
 from loop.pages.browse import default_sides, sides
+from loop.reading.accuracy_log import log_rows
+from loop.terminal.log_table import in_a_line
 from store import Store, open_store
 
 RUN = """

@@ -12,7 +12,7 @@ from chat_endpoint import endpoint
 from conftest import PROJECT, command, run_command
 from judges import find_judge
 from loop.errors import InputError
-from loop.predictions import Summary, format_summary, judge_lines
+from loop.evaluation.predictions import Summary, format_summary, judge_lines
 
 
 def run(rows: list[object], *arguments: str, check: int = 0) -> tuple[list[dict], str]:

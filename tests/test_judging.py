@@ -8,14 +8,14 @@ import pytest
 from chat_endpoint import endpoint
 from judges import JudgeError
 from judges.llm import prompt, read_reply
-from loop.accuracy_log import log_rows
-from loop.config import Config
-from loop.config_file import load_config, parse_config
-from loop.console import Console
+from loop.config.load import load_config, parse_config
+from loop.config.schema import Config
 from loop.context import Context
 from loop.errors import InputError
-from loop.ingest import ingest
-from loop.judge import judge
+from loop.phases.judge import judge
+from loop.questions.ingest import ingest
+from loop.reading.accuracy_log import log_rows
+from loop.terminal.console import Console
 from policies import PolicyError
 from store import Store, open_store
 from store.questions import NewQuestion, add_questions, find_questions

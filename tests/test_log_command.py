@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from conftest import command
-from loop.accuracy_log import append_finished_rounds, log_rows
-from loop.comparison import compare
 from loop.errors import LoopError
-from loop.follow import finished_rounds
-from loop.log_table import BARS, COLUMNS, duration, fitting, format_log, sparkline
-from loop.statistics import mcnemar_p_value
+from loop.evaluation.comparison import compare
+from loop.evaluation.statistics import mcnemar_p_value
+from loop.reading.accuracy_log import append_finished_rounds, log_rows
+from loop.terminal.follow import finished_rounds
+from loop.terminal.log_table import BARS, COLUMNS, duration, fitting, format_log, sparkline
 from store import open_store, run_lock
 from store.summary import summarise_round
 from stores import change, finished_run, run_here

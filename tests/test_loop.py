@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from conftest import BASE_MODEL, PROJECT, SMALL_ENGINE, command, copy_without, log_of, run_command
-from loop.sources.easy_vqa import write_rationale
-from policies.teacher_endpoint import serve_teacher
+from loop.questions.sources.easy_vqa import write_rationale
+from policies.teacher.embedded_server import serve_teacher
 
 SAME_EACH_TIME = {
     "question": "SELECT hash, split FROM question ORDER BY id",

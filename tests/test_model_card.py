@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from huggingface_hub import ModelCard
 
-from loop.accuracy_log import log_rows
-from loop.config_file import parse_config
-from loop.model_card import FILE_NAME, card
+from loop.config.load import parse_config
+from loop.reading.accuracy_log import log_rows
+from loop.reading.model_card import FILE_NAME, card
 from policies.weights import weights_sha256
 from store import open_store
 

@@ -8,22 +8,23 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import loop.frames
+import loop.reading.frames
 from conftest import PROJECT, run_python
-from loop import Run, open_run
+from loop import Run
 from loop.errors import InputError
+from loop.reading import run_reader as open_run
 from store import StoreError, open_store
-from store.archive import archive_round, rounds_to_archive
+from store.maintenance.archive import archive_round, rounds_to_archive
 
 PAGE = (PROJECT / "docs" / "notebook.md").read_text()
 FRAMES = {
-    "rounds": loop.frames.ROUNDS,
-    "samples": loop.frames.SAMPLES,
-    "pairs": loop.frames.PAIRS,
-    "questions": loop.frames.QUESTIONS,
-    "evaluations": loop.frames.EVALUATIONS,
-    "policies": loop.frames.POLICIES,
-    "training_steps": loop.frames.STEPS,
+    "rounds": loop.reading.frames.ROUNDS,
+    "samples": loop.reading.frames.SAMPLES,
+    "pairs": loop.reading.frames.PAIRS,
+    "questions": loop.reading.frames.QUESTIONS,
+    "evaluations": loop.reading.frames.EVALUATIONS,
+    "policies": loop.reading.frames.POLICIES,
+    "training_steps": loop.reading.frames.STEPS,
 }
 
 
@@ -74,7 +75,9 @@ def test_the_frames_hold_what_the_store_holds(run: Run, scripted_run_dir: Path) 
     cot = run.evaluations(style="cot", split="test", policy=int(log.policy[1]))
     assert log.cot_accuracy[1] == (cot.outcome == "correct").mean()
     assert log.cot_low[1] < log.cot_accuracy[1] < log.cot_high[1]
-    assert log.seconds[1] == pytest.approx(log.loc[1, [f"{phase}_seconds" for phase in loop.frames.PHASES]].sum())
+    assert log.seconds[1] == pytest.approx(
+        log.loc[1, [f"{phase}_seconds" for phase in loop.reading.frames.PHASES]].sum()
+    )
     pairs = run.pairs(round=[1, 2])
     texts = samples.set_index("sample").text
     assert (pairs.chosen_text == texts.loc[pairs.chosen_sample].to_numpy()).all()

@@ -20,7 +20,6 @@ from starlette.testclient import TestClient
 
 from conftest import PROJECT, command, run_command, run_python
 from looked_at_run import HOSTILE, ROUNDS, SAMPLES, make_run
-from loop.accuracy_log import log_rows
 from loop.errors import InputError
 from loop.pages.access import is_loopback
 from loop.pages.attempts import attempts, coloured, read_card, some_of_each
@@ -31,11 +30,12 @@ from loop.pages.plain_text import HIDDEN, plain, visible
 from loop.pages.render import shade, status_line
 from loop.pages.report import PART, _draw
 from loop.pages.serve import application, serve_run
-from loop.terminal_text import MARKS_IN_A_ROW
+from loop.reading.accuracy_log import log_rows
+from loop.reading.run_status import Status
+from loop.terminal.escape import MARKS_IN_A_ROW
 from store import open_store
-from store.archive import archive_round
+from store.maintenance.archive import archive_round
 from store.rounds import start_round
-from store.status import Status
 
 
 @pytest.fixture(scope="module")

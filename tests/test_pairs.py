@@ -8,20 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loop.config import PairsConfig, SamplingConfig
-from loop.pair import Own, _with_votes, choose
-from loop.pair_rules import (
-    RULES,
-    Judged,
-    best_worst,
-    contrast,
-    information,
-    likeliest,
-    margin,
-    shortest_right,
-    vote,
-)
-from loop.sample import sample_seed
+from loop.config.schema import PairsConfig, SamplingConfig
+from loop.evaluation.seeds import sample_seed
+from loop.questions.answer_shares import information
+from loop.training.choose_pairs import choose
+from loop.training.pair_candidates import Own, _with_votes
+from loop.training.pair_rules import RULES, Judged, best_worst, contrast, likeliest, margin, shortest_right, vote
 from store import open_store
 from store.questions import NewQuestion, add_questions
 

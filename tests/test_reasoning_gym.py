@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from conftest import PROJECT
 from judges import find_judge, give_verdict
 from judges.reasoning_gym import ONE_ANSWER, OWN_RULE, TASKS
-from loop.config import QuestionsConfig
-from loop.config_file import load_config, parse_config
+from loop.config.load import load_config, parse_config
+from loop.config.schema import QuestionsConfig
 from loop.errors import InputError
-from loop.sources import RATIONALES, SOURCES
-from loop.worked_steps import WORKED
-from policies.teacher_endpoint import QUESTION
+from loop.questions.registry import RATIONALES, SOURCES
+from loop.questions.sources.worked_steps import WORKED
+from policies.teacher.embedded_server import QUESTION
 from store.questions import NewQuestion
 
 pytest.importorskip("reasoning_gym", reason="the extra 'smollm2' is not installed")

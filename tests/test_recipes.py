@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from loop.config_file import CONFIGS, load_config
-from loop.console import Console
+from loop.config.load import CONFIGS, load_config
 from loop.controller import run
+from loop.terminal.console import Console
 from store import open_store
 
 SMALL = [

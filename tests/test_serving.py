@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from conftest import BASE_MODEL, PROJECT, SMALL_ENGINE, run_command
-from loop import open_run
+from loop.reading import run_reader as open_run
 
 SECTION = (PROJECT / "README.md").read_text().partition("\n## Serving the result\n")[2]
 RECIPE = f"""

@@ -15,11 +15,11 @@ from rich.console import Console
 from rich.text import Text
 
 from conftest import BASE_MODEL
-from loop.record_view import WORDS_COMPARED, differing
-from loop.scored_pieces import scored_pieces
-from loop.terminal_image import Picture, protocol, sixel, size
+from loop.reading.scored_tokens import scored_pieces
+from loop.terminal.images import Picture, protocol, sixel, size
+from loop.terminal.record_view import WORDS_COMPARED, differing
 from store import open_store
-from store.archive import archive_round
+from store.maintenance.archive import archive_round
 from store.samples import pack_token_ids
 from stores import change, finished_run, run_here
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from judges import find_judge, give_verdict
-from loop.config import QuestionsConfig
+from loop.config.schema import QuestionsConfig
 from loop.errors import InputError
-from loop.sources import easy_vqa, jsonl
+from loop.questions.sources import easy_vqa, jsonl
 
 CONFIG = QuestionsConfig(source="jsonl", path="questions.jsonl")
 

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loop.comparison import Comparison
-from loop.gate import accepts
-from loop.statistics import mcnemar_p_value, wilson_interval
+from loop.evaluation.comparison import Comparison
+from loop.evaluation.gate_rules import accepts
+from loop.evaluation.statistics import mcnemar_p_value, wilson_interval
 
 
 def test_wilson_interval_matches_published_values() -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from loop.status_view import EXIT_CODES
+from loop.reading.run_status import SILENT_S
+from loop.terminal.status_view import EXIT_CODES
 from store import run_lock
-from store.status import SILENT_S
 from stores import change, finished_run, run_here
 
 

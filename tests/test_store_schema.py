@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from conftest import PROJECT, run_command
-from loop.config_file import parse_config
+from loop.config.load import parse_config
 from store import StoreError, open_store
-from store.check import find_faults
+from store.maintenance.check import find_faults
 
 FIXTURES = Path(__file__).parent / "fixtures"
 
@@ -149,8 +149,8 @@ def open_store(*arguments, **options):
 loop.session.open_store = open_store
 scripted_run.prepare()
 folder = Path(sys.argv[1])
-from loop.log_table import format_log
-from store.status import run_status
+from loop.terminal.log_table import format_log
+from loop.reading.run_status import run_status
 def look(name):
     if "commit" in name:
         return

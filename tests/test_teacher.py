@@ -18,15 +18,15 @@ from PIL import Image
 from base_model.scenes import draw_scene
 from fault_server import FaultServer, serve
 from policies import PolicyError
-from policies.asking import REJECTED_AT_START, TeacherOutage
-from policies.budget import Budget, Limit
-from policies.completion import TeacherReply
-from policies.prices import Price, Usage
-from policies.rate_limit import BURST_S
-from policies.teacher import Teacher
-from policies.teacher_endpoint import serve_teacher
-from policies.teacher_images import ImageFile, data_url
-from policies.teacher_request import TeacherRequest, TeacherSettings, request_hash
+from policies.teacher.budget import Budget, Limit
+from policies.teacher.client import Teacher
+from policies.teacher.completion import TeacherReply
+from policies.teacher.embedded_server import serve_teacher
+from policies.teacher.images import ImageFile, data_url
+from policies.teacher.prices import Price, Usage
+from policies.teacher.rate_limit import BURST_S
+from policies.teacher.request import TeacherRequest, TeacherSettings, request_hash
+from policies.teacher.request_pool import REJECTED_AT_START, TeacherOutage
 
 KEY = "sk-a-secret-key-of-this-test"
 PROMPT = "Write a rationale.\n\nQuestion: what color is it?\nAccepted answer: red\n"

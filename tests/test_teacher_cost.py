@@ -8,14 +8,14 @@ import pytest
 from PIL import Image
 
 from conftest import run_command
-from loop.cold_start import rationale_tasks
-from loop.config import Config
-from loop.config_file import parse_config
+from loop.commands.dry_run import format_plan
+from loop.config.load import parse_config
+from loop.config.schema import Config
 from loop.errors import InputError
-from loop.plan import format_plan
-from loop.teacher_cost import confirm_cold_start, estimate_from_source
-from loop.teacher_setup import teacher_settings
-from policies.teacher_request import request_hash
+from loop.teaching.cost import confirm_cold_start, estimate_from_source
+from loop.teaching.setup import teacher_settings
+from loop.teaching.tasks import rationale_tasks
+from policies.teacher.request import request_hash
 from store import Store, open_store
 from store.questions import NewQuestion, add_questions, find_questions
 from store.rounds import Policy, add_policy, start_round

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.budget import Budget, Limit
-from policies.completion import Malformed, TeacherReply, read_completion, server_message
-from policies.prices import Price, Usage, cost_usd, image_tokens, scaled, text_tokens
-from policies.rate_limit import BURST_S, PerMinute, RateLimit, duration_s, retry_after_s
+from policies.teacher.budget import Budget, Limit
+from policies.teacher.completion import Malformed, TeacherReply, read_completion, server_message
+from policies.teacher.prices import Price, Usage, cost_usd, image_tokens, scaled, text_tokens
+from policies.teacher.rate_limit import BURST_S, PerMinute, RateLimit, duration_s, retry_after_s
 
 GPT_4O = Price(2.5, 1.25, 10.0)
 tokens = st.integers(0, 10**9)

@@ -16,13 +16,13 @@ import pytest
 
 from base_model.scenes import draw_scene
 from conftest import BASE_MODEL, PROJECT
-from loop.cold_start import cold_start
-from loop.config_file import parse_config
-from loop.console import Console
+from loop.config.load import parse_config
 from loop.context import Context
-from loop.teacher_setup import teacher_settings
+from loop.phases.distil import cold_start
+from loop.teaching.setup import teacher_settings
+from loop.terminal.console import Console
 from policies.encoding import Encoder
-from policies.teacher import Teacher
+from policies.teacher.client import Teacher
 from store import open_store
 from store.questions import NewQuestion, add_questions, load_image
 from store.rounds import Policy, add_policy, get_round, start_round

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import run_command
-from loop.terminal_text import JOINERS, LINE_LIMIT, block, one_line, spreadsheet_cell
+from loop.terminal.escape import JOINERS, LINE_LIMIT, block, one_line, spreadsheet_cell
 from stores import change, finished_run
 
 ANY_TEXT = st.text(st.characters(), max_size=300) | st.text(

@@ -11,14 +11,14 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from conftest import run_command, run_python
-from loop.accuracy_log import log_rows
-from loop.config import Config, RunConfig
-from loop.config_file import parse_config
+from loop.config.load import parse_config
+from loop.config.run_identity import record_run
+from loop.config.schema import Config, RunConfig
 from loop.errors import InputError
-from loop.record_run import record_run
+from loop.reading.accuracy_log import log_rows
 from loop.trackers import Report, Target, open_tracker
+from loop.trackers.feed import open_trackers, tell_trackers
 from loop.trackers.ledger import Ledger
-from loop.tracking import open_trackers, tell_trackers
 from store import Store, open_store
 
 ROUNDS = 3
@@ -146,7 +146,7 @@ def test_a_tracker_that_is_down_is_said_and_the_others_are_told(tmp_path: Path, 
 
 
 def test_a_tracker_that_cannot_be_closed_does_not_end_the_run(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("loop.tracking.open_tracker", lambda *_: Down())
+    monkeypatch.setattr("loop.trackers.feed.open_tracker", lambda *_: Down())
     said: list[str] = []
     with ExitStack() as stack:
         open_trackers(tracked_config("wandb"), store, stack, said.append)
@@ -159,7 +159,7 @@ def test_a_tracked_run_stays_the_same_when_more_rounds_are_wanted(tmp_path: Path
         store = open_store(tmp_path, create=True)
         record_run(store, tracked_config("wandb").model_copy(update={"run": RunConfig(rounds=rounds)}))
         assert store.value("SELECT json_extract(configuration, '$.run.rounds') FROM run") == rounds
-        with ExitStack() as stack, mock.patch("loop.tracking.open_tracker") as opened:
+        with ExitStack() as stack, mock.patch("loop.trackers.feed.open_tracker") as opened:
             open_trackers(tracked_config("wandb"), store, stack, pytest.fail)
             seen.append(opened.call_args.args[1].id)
         store.close()

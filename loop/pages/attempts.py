@@ -7,9 +7,9 @@ from typing import Any
 
 from loop.errors import InputError
 from loop.pages.browse import Side
-from loop.scored_pieces import Piece, scored_pieces
+from loop.reading.scored_tokens import Piece, scored_pieces
 from store import Store
-from store.archive import question_samples
+from store.maintenance.archive import question_samples
 from store.samples import unpack_token_ids
 from store.token_scores import unpack_scores
 

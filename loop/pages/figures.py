@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from loop.accuracy_log import accuracy, log_rows
+from loop.reading.accuracy_log import accuracy, log_rows
+from loop.reading.run_status import Status, run_status
 from store import Store
 from store.rounds import GATE, served_policy
-from store.status import Status, run_status
 from store.summary import round_figures
 
 OUTCOMES = ("correct", "wrong", "unparsable", "truncated", "judge_error")

@@ -15,8 +15,8 @@ from loop.pages.charts import charts
 from loop.pages.drawing import NONE, Chart, percent, round_name
 from loop.pages.figures import Figures
 from loop.pages.plain_text import plain, visible
-from loop.status_view import why
-from store.status import Status
+from loop.reading.run_status import Status
+from loop.terminal.status_view import why
 
 FOLDER = Path(__file__).parent
 CLIP = 4000

@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from loop.console import Console
-from loop.export import require_place
 from loop.pages.attempts import attempts, coloured, read_card, some_of_each
 from loop.pages.browse import SAMPLED, Side, compared_style, parse_filter, question_sets, sides
 from loop.pages.figures import read_figures
 from loop.pages.images import thumbnail_url
 from loop.pages.plain_text import plain
 from loop.pages.render import asset, blank_row, filter_context, macro, overview_context, render, script_json
+from loop.reading.export import require_place
+from loop.terminal.console import Console
 from store import Store
 from store.database import now
 

@@ -1,0 +1,45 @@
+"""`check`: is the store whole, and do the weights on disk match it? Says what is wrong row by row; changes nothing."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from loop.terminal.console import Console
+from policies import PolicyError
+from policies.weights import weights_sha256
+from store import Store
+from store.maintenance.check import Fault, find_faults
+
+
+def check_run(store: Store, run_dir: Path, console: Console) -> list[Fault]:
+    """Every fault of the store and of the weights beside it."""
+    with console.bar("checking", 0, "step") as bar:
+
+        def step(what: str) -> None:
+            bar.note(now=what)
+            bar.update()
+
+        faults = list(find_faults(store, step))
+        step("weights")
+        return faults + list(_weights(store, run_dir))
+
+
+def _weights(store: Store, run_dir: Path) -> Iterator[Fault]:
+    known = set()
+    for row in store.rows("SELECT number, sha256, path, deleted FROM policy ORDER BY number"):
+        directory = run_dir / row["path"]
+        known.add(directory)
+        if row["deleted"] is not None:
+            continue
+        try:
+            digest = weights_sha256(directory)
+        except (PolicyError, OSError):
+            yield f"policy {row['number']}: {directory} holds no weights; put them back"
+            continue
+        if digest != row["sha256"]:
+            yield (
+                f"policy {row['number']}: {directory} holds weights with sha256 {digest[:12]}…, the store recorded"
+                f" {row['sha256'][:12]}…"
+            )
+    for directory in sorted((run_dir / "policies").glob("*")):
+        if directory.is_dir() and not directory.is_symlink() and directory not in known:
+            yield f"{directory.relative_to(run_dir)}: belongs to no policy (left by a crash; it may be deleted)"

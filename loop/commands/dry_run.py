@@ -1,0 +1,81 @@
+"""What `run --dry-run` prints: the resolved configuration and the plan it amounts to."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from loop.config.schema import Config
+from loop.config.teacher import EMBEDDED
+from loop.evaluation.comparison import gate_styles
+from loop.teaching.cost import estimate_from_source
+
+
+def format_plan(config: Config) -> str:
+    """The configuration as TOML, then what a run will do in figures, as comments."""
+    values = config.model_dump(mode="json")
+    lines = [_line(key, value) for key, value in values.items() if not isinstance(value, dict)]
+    for table in (key for key, value in values.items() if isinstance(value, dict)):
+        lines += ["", f"[{table}]", *(_line(key, value) for key, value in values[table].items())]
+    return "\n".join([*lines, "", *(f"# {line}" for line in _plan(config))])
+
+
+def _line(key: str, value: Any) -> str:
+    return f"# {key} is not set" if value is None else f"{_key(key)} = {_toml(value)}"
+
+
+def _key(key: str) -> str:
+    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else json.dumps(key)
+
+
+def _toml(value: Any) -> str:
+    """A value as TOML writes it; its strings, numbers and lists are those of JSON."""
+    if isinstance(value, dict):
+        inside = ", ".join(f"{_key(key)} = {_toml(each)}" for key, each in value.items() if each is not None)
+        return f"{{ {inside} }}" if inside else "{}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_toml, value))}]"
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _plan(config: Config) -> list[str]:
+    sampling, rounds = config.sampling, config.run.rounds
+    teacher = f"{config.cold_start.rationales} rationales from {config.teacher.model}"
+    lines = [
+        "plan",
+        f"  cold start: {teacher if config.teacher.enabled else 'no teacher'},"
+        f" {config.cold_start.direct_items} direct and {config.cold_start.format_items} format items, SFT",
+        f"  then {rounds or 'endless'} rounds: {sampling.questions} questions x {sampling.samples} samples"
+        f" ({sampling.style}), {_training(config)}, gate '{config.gate.rule}'"
+        + "".join(f", {style} answers guarded" for style in gate_styles(config)[1:]),
+    ]
+    if config.fallback.questions:
+        lines.append(f"  fallback: at most {config.fallback.questions} unsolved questions a round to the teacher")
+    if config.teacher.enabled:
+        lines.append(f"  the cold start's cost ({config.teacher.model}): {_cold_start_cost(config)}")
+    return [*lines, *(f"  before it can run: {what}" for what in _missing(config))]
+
+
+def _missing(config: Config) -> Iterator[str]:
+    path, model = config.questions.path, config.policy.model
+    if path is not None and not Path(path).is_file():
+        yield f"questions.path = {path}: there is no such file"
+    if model.startswith(("/", ".", "~")) and not Path(model).is_dir():
+        yield f"policy.model = {model}: there is no such directory"
+
+
+def _training(config: Config) -> str:
+    stages = []
+    if config.rft.per_question:
+        stages.append(f"SFT on up to {config.rft.per_question} right chains a question")
+    if config.pairs.per_question:
+        stages.append(f"DPO on {config.pairs.rule} pairs with {' + '.join(config.update.losses)}")
+    return ", ".join(stages) or "no training"
+
+
+def _cold_start_cost(config: Config) -> str:
+    if config.teacher.base_url == EMBEDDED:
+        return "$0, it is answered on this machine"
+    estimate, basis = estimate_from_source(config)
+    return f"{estimate} ({basis})"

@@ -1,0 +1,60 @@
+"""How the program ends: its exit codes, and a user's mistake as one line instead of a traceback."""
+
+import errno
+import io
+import os
+import sqlite3
+import sys
+from collections.abc import Callable
+
+import click
+
+from loop.errors import InputError, LoopError
+from loop.terminal.escape import block
+from policies import PolicyError
+from store import RunLocked, StoreError
+from store.database import FULL, NoRunError
+
+FAILURE, BAD_INPUT, INTERRUPTED = 1, 2, 130
+
+
+def run_command_line(command_line: Callable[[], object]) -> None:
+    """Run it; whatever a user or a machine can mend is said in one line, with an exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal that lacks a character gets its number.
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        command_line()
+    except click.ClickException as error:
+        error.show()
+        sys.exit(BAD_INPUT)
+    except (InputError, NoRunError) as error:
+        _fail(error, BAD_INPUT)
+    except BrokenPipeError:
+        # Whoever read our output has gone; Python flushes it once more when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(FAILURE)
+    except _failures() as error:
+        _fail(error, FAILURE)
+    except (click.Abort, KeyboardInterrupt):
+        _fail("interrupted; what was committed is kept", INTERRUPTED)
+    except (OSError, sqlite3.Error) as error:
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EFBIG) or FULL.search(str(error)):
+            _fail(
+                f"the disk is full or failing ({error}); free some space and run again, nothing committed is lost",
+                FAILURE,
+            )
+        _fail(f"{type(error).__name__}: {error}; nothing committed is lost", FAILURE)
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    """Errors that are one line to the user; looked up only once something was raised."""
+    from judges import JudgeSpecError
+
+    return LoopError, PolicyError, StoreError, RunLocked, JudgeSpecError
+
+
+def _fail(message: object, code: int) -> None:
+    click.echo(f"error: {block(message)}", err=True)
+    sys.exit(code)

@@ -1,0 +1,331 @@
+"""The configuration's tables: every key with its type, default and what it goes together with."""
+
+from typing import Annotated, Literal
+
+from pydantic import (
+    AfterValidator,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
+
+from judges import FLAGS, JudgeSpecError, find_judge
+from judges.reasoning_gym import TASKS
+from loop.config.table import ConfigTable
+from loop.config.teacher import EMBEDDED, EMBEDDED_TASKS, TeacherConfig
+
+DPO_LOSSES = {
+    *("sigmoid", "sigmoid_norm", "hinge", "ipo", "exo_pair", "nca_pair", "robust", "bco_pair"),
+    *("sppo_hard", "aot", "aot_unpaired", "apo_zero", "apo_down", "discopop", "sft"),
+}
+"""The losses of TRL 1.16's DPOTrainer."""
+
+
+class RunConfig(ConfigTable):
+    """`[run]`: how long, and from which seed."""
+
+    seed: int = 0
+    rounds: int = Field(3, ge=0)
+
+
+class PolicyConfig(ConfigTable):
+    """`[policy]`: the student. A model directory or hub id; directories are relative to the recipe."""
+
+    model: str
+    dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
+    trust_remote_code: bool = False
+
+
+class TaskConfig(ConfigTable):
+    """`[questions.tasks.NAME]`: how many questions of a reasoning-gym task; other keys are the task's own options."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
+
+    questions: PositiveInt
+
+
+class QuestionsConfig(ConfigTable):
+    """`[questions]`: where questions come from and how many each part takes."""
+
+    source: Literal["easy_vqa", "jsonl", "reasoning_gym"]
+    path: str | None = None
+    tasks: dict[str, TaskConfig] = {}
+    judge: str = "exact"
+    unlabelled: bool = False
+    train_limit: PositiveInt | None = None
+    held_out_share: float = Field(0.1, gt=0.0, lt=1.0)
+    gate_share: float = Field(0.05, ge=0.0, lt=1.0)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "QuestionsConfig":
+        if self.source == "jsonl" and self.path is None:
+            raise ValueError("source = 'jsonl' needs path, the file of questions")
+        if self.source != "jsonl" and self.path is not None:
+            raise ValueError(f"path is for source = 'jsonl'; {self.source} brings its own questions")
+        try:
+            find_judge(self.judge)
+        except JudgeSpecError as error:
+            raise ValueError(str(error)) from error
+        if (self.source == "reasoning_gym") != bool(self.tasks):
+            raise ValueError("source = 'reasoning_gym' and tables [questions.tasks.NAME] go together")
+        if unknown := sorted(self.tasks.keys() - set(TASKS)):
+            raise ValueError(f"tasks: {unknown[0]!r} is unknown or cannot be judged; known: {', '.join(TASKS)}")
+        if self.unlabelled and self.source != "jsonl":
+            raise ValueError(f"unlabelled is for source = 'jsonl'; {self.source} brings its own answers")
+        return self
+
+
+class JudgingConfig(ConfigTable):
+    """`[judging]`: which flags keep a sample off the chosen side, and where judge `llm` is asked."""
+
+    exclude_flags: list[str] = []
+    base_url: str | None = None
+    model: str | None = None
+    max_tokens: PositiveInt = 1024
+    concurrency: PositiveInt = 8
+    timeout_s: PositiveFloat = 120.0
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "JudgingConfig":
+        if unknown := sorted(set(self.exclude_flags) - set(FLAGS)):
+            raise ValueError(f"exclude_flags: {unknown[0]!r} is unknown; known: {', '.join(FLAGS)}")
+        if (self.base_url is None) != (self.model is None):
+            raise ValueError("base_url and model go together: where judge 'llm' is asked, and which model")
+        if self.base_url is not None and ("@" in self.base_url or "key=" in self.base_url):
+            raise ValueError("base_url must not hold a key or a password; export it as OPENAI_API_KEY")
+        return self
+
+
+class PromptsConfig(ConfigTable):
+    """`[prompts]`: one template a style; `{question}` is replaced by the question's text."""
+
+    cot: str = "{question}\nReason first, then give a short answer after '### Answer:'."
+    direct: str = "{question}\nGive a short answer."
+
+    @model_validator(mode="after")
+    def _has_question(self) -> "PromptsConfig":
+        for style in ("cot", "direct"):
+            if "{question}" not in getattr(self, style):
+                raise ValueError(f"{style} must contain {{question}}")
+        return self
+
+
+class TrainingConfig(ConfigTable):
+    """What `[cold_start]`, `[rft]` and `[update]` share: the optimizer's settings."""
+
+    learning_rate: PositiveFloat
+    epochs: PositiveFloat = 1.0
+    batch_size: PositiveInt = 32
+    accumulation: PositiveInt = 1
+    scheduler: Literal["cosine", "linear", "constant", "constant_with_warmup"] = "cosine"
+    warmup_ratio: float = Field(0.03, ge=0.0, lt=1.0)
+    weight_decay: float = Field(0.0, ge=0.0)
+    max_grad_norm: PositiveFloat = 1.0
+    mixed_precision: Literal["no", "bf16"] = "no"
+    gradient_checkpointing: bool = False
+    frozen: list[str] = []
+    lora_rank: int = Field(0, ge=0)
+    lora_alpha: PositiveInt = 32
+
+
+class ColdStartConfig(TrainingConfig):
+    """`[cold_start]`: rationales to distil, and the mixture they are trained in (counts of items)."""
+
+    learning_rate: PositiveFloat = 5e-6
+    rationales: int = Field(1024, ge=0)
+    direct_items: int = Field(1024, ge=0)
+    format_items: int = Field(256, ge=0)
+
+
+class SamplingConfig(ConfigTable):
+    """`[sampling]`: what each round samples on-policy."""
+
+    questions: PositiveInt = 1000
+    order: Literal["fresh", "informative", "difficult"] = "fresh"
+    samples: PositiveInt = 8
+    style: Literal["cot", "direct"] = "cot"
+    temperature: PositiveFloat | list[PositiveFloat] = 1.0
+    top_p: float = Field(1.0, gt=0.0, le=1.0)
+    max_tokens: PositiveInt = 256
+
+    @model_validator(mode="after")
+    def _schedule_has_steps(self) -> "SamplingConfig":
+        if self.temperature == []:
+            raise ValueError("temperature must be a number, or a list with one for each round")
+        return self
+
+    def temperature_of(self, number: int) -> float:
+        """The temperature of a round; a schedule's last one stays."""
+        if isinstance(self.temperature, list):
+            return self.temperature[min(number, len(self.temperature)) - 1]
+        return self.temperature
+
+
+class FallbackConfig(ConfigTable):
+    """`[fallback]`: questions with no right sample go to the teacher, at most `questions` a round."""
+
+    questions: int = Field(0, ge=0)
+    min_samples: PositiveInt = 4
+    earlier_rounds: int = Field(0, ge=0)
+    use: Literal["none", "pair", "sft", "both"] = "both"
+
+
+def _in_order(band: list[float]) -> list[float]:
+    if len(band) != 2 or not 0.0 <= band[0] < band[1] <= 1.0:
+        raise ValueError("band must be [low, high] with 0 <= low < high <= 1")
+    return band
+
+
+Band = Annotated[list[float], AfterValidator(_in_order)]
+"""Pass rates (low, high), both included."""
+
+
+class PairsConfig(ConfigTable):
+    """`[pairs]`: which questions give pairs (pass rate within `band`), how many each, and by which rule."""
+
+    rule: Literal["random", "all", "best_worst", "vote", "shortest_right", "contrast", "likeliest", "margin"] = "random"
+    per_question: int = Field(2, ge=0)
+    band: Band = [0.0, 1.0]
+    weighting: Literal["equal", "information", "advantage"] = "equal"
+    replay_rounds: int = Field(0, ge=0)
+    max_words: PositiveInt | None = None
+
+
+class RftConfig(TrainingConfig):
+    """`[rft]`: SFT on the round's right samples and a mixture beside them, before the DPO.
+
+    With per_question = 0 the mixture alone is trained on, and what the teacher wrote where `fallback.use` imitates it;
+    with neither the stage is left out.
+    """
+
+    learning_rate: PositiveFloat = 5e-6
+    per_question: int = Field(0, ge=0)
+    pick: Literal["random", "likeliest"] = "random"
+    band: Band = [0.0, 1.0]
+    rationales: int = Field(0, ge=0)
+    direct_items: int = Field(0, ge=0)
+    format_items: int = Field(0, ge=0)
+
+
+class UpdateConfig(TrainingConfig):
+    """`[update]`: the DPO update; `losses` are TRL's loss names with their weights."""
+
+    learning_rate: PositiveFloat = 5e-7
+    beta: PositiveFloat = 0.1
+    losses: dict[str, float] = Field({"sigmoid": 1.0}, min_length=1)
+    label_smoothing: float = Field(0.0, ge=0.0, lt=0.5)
+    start: Literal["serving", "cold_start"] = "serving"
+    reference: Literal["start", "cold_start", "ema"] = "start"
+    ema_steps: PositiveInt = 64
+    ema_mixup: float = Field(0.6, gt=0.0, le=1.0)
+
+    @model_validator(mode="after")
+    def _losses_fit(self) -> "UpdateConfig":
+        if unknown := sorted(self.losses.keys() - DPO_LOSSES):
+            raise ValueError(f"losses: {unknown[0]!r} is unknown; known: {', '.join(sorted(DPO_LOSSES))}")
+        if "exo_pair" in self.losses and self.label_smoothing == 0.0:
+            raise ValueError("losses: 'exo_pair' needs label_smoothing > 0")
+        if self.lora_rank and self.reference == "ema":
+            raise ValueError("reference = 'ema' and lora_rank > 0 do not go together")
+        return self
+
+
+class EvaluationConfig(ConfigTable):
+    """`[evaluation]`: held-out questions (the first `limit` of the split), greedy."""
+
+    split: str = "test"
+    limit: PositiveInt | None = None
+    max_tokens: PositiveInt = 256
+
+
+class GateConfig(ConfigTable):
+    """`[gate]`: when a candidate is accepted, judged on questions of its own; what a rejection leads to.
+
+    `guard` names prompt styles beside the trained one in which it must not be significantly worse either.
+    """
+
+    rule: Literal["improve", "not_worse", "always"] = "not_worse"
+    guard: list[Literal["cot", "direct"]] = []
+    level: float = Field(0.05, gt=0.0, lt=1.0)
+    limit: PositiveInt | None = None
+    learning_rate_factor: float = Field(1.0, gt=0.0, le=1.0)
+    patience: int = Field(0, ge=0)
+
+
+class RetentionConfig(ConfigTable):
+    """`[retention]`: which policies' weights stay on disk besides serving policy, its parent and the best."""
+
+    keep_every: PositiveInt = 10
+
+
+class TrackingConfig(ConfigTable):
+    """`[tracking]`: where figures are sent besides the store, by transformers' names; nowhere unless asked."""
+
+    report_to: list[Literal["tensorboard", "trackio", "wandb"]] = []
+    project: str = Field("ratchet", min_length=1)
+    name: str | None = Field(None, min_length=1)
+
+
+class EngineConfig(ConfigTable):
+    """`[engine]`: vLLM's options for this machine."""
+
+    max_model_len: PositiveInt | None = None
+    max_num_seqs: PositiveInt = 128
+    kv_cache_gib: PositiveFloat | None = None
+    gpu_memory_utilization: float = Field(0.45, gt=0.0, le=1.0)
+    tensor_parallel_size: PositiveInt = 1
+    enforce_eager: bool = False
+    probe_tolerance: PositiveFloat = 0.02
+
+
+class Config(ConfigTable):
+    """A whole configuration; `recipe` is the name of the recipe that it was laid over."""
+
+    recipe: str | None = None
+    run: RunConfig = RunConfig()
+    policy: PolicyConfig
+    questions: QuestionsConfig
+    judging: JudgingConfig = JudgingConfig()
+    prompts: PromptsConfig = PromptsConfig()
+    teacher: TeacherConfig = TeacherConfig()
+    cold_start: ColdStartConfig = ColdStartConfig()
+    sampling: SamplingConfig = SamplingConfig()
+    fallback: FallbackConfig = FallbackConfig()
+    pairs: PairsConfig = PairsConfig()
+    rft: RftConfig = RftConfig()
+    update: UpdateConfig = UpdateConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    gate: GateConfig = GateConfig()
+    retention: RetentionConfig = RetentionConfig()
+    engine: EngineConfig = EngineConfig()
+    tracking: TrackingConfig = TrackingConfig()
+
+    @model_validator(mode="after")
+    def _teacher_can_teach(self) -> "Config":
+        if self.fallback.questions and not self.teacher.enabled:
+            raise ValueError("fallback.questions > 0 needs teacher.enabled = true")
+        if self.fallback.questions and self.fallback.use == "pair" and not self.pairs.per_question:
+            raise ValueError("fallback.use = 'pair' makes no pairs with pairs.per_question = 0; take 'sft'")
+        if self.fallback.questions and self.sampling.style != "cot":
+            raise ValueError("fallback.questions > 0 needs sampling.style = 'cot': the teacher writes chains")
+        if self.fallback.questions and self.fallback.min_samples > self.sampling.samples * (
+            1 + self.fallback.earlier_rounds
+        ):
+            raise ValueError(
+                f"fallback.min_samples = {self.fallback.min_samples} is never reached with sampling.samples ="
+                f" {self.sampling.samples} and fallback.earlier_rounds = {self.fallback.earlier_rounds}"
+            )
+        if self.teacher.enabled and self.teacher.base_url == EMBEDDED:
+            if self.questions.source == "jsonl":
+                raise ValueError(
+                    "teacher.base_url = 'embedded' knows easy_vqa and reasoning_gym only; give an endpoint, or"
+                    " teacher.enabled = false"
+                )
+            if strange := sorted(self.questions.tasks.keys() - set(EMBEDDED_TASKS)):
+                raise ValueError(
+                    f"teacher.base_url = 'embedded' does not know task {strange[0]!r};"
+                    f" known: {', '.join(EMBEDDED_TASKS)}"
+                )
+        return self

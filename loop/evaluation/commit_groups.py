@@ -1,0 +1,30 @@
+"""Chains in groups to commit: what a kill may cost, and how long Ctrl-C may take."""
+
+import time
+from collections.abc import Iterable, Iterator
+
+from loop.context import Context
+from loop.reporting import Bar
+from policies.sampler import Chain
+
+COMMIT_CHAINS = 512
+COMMIT_SECONDS = 5.0
+
+
+def commit_groups(ctx: Context, chains: Iterable[Chain], bar: Bar) -> Iterator[list[Chain]]:
+    """Groups of a few hundred chains or a few seconds, for the caller to commit; the bar counts each chain.
+
+    When the user wants to stop, what has finished is handed out at once; Stopped is raised when it was taken.
+    """
+    group: list[Chain] = []
+    began = time.monotonic()
+    for chain in chains:
+        group.append(chain)
+        bar.update()
+        if len(group) >= COMMIT_CHAINS or time.monotonic() - began > COMMIT_SECONDS or ctx.stopping:
+            yield group
+            ctx.check_stop()
+            group, began = [], time.monotonic()
+    if group:
+        yield group
+    ctx.check_stop()

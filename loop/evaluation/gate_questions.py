@@ -1,0 +1,31 @@
+"""The questions that the gate decides by, and the policy that a candidate is compared with."""
+
+from loop.config.schema import Config
+from loop.context import Context
+from loop.evaluation.comparison import gate_split
+from store import Store
+from store.questions import Question, find_questions
+from store.rounds import GATE, Round
+
+BEST_ACCEPTED = """
+SELECT round.candidate_policy FROM round JOIN evaluation ON evaluation.policy = round.candidate_policy
+WHERE round.decision = 'accepted' AND round.number < ? AND evaluation.split = ? AND style = ?
+GROUP BY round.candidate_policy
+ORDER BY avg(evaluation.outcome = 'correct') DESC, round.candidate_policy DESC LIMIT 1"""
+
+
+def gate_questions(store: Store, config: Config) -> list[Question]:
+    """The questions of that split that the gate looks at: those the run began with, the same in every round."""
+    split = gate_split(store, config.evaluation.split)
+    limit = config.gate.limit if split == GATE else config.evaluation.limit
+    return find_questions(store, "split = ? AND batch = 0 ORDER BY id LIMIT ?", split, limit or -1)
+
+
+def compared_policy(ctx: Context, state: Round, style: str) -> int:
+    """The best policy accepted so far, by the gate's own questions in this style.
+
+    Not simply the serving one: many losses, each too small to be significant, would add up.
+    """
+    split = gate_split(ctx.store, ctx.config.evaluation.split)
+    best: int | None = ctx.store.value(BEST_ACCEPTED, state.number, split, style)
+    return state.serving if best is None else best

@@ -1,0 +1,43 @@
+"""Phase `pair`: preferred and rejected samples of the same question."""
+
+import random
+from collections.abc import Iterator
+from dataclasses import replace
+
+from loop.context import Context
+from loop.training.choose_pairs import choose
+from loop.training.pair_candidates import Own, _with_votes, judged_questions, question_weight
+from store.rounds import Round
+
+
+def pair(ctx: Context, state: Round) -> None:
+    """Choose the round's pairs from its verdicts, question by question, all in one transaction.
+
+    Only `wrong` is rejected: what could not be judged says nothing against its reasoning. Equal
+    texts count once; a chain with a stray special token is left out. What the teacher wrote in any
+    round counts. The choice depends on what the store has of the samples and on the run's seed; `margin` looks at
+    the weights too.
+    """
+    settings = ctx.config.pairs
+    weigh = question_weight(ctx)
+    fallback = ctx.config.fallback
+    by_teacher = fallback.questions > 0 and fallback.use in ("pair", "both")
+    rows, questions = [], 0
+    judged: Iterator[Own] = judged_questions(ctx, state)
+    if settings.rule == "margin":
+        from loop.training.verifier_scores import with_verifier_scores
+
+        judged = with_verifier_scores(ctx, list(judged))
+    for own in judged:
+        questions += 1
+        rng = random.Random(f"{ctx.config.run.seed}:{state.number}:{own.question}:pairs")
+        weight = weigh(own)
+        samples = _with_votes(ctx.store, own) if settings.rule == "vote" else own.samples
+        chosen = choose(replace(own, samples=samples), settings, by_teacher, rng)
+        rows += [(state.number, each.chosen, each.rejected, each.rule, each.weight * weight) for each in chosen]
+    with ctx.store.transaction():
+        ctx.store.connection.execute("DELETE FROM pair WHERE round = ?", (state.number,))
+        ctx.store.connection.executemany(
+            "INSERT INTO pair (round, chosen, rejected, rule, weight) VALUES (?, ?, ?, ?, ?)", rows
+        )
+    ctx.console.say(f"  {len(rows)} pairs from {questions} questions")

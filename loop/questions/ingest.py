@@ -1,0 +1,68 @@
+"""Bringing questions into a run: all of a source, or of a file, or nothing."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import transformers
+
+from loop.config.schema import Config
+from loop.errors import InputError
+from loop.questions.registry import SOURCES
+from loop.questions.sources.jsonl import read_file
+from loop.terminal.console import Console
+from policies.encoding import is_vision_model
+from store import Store
+from store.questions import NewQuestion, add_questions
+
+
+def ingest(store: Store, config: Config, console: Console) -> None:
+    """Ingest the configured source once; a run that has questions is left as it is."""
+    if store.value("SELECT 1 FROM question LIMIT 1"):
+        return
+
+    def counted() -> Iterator[NewQuestion]:
+        with console.bar("reading questions", 0, "question") as bar:
+            for question in SOURCES[config.questions.source](config.questions):
+                yield question
+                bar.update()
+
+    with store.transaction():
+        added = add_questions(store, counted())
+        rows = store.rows("SELECT split, count(*) AS questions FROM question GROUP BY split")
+        counts = {row["split"]: row["questions"] for row in rows}
+        for split in ("train", config.evaluation.split):
+            if not counts.get(split):
+                raise InputError(
+                    f"no question of split {split!r} among {added}; give rows a 'split', or see"
+                    " questions.held_out_share"
+                )
+        _check_judges(store, config)
+    images = store.value("SELECT count(*) FROM image")
+    console.say(f"{added} questions ({', '.join(f'{n} {split}' for split, n in counts.items())}), {images} images")
+
+
+def _check_judges(store: Store, config: Config) -> None:
+    """Judge `llm` needs somebody to ask; said before anything is loaded."""
+    if config.judging.base_url is None and store.row("SELECT 1 FROM question WHERE judge LIKE 'llm%' LIMIT 1"):
+        raise InputError("judge 'llm' needs judging.base_url and judging.model: where it is asked")
+
+
+def add_file(store: Store, config: Config, path: Path) -> int:
+    """Add the new questions of a JSONL file; returns how many were new.
+
+    The file is read whole before the store is locked. Raises InputError for rows that the run's
+    model cannot take.
+    """
+    questions = list(read_file(path, config.questions))
+    most = store.value("SELECT max(position) + 1 FROM question_image") or 1
+    transformers.utils.logging.set_verbosity_error()
+    vision = is_vision_model(config.policy.model, config.policy.trust_remote_code)
+    for question in questions:
+        if question.images and not vision:
+            raise InputError(f"{question.where}: has images, but this run's model reads text only")
+        if len(question.images) > most:
+            raise InputError(f"{question.where}: has {len(question.images)} images; this run takes {most} at most")
+    with store.transaction():
+        added = add_questions(store, questions)
+        _check_judges(store, config)
+    return added

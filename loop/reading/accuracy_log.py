@@ -1,0 +1,178 @@
+"""The accuracy log: a row a round, every figure a query on the store."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from loop.errors import LoopError
+from loop.evaluation.comparison import Comparison, compare, gate_split
+from loop.evaluation.statistics import wilson_interval
+from store import Store
+from store.summary import evaluation_figures, round_figures
+from store.teacher_calls import count_reasons, spent
+
+STYLES = ("cot", "direct")
+UNJUDGED = ("distil", "sample", "judge")
+"""Phases in which a round's samples are not all judged."""
+GATE_FIGURES = ("questions", "accuracy", "low", "high")
+
+
+def log_rows(store: Store, after: int = -1) -> list[dict[str, Any]]:
+    """One dictionary a round, round 0 being the cold start; figures that do not exist yet are None.
+
+    Shares of samples are such until all are judged.
+    """
+    return [_round_row(store, row) for row in store.rows("SELECT * FROM round WHERE number > ? ORDER BY number", after)]
+
+
+def _round_row(store: Store, state: Any) -> dict[str, Any]:
+    number, split = state["number"], reported_split(store)
+    # Answers are committed as they end, the short ones first: a part of them is no fair part.
+    evaluated = None if state["phase"] == "evaluate" else state["candidate_policy"]
+    base = 0 if number == 0 and state["phase"] != "evaluate" else None
+    figures = round_figures(store, number)
+    votes = store.row(
+        "SELECT count(outcome) AS questions, sum(outcome = 'correct') AS correct, avg(share) AS share"
+        " FROM vote WHERE round = ?",
+        number,
+    )
+    calls = count_reasons(store, number)
+    fell_back = store.row(
+        "SELECT count(*) AS questions, coalesce(sum(outcome IN ('solved', 'corrected')), 0) AS solved,"
+        " coalesce(sum(outcome = 'corrected'), 0) AS corrected, coalesce(sum(outcome = 'suspect'), 0) AS suspects"
+        " FROM fallback WHERE round = ?",
+        number,
+    )
+    training = store.row("SELECT * FROM training WHERE round = ?", number)
+    times = store.rows("SELECT phase, seconds FROM phase_time WHERE round = ?", number)
+    seconds = {row["phase"]: row["seconds"] for row in times}
+    swaps = store.rows("SELECT seconds, probe_difference FROM swap WHERE round = ? ORDER BY id", number)
+    assert votes is not None
+    assert fell_back is not None
+
+    def share(part: str, of: str = "samples") -> float | None:
+        if figures is None or state["phase"] in UNJUDGED or not figures[of]:
+            return None
+        return float(figures[part] / figures[of])
+
+    return {
+        "round": number,
+        "phase": state["phase"],
+        "serving_policy": state["serving_policy"],
+        "policy": state["candidate_policy"],
+        "questions": 0 if figures is None else figures["questions"],
+        "samples": 0 if figures is None else figures["samples"],
+        "pass_rate": share("labelled_correct", "labelled"),
+        "pass_at_k": share("solved", "labelled_questions"),
+        "unparsable": share("unparsable"),
+        "truncated": share("truncated"),
+        "judge_errors": share("judge_error"),
+        "flagged": share("flagged"),
+        "majority": votes["correct"] / votes["questions"] if votes["questions"] else None,
+        "vote_share": votes["share"],
+        "teacher_asked": sum(calls.values()),
+        "teacher_kept": calls.pop("kept", 0),
+        "teacher_dropped": calls,
+        "teacher_usd": spent(store, number)[1],
+        "fell_back": fell_back["questions"],
+        "fallback_solved": fell_back["solved"],
+        "fallback_corrected": fell_back["corrected"],
+        "suspects": fell_back["suspects"],
+        "pairs": store.value("SELECT count(*) FROM pair WHERE round = ?", number),
+        "training_items": training["items"] if training else None,
+        "training_loss": training["loss"] if training else None,
+        "accuracy": {style: accuracy(store, evaluated, style, split) for style in STYLES},
+        "base_accuracy": {style: accuracy(store, base, style, split) for style in STYLES} if number == 0 else None,
+        "change": {style: _change(store, evaluated, state["serving_policy"], style, split) for style in STYLES},
+        "gate": _gate(store, state, split),
+        "compared_with": state["compared_with"],
+        "decision": state["decision"],
+        "reason": state["reason"],
+        "seconds": {phase: round(value, 3) for phase, value in seconds.items()},
+        "swaps": [dict(swap) for swap in swaps],
+    }
+
+
+def accuracy(store: Store, policy: int | None, style: str, split: str) -> dict[str, Any] | None:
+    """A policy's accuracy on a split in one style with its 95% Wilson interval; None if not evaluated.
+
+    `kinds` maps each kind of question to (questions, accuracy); `faithful` is the share of chains
+    whose own statements are true, where the source can check them; `tokens` the mean length.
+    """
+    kinds = [] if policy is None else evaluation_figures(store, policy, split, style)
+    questions = sum(row["questions"] for row in kinds)
+    if not questions:
+        return None
+    correct = sum(row["correct"] for row in kinds)
+    checked = sum(row["checked"] for row in kinds)
+    low, high = wilson_interval(correct, questions)
+    return {
+        "questions": questions,
+        "correct": correct,
+        "accuracy": correct / questions,
+        "low": low,
+        "high": high,
+        "unparsable": sum(row["unparsable"] for row in kinds) / questions,
+        "truncated": sum(row["truncated"] for row in kinds) / questions,
+        "tokens": sum(row["tokens"] for row in kinds) / questions,
+        "faithful": sum(row["faithful"] for row in kinds) / checked if checked else None,
+        "kinds": {row["kind"]: (row["questions"], row["correct"] / row["questions"]) for row in kinds if row["kind"]},
+    }
+
+
+def _change(store: Store, policy: int | None, serving: int, style: str, split: str) -> dict[str, Any] | None:
+    """The candidate beside the policy that the round began from, on the reported questions."""
+    if policy is None:
+        return None
+    found = compare(store, policy, serving, split, style)
+    return {"against": serving, "delta": found.delta, **_test(found)} if found.questions else None
+
+
+def _gate(store: Store, state: Any, reported: str) -> dict[str, Any] | None:
+    """What the gate looked at: the candidate's accuracy on its questions, and the comparison that decided."""
+    candidate, other = state["candidate_policy"], state["compared_with"]
+    if candidate is None or other is None:
+        return None
+    split, style = gate_split(store, reported), trained_style(store)
+    figure, found = accuracy(store, candidate, style, split), compare(store, candidate, other, split, style)
+    if figure is None:
+        return None
+    return {"split": split, "style": style, **{key: figure[key] for key in GATE_FIGURES}, **_test(found)}
+
+
+def _test(found: Comparison) -> dict[str, Any]:
+    return {"gained": found.gained, "lost": found.lost, "p_value": found.p_value}
+
+
+def trained_style(store: Store) -> str:
+    """The prompt style that the run samples and trains; the one that the gate's rule is for."""
+    return str(_configured(store, "$.sampling.style", "cot"))
+
+
+def reported_split(store: Store) -> str:
+    """The held-out split whose accuracy is reported."""
+    return str(_configured(store, "$.evaluation.split", "test"))
+
+
+def _configured(store: Store, path: str, default: str) -> Any:
+    value = store.value("SELECT json_extract(configuration, ?) FROM run", path)
+    return default if value is None else value
+
+
+def append_finished_rounds(store: Store, path: Path) -> None:
+    """Append the rows of finished rounds that the file lacks; half a line of a crash is cut off."""
+    content = path.read_bytes() if path.exists() else b""
+    whole = content[: content.rfind(b"\n") + 1]
+    try:
+        latest = json.loads(whole.splitlines()[-1])["round"] if whole else -1
+    except (ValueError, KeyError, TypeError) as error:
+        raise LoopError(f"{path}: its last line is damaged; delete the file, it is written anew") from error
+    missing = [row for row in log_rows(store, after=latest) if row["phase"] == "done"]
+    with path.open("r+b" if path.exists() else "wb") as file:
+        file.truncate(len(whole))
+        file.seek(len(whole))
+        for row in missing:
+            file.write(json.dumps(row).encode() + b"\n")
+        file.flush()
+        os.fsync(file.fileno())

@@ -1,0 +1,205 @@
+"""The model card of a published policy: `README.md` beside its weights, written when its round ends.
+
+Everything in it is a query on the store. What users, teachers and models wrote is escaped, and no path or address of
+this machine is named: a card is made to be published.
+"""
+
+import hashlib
+import html
+import json
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from loop.config.schema import Config
+from loop.config.teacher import EMBEDDED
+from loop.context import Context
+from loop.evaluation.answer_questions import STYLES
+from loop.reading.accuracy_log import accuracy, reported_split
+from policies.packaged_model import PREFIX
+from store import Store
+
+FILE_NAME = "README.md"
+
+PUBLISHED = """
+SELECT policy.number, policy.path FROM round JOIN policy ON policy.number = round.candidate_policy
+WHERE round.phase = 'done' AND policy.deleted IS NULL ORDER BY policy.number"""
+
+LINE = """
+WITH RECURSIVE line (number) AS (
+    SELECT ? UNION ALL SELECT policy.parent FROM policy JOIN line USING (number) WHERE policy.parent IS NOT NULL)
+SELECT policy.number, policy.parent, policy.made_by, policy.sha256, round.number AS round, round.decision, round.reason,
+       training.items, training.steps, training.loss, training.recipe,
+       (SELECT count(*) FROM pair WHERE pair.round = round.number) AS pairs
+FROM line JOIN policy USING (number) LEFT JOIN round ON round.candidate_policy = policy.number
+LEFT JOIN training ON training.candidate = policy.number ORDER BY policy.number"""
+
+HASHES = "SELECT hash FROM question WHERE split = ? ORDER BY hash"
+
+TEACHER = """
+SELECT model, count(*) AS calls, sum(cost_usd) AS cost_usd FROM teacher_call
+WHERE round <= ? AND status = 'answered' GROUP BY model ORDER BY model"""
+
+
+def write_cards(ctx: Context) -> None:
+    """Write the cards that are missing. Weights are known by their safetensors files, so a card changes no hash."""
+    for row in ctx.store.rows(PUBLISHED):
+        directory = ctx.policy_directory(row["path"])
+        path = directory / FILE_NAME
+        if path.exists() or not directory.is_dir():
+            continue
+        temporary = path.with_suffix(".tmp")
+        text = card(ctx.store, ctx.config, row["number"], is_vision=ctx.encoder.is_vision)
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+
+
+def card(store: Store, config: Config, number: int, *, is_vision: bool) -> str:
+    """The card of one policy: front matter for the Hub, then what a person wants to know."""
+    line = store.rows(LINE, number)
+    policy, base = line[-1], line[0]
+    run, split = store.path.parent.resolve().name, reported_split(store)
+    accuracies = {row["number"]: {s: accuracy(store, row["number"], s, split) for s in STYLES} for row in line}
+    title = f"{run}, policy {number}"
+    sections = [
+        f"---\n{_front_matter(config, title, accuracies[number], split, is_vision=is_vision)}\n---",
+        f"# {_escaped(title)}",
+        f"Made by Ratchet, a loop of on-policy sampling, judging and DPO: the candidate of round {policy['round']},"
+        f" trained ({_escaped(policy['made_by'])}) from policy {policy['parent']}."
+        f" The gate's decision: {policy['decision']} ({_escaped(policy['reason'])}).",
+        "## Held-out accuracy",
+        f"Greedy answers to the questions of split {_escaped(split)}, which are never trained on, with 95% Wilson"
+        " intervals. `cot` reasons first, `direct` answers at once.",
+        _table(("policy", "style", "questions", "accuracy", "95% interval"), _accuracies(line, accuracies)),
+        "## How it was made",
+        _table(("", ""), _origin(store, config, policy, base)),
+        _table(("policy", "parent", "round", "method", "pairs", "items", "steps", "loss", "decision"), _lineage(line)),
+        "Settings of its own update:",
+        _fenced(json.dumps(json.loads(policy["recipe"] or "{}"), indent=2, ensure_ascii=False), "json"),
+        "## Data",
+        "Each row's hash is the sha256 of its questions' hashes, sorted, one a line; a question's covers its text,"
+        " accepted answers, judge, options and the bytes of its images.",
+        _table(("split", "questions", "sha256"), _data(store)),
+        "## How to load it",
+        _fenced(_loading(is_vision=is_vision), "python"),
+        "`vllm serve .` serves it with an OpenAI-compatible interface. It was trained on this prompt, where"
+        " `{question}` is the question's text:",
+        _fenced(str(getattr(config.prompts, config.sampling.style))),
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def _is_local(model: str) -> bool:
+    return Path(model).exists() or model.startswith(PREFIX)
+
+
+def _front_matter(config: Config, title: str, accuracies: dict[str, Any], split: str, *, is_vision: bool) -> str:
+    """YAML that the Hub reads; `base_model` only where it is on the Hub."""
+    from huggingface_hub import EvalResult, ModelCardData
+
+    results = [
+        EvalResult(
+            task_type="visual-question-answering" if is_vision else "question-answering",
+            dataset_type=config.questions.source,
+            dataset_name=config.questions.source,
+            dataset_split=split,
+            metric_type="accuracy",
+            metric_name=f"accuracy ({style})",
+            metric_value=round(figure["accuracy"], 4),
+        )
+        for style, figure in accuracies.items()
+        if figure
+    ]
+    data = ModelCardData(
+        base_model=None if _is_local(config.policy.model) else config.policy.model,
+        library_name="transformers",
+        pipeline_tag="image-text-to-text" if is_vision else "text-generation",
+        tags=["ratchet", "trl", *(["dpo"] if config.pairs.per_question else [])],
+        model_name=title,
+        eval_results=results or None,
+    )
+    text: str = data.to_yaml()
+    return text
+
+
+def _accuracies(line: Sequence[Any], accuracies: dict[int, Any]) -> Iterable[Sequence[object]]:
+    shown = {line[0]["number"]: "the base model", line[-1]["parent"]: "its parent", line[-1]["number"]: "this one"}
+    for number, name in sorted(shown.items(), reverse=True):
+        for style in STYLES:
+            if figure := accuracies[number][style]:
+                low, high = 100 * figure["low"], 100 * figure["high"]
+                percent = f"{100 * figure['accuracy']:.1f}%"
+                yield f"{number} ({name})", style, figure["questions"], percent, f"[{low:.1f}, {high:.1f}]"
+
+
+def _origin(store: Store, config: Config, policy: Any, base: Any) -> Iterable[Sequence[object]]:
+    model = Path(config.policy.model)
+    teachers = [_teacher(config, row) for row in store.rows(TEACHER, policy["round"])]
+    recorded = store.row("SELECT seed, packages, created FROM run")
+    assert recorded is not None
+    packages = ", ".join(f"{name} {version}" for name, version in json.loads(recorded["packages"]).items())
+    yield "weights", f"sha256 `{policy['sha256']}`"
+    yield "base model", f"{_escaped(model.name if model.exists() else config.policy.model)}, sha256 `{base['sha256']}`"
+    yield "recipe", _escaped(Path(config.recipe).stem if config.recipe else "its own")
+    yield "rounds before it", max(0, (policy["round"] or 0) - 1)
+    yield "teacher", "; ".join(teachers) or "none"
+    yield "seed", recorded["seed"]
+    yield "run began", recorded["created"]
+    yield "packages", _escaped(packages)
+
+
+def _teacher(config: Config, row: Any) -> str:
+    cost = "" if row["cost_usd"] is None else f", ${row['cost_usd']:.2f}"
+    stand_in = " (the embedded stand-in, no model)" if config.teacher.base_url == EMBEDDED else ""
+    return f"{_escaped(row['model'])}{stand_in}, {row['calls']} answers{cost}"
+
+
+def _lineage(line: Sequence[Any]) -> Iterable[Sequence[object]]:
+    for row in line:
+        loss = None if row["loss"] is None else f"{row['loss']:.4f}"
+        facts = (
+            row["parent"],
+            row["round"],
+            _escaped(row["made_by"]),
+            row["pairs"] or None,
+            row["items"],
+            row["steps"],
+        )
+        yield row["number"], *("-" if each is None else each for each in (*facts, loss, row["decision"]))
+
+
+def _data(store: Store) -> Iterable[Sequence[object]]:
+    for row in store.rows("SELECT split, count(*) AS questions FROM question GROUP BY split ORDER BY split"):
+        digest = hashlib.sha256()
+        for each in store.stream(HASHES, row["split"]):
+            digest.update(f"{each['hash']}\n".encode())
+        yield _escaped(row["split"]), row["questions"], f"`{digest.hexdigest()}`"
+
+
+def _loading(*, is_vision: bool) -> str:
+    kind = "AutoModelForImageTextToText" if is_vision else "AutoModelForCausalLM"
+    reader = "AutoProcessor" if is_vision else "AutoTokenizer"
+    return (
+        f"from transformers import {kind}, {reader}\n\n"
+        'directory = "."  # where this file lies\n'
+        f"model = {kind}.from_pretrained(directory)\n"
+        f"{reader.removeprefix('Auto').lower()} = {reader}.from_pretrained(directory)"
+    )
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(str(cell) for cell in line)} |" for line in lines)
+
+
+def _escaped(text: object) -> str:
+    """Text that Markdown and HTML show as it is, on one line."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
+    return re.sub(r"([\\`*_\[\]|~$])", r"\\\1", html.escape(line, quote=False))
+
+
+def _fenced(text: str, language: str = "") -> str:
+    """A code block whose fence is longer than any in the text."""
+    fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", text)), default=0))
+    return f"{fence}{language}\n{text}\n{fence}"

@@ -1,0 +1,115 @@
+"""Serving: the one function that changes the sampler's weights, and the proof that it did."""
+
+import time
+
+from loop.context import Context
+from loop.errors import LoopError
+from loop.run_log import library_noise_to
+from policies.probe import largest_difference
+from policies.sampler import Sampler
+from policies.verifier import ScoredChain
+from policies.vllm_engine import EngineSettings, VllmEngine
+from store.database import now
+from store.questions import find_questions
+from store.rounds import get_policy
+
+PROBE_QUESTIONS = 4
+
+
+def serve(ctx: Context, policy: int, number: int | None) -> Sampler:
+    """Make the sampler serve a policy and prove it; starts the engine at the first call of a session.
+
+    Two proofs: the sha256 of the bytes that were loaded is the one the store recorded, and the
+    sampler gives the probe chains the log-probabilities that the learner gave them. Raises
+    LoopError on a mismatch: better no samples than samples of unknown weights.
+    """
+    sampler = ctx.sampler or _start_engine(ctx)
+    if ctx.serving == policy:
+        return sampler
+    record = get_policy(ctx.store, policy)
+    directory = ctx.policy_directory(record.path)
+    started = time.monotonic()
+    ctx.serving = None
+    try:
+        loaded = sampler.load_weights(directory)
+    except OSError as error:
+        raise LoopError(f"policy {policy}: {directory} cannot be read ({error}); restore it") from error
+    if loaded != record.sha256:
+        raise LoopError(
+            f"policy {policy}: {directory} holds weights with sha256 {loaded[:12]}…, the store recorded"
+            f" {record.sha256[:12]}…; they were altered, restore them"
+        )
+    items = probe_items(ctx, record.probe["questions"])
+    scores = sampler.score([i.prompt for i in items], [i.completion for i in items])
+    difference = largest_difference(record.probe["logprobs"], scores, items)
+    if not difference <= ctx.config.engine.probe_tolerance:
+        raise LoopError(
+            f"policy {policy}: sampler and learner differ by {difference:.4f} nats a token on the probe"
+            f" (engine.probe_tolerance = {ctx.config.engine.probe_tolerance}); the sampler does not serve it"
+        )
+    seconds = time.monotonic() - started
+    with ctx.store.transaction():
+        ctx.store.connection.execute(
+            "INSERT INTO swap (session, round, policy, sha256, probe_difference, seconds, created)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (ctx.session, number, policy, loaded, difference, seconds, now()),
+        )
+    ctx.serving = policy
+    ctx.console.say(
+        f"  serving policy {policy}: swapped and proved in {seconds:.2f} s (sha256 {loaded[:12]},"
+        f" probe differs by {difference:.1e} nats a token)"
+    )
+    return sampler
+
+
+def first_probe_questions(ctx: Context) -> list[int]:
+    """The first held-out questions, kept beside the probe: questions may be added later."""
+    sql = "SELECT id FROM question WHERE split = ? ORDER BY id LIMIT ?"
+    return [row["id"] for row in ctx.store.rows(sql, ctx.config.evaluation.split, PROBE_QUESTIONS)]
+
+
+def probe_items(ctx: Context, ids: list[int]) -> list[ScoredChain]:
+    """These questions in both styles, each with its accepted answer as completion."""
+    questions = find_questions(ctx.store, f"id IN ({','.join(str(int(n)) for n in ids)}) ORDER BY id")
+    return [
+        ScoredChain(
+            ctx.prompt(question, style),
+            tuple(ctx.encoder.completion_ids(f"### Answer: {question.answers[0]}")),
+        )
+        for question in questions
+        for style in ("cot", "direct")
+    ]
+
+
+def _start_engine(ctx: Context) -> Sampler:
+    config = ctx.config
+    started = time.monotonic()
+    most = ctx.store.value("SELECT max(position) + 1 FROM question_image") or 1
+    settings = EngineSettings(
+        dtype=config.policy.dtype,
+        max_model_len=config.engine.max_model_len,
+        max_num_seqs=config.engine.max_num_seqs,
+        kv_cache_gib=config.engine.kv_cache_gib,
+        gpu_memory_utilization=config.engine.gpu_memory_utilization,
+        tensor_parallel_size=config.engine.tensor_parallel_size,
+        enforce_eager=config.engine.enforce_eager,
+        max_images=most,
+        trust_remote_code=config.policy.trust_remote_code,
+    )
+    ctx.console.say("starting vLLM")
+    with library_noise_to(ctx.run_dir):
+        ctx.sampler = VllmEngine(config.policy.model, ctx.encoder, settings, config.run.seed)
+        _warm_up(ctx, ctx.sampler)
+    with ctx.store.transaction():
+        ctx.store.connection.execute(
+            "UPDATE session SET engine_starts = engine_starts + 1 WHERE id = ?", (ctx.session,)
+        )
+    ctx.console.say(f"  vLLM started in {time.monotonic() - started:.1f} s")
+    return ctx.sampler
+
+
+def _warm_up(ctx: Context, sampler: Sampler) -> None:
+    """Let what is slow only the first time (kernels, caches) count as the start, not as a swap."""
+    sampler.load_weights(ctx.policy_directory(get_policy(ctx.store, 0).path))
+    items = probe_items(ctx, first_probe_questions(ctx))
+    sampler.score([i.prompt for i in items], [i.completion for i in items])

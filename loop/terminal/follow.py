@@ -1,0 +1,45 @@
+"""`log --follow`: a line of the log as each round finishes."""
+
+import json
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from loop.reading.accuracy_log import log_rows
+from loop.terminal.log_table import COLUMNS, fitting, header, line, log_csv, with_base
+from store import Store
+from store.lock import lock_holder
+
+POLL_S = 1.0
+
+
+def follow(store: Store, form: str, width: int | None) -> Iterator[str]:
+    """Lines in the form `table`, `json` or `csv`: what has finished at once, then each round as it does."""
+    columns = fitting(COLUMNS, width)
+    if form == "table":
+        yield header(columns, colour=True)
+    for row in finished_rounds(store):
+        if form == "json":
+            yield json.dumps(row)
+        elif form == "csv":
+            yield log_csv([row], titles=row["round"] == 0).rstrip("\n")
+        else:
+            for each in with_base([row]) if row["round"] == 0 else [row]:
+                yield line(each, columns, colour=True)
+
+
+def finished_rounds(store: Store, poll_s: float = POLL_S) -> Iterator[dict[str, Any]]:
+    """Each finished round's row; ends when no process works on the run any more. Reads only."""
+    latest = -1
+    while True:
+        # Asked before the rows are read: what a process finished just before it ended is among them.
+        running = lock_holder(store.path.parent) is not None
+        # A round that goes on is not looked at: its figures would be summed anew each time.
+        if store.value("SELECT 1 FROM round WHERE number > ? AND phase = 'done' LIMIT 1", latest):
+            for row in log_rows(store, after=latest):
+                if row["phase"] == "done":
+                    latest = row["round"]
+                    yield row
+        if not running:
+            return
+        time.sleep(poll_s)

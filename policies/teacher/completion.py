@@ -1,0 +1,114 @@
+"""Reading a chat completion that somebody else's server wrote: every field is checked, none is trusted."""
+
+import json
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from policies.teacher.prices import Usage, text_tokens
+
+Status = Literal["answered", "empty", "refusal", "content_filter", "rejected", "failed"]
+"""What became of a request.
+
+`answered`: text to be judged. `empty`, `refusal`, `content_filter`: the model gave none (paid all
+the same). `rejected`: the server will not take this request (400, 413, 422). These five are final.
+`failed`: no answer after every attempt; it may be asked again.
+"""
+
+LONGEST_DETAIL = 300
+"""Characters that are kept of what a server says in its own words."""
+
+NO_TOKENS = Usage()
+
+
+class Malformed(Exception):
+    """Not a chat completion."""
+
+
+@dataclass(frozen=True)
+class TeacherReply:
+    """What became of one request, with the tokens it was billed for.
+
+    `usage_reported` is false where the server gave no usage and the tokens are estimated.
+    `detail` is the server's reason in few words, without keys.
+    """
+
+    status: Status
+    text: str = ""
+    finish_reason: str = ""
+    usage: Usage = NO_TOKENS
+    usage_reported: bool = True
+    cost_usd: float | None = 0.0
+    attempts: int = 1
+    detail: str = ""
+
+
+def parse_completion(content: bytes) -> Any:
+    """A response body as JSON; raises Malformed."""
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise Malformed("the answer is not JSON") from error
+
+
+def read_completion(body: Any, prompt_tokens: int) -> TeacherReply:
+    """The reply in a `chat.completion` object; `prompt_tokens` is booked where usage is missing.
+
+    A completion without text is an outcome of its own, not an error: it was paid for, and asking
+    again would be paid again. Raises Malformed for anything that is no completion at all.
+    """
+    if not isinstance(body, dict) or not isinstance(body.get("choices"), list):
+        raise Malformed("the answer is not a chat completion")
+    choice = body["choices"][0] if body["choices"] else {}
+    message = choice.get("message") if isinstance(choice, dict) else None
+    if body["choices"] and not isinstance(message, dict):
+        raise Malformed("the answer's choice has no message")
+    content, refusal = (message or {}).get("content"), (message or {}).get("refusal")
+    text = _words(content)
+    finish_reason = _words(choice.get("finish_reason")) or "unknown"
+    usage = _usage(body.get("usage"))
+    status, detail = _status(text, _words(refusal), finish_reason, bool(body["choices"]))
+    return TeacherReply(
+        status=status,
+        text=text,
+        finish_reason=finish_reason,
+        usage=usage or Usage(prompt_tokens, 0, text_tokens(text)),
+        usage_reported=usage is not None,
+        detail=detail,
+    )
+
+
+def _status(text: str, refusal: str, finish_reason: str, chosen: bool) -> tuple[Status, str]:
+    if finish_reason == "content_filter":
+        return "content_filter", "the provider's filter withheld the answer"
+    if refusal:
+        return "refusal", refusal
+    if not text.strip():
+        return "empty", "no text" if chosen else "no choices"
+    return "answered", ""
+
+
+def _words(value: Any) -> str:
+    """A text that can be stored: JSON may spell lone surrogates, which UTF-8 cannot."""
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else ""
+
+
+def _usage(usage: Any) -> Usage | None:
+    if not isinstance(usage, dict):
+        return None
+    details = usage.get("prompt_tokens_details")
+    cached = _count(details.get("cached_tokens")) if isinstance(details, dict) else None
+    prompt, completion = _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
+    if prompt is None or completion is None:
+        return None
+    return Usage(prompt, cached or 0, completion)
+
+
+def _count(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+
+def server_message(body: Any) -> str:
+    """The reason in an OpenAI-style error object (`{"error": {"message": ...}}`); "" if there is none."""
+    error = body.get("error") if isinstance(body, dict) else None
+    message = error.get("message") if isinstance(error, dict) else error
+    return " ".join(_words(message).split())

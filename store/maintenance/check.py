@@ -1,0 +1,142 @@
+"""What is wrong inside the store: integrity, references, orphans, contents that do not match their hashes."""
+
+import hashlib
+import json
+import sqlite3
+from collections.abc import Callable, Iterator
+
+from store.database import Store, as_json
+from store.maintenance.archive import FOLDER, file_sha256
+from store.schema.sums_007 import EVALUATION_GROUPS, EVALUATION_SUMS, round_sums
+from store.schema.views_005 import COLUMNS
+from store.summary import count_compared
+
+Fault = str
+"""One line: table, row, and what is wrong with it."""
+
+MOST_OF_ONE_KIND = 100
+"""Rows named of one kind of fault; what follows is counted."""
+
+ORPHANS = {
+    "verdict of sample {sample} by {judge} {judge_version}: there is no such sample": """
+        SELECT sample, judge, judge_version FROM verdict
+        WHERE NOT EXISTS (SELECT 1 FROM sample WHERE sample.id = verdict.sample)""",
+    "sample {id}: not of a question that round {round} asks": """
+        SELECT id, round FROM sample WHERE author != 'imported' AND NOT EXISTS (SELECT 1 FROM round_question AS asked
+        WHERE asked.round = sample.round AND asked.question = sample.question)""",
+    "sample {id}: round {round} is past judging, and it has no verdict": """
+        SELECT sample.id, sample.round FROM sample JOIN round ON round.number = sample.round
+        WHERE sample.author != 'imported' AND round.phase NOT IN ('distil', 'sample', 'judge')
+          AND NOT EXISTS (SELECT 1 FROM verdict WHERE verdict.sample = sample.id)""",
+    "sample {id}: written by a policy that is not named": """
+        SELECT id FROM sample WHERE author = 'policy' AND policy IS NULL""",
+    "sample {id}: written by the teacher without a call": """
+        SELECT id FROM sample WHERE author = 'teacher' AND teacher_call IS NULL""",
+    "pair {id}: its two samples answer different questions": """
+        SELECT pair.id FROM pair JOIN sample AS chosen ON chosen.id = pair.chosen
+        JOIN sample AS rejected ON rejected.id = pair.rejected
+        WHERE chosen.question != rejected.question OR chosen.id = rejected.id""",
+    "pair {id}: imported, but from no file": """
+        SELECT id FROM pair WHERE source = 'imported'
+          AND NOT EXISTS (SELECT 1 FROM imported_pair WHERE imported_pair.pair = pair.id)""",
+    "policy {number}: trained, but no training is recorded": """
+        SELECT number FROM policy WHERE parent IS NOT NULL
+          AND NOT EXISTS (SELECT 1 FROM training WHERE training.candidate = policy.number)""",
+    "round {number}: is done without a decision": """
+        SELECT number FROM round WHERE phase = 'done' AND decision IS NULL""",
+    "round {number}: is open although a later round has started": """
+        SELECT number FROM round WHERE phase != 'done' AND number < (SELECT max(number) FROM round)""",
+    "question_image: question {question}, position {position}: image {image} is missing": """
+        SELECT question, position, image FROM question_image
+        WHERE NOT EXISTS (SELECT 1 FROM image WHERE image.sha256 = question_image.image)""",
+}
+
+
+def find_faults(store: Store, step: Callable[[str], None]) -> Iterator[Fault]:
+    """Every fault that the database alone shows; `step` is told what is looked at next. Changes nothing."""
+    step("integrity")
+    try:
+        for row in store.rows("PRAGMA integrity_check"):
+            if row[0] != "ok":
+                yield f"store.db: {row[0]}"
+        step("references")
+        yield from _limited(
+            f"{row['table']} {row['rowid'] or '(a row)'}: refers to a row of {row['parent']} that is not there"
+            for row in store.stream("PRAGMA foreign_key_check")
+            if row["table"] != "verdict"  # it has no row numbers; below it is named by its sample
+        )
+        for fault, sql in ORPHANS.items():
+            step("orphans")
+            yield from _limited(fault.format(**dict(row)) for row in store.stream(sql))
+        step("figures of rounds")
+        with store.snapshot():  # a run that evaluates meanwhile changes both sides
+            yield from _summaries(store)
+        step("questions")
+        yield from _limited(_questions(store))
+        step("images")
+        yield from _limited(_images(store))
+        step("archive")
+        yield from _archives(store)
+    except sqlite3.DatabaseError as error:
+        yield f"store.db: {error}; it is damaged, put a copy of it back"
+
+
+def _limited(faults: Iterator[Fault]) -> Iterator[Fault]:
+    count = 0
+    for fault in faults:
+        count += 1
+        if count <= MOST_OF_ONE_KIND:
+            yield fault
+    if count > MOST_OF_ONE_KIND:
+        yield f"... and {count - MOST_OF_ONE_KIND} more of this kind"
+
+
+def _summaries(store: Store) -> Iterator[Fault]:
+    wrong = (
+        f"SELECT number FROM round WHERE phase = 'done' AND number NOT IN (SELECT round FROM archive) AND EXISTS"
+        f" (SELECT * FROM ({round_sums('= round.number')}) EXCEPT SELECT {', '.join(COLUMNS)} FROM round_summary)"
+    )
+    for row in store.rows(wrong):
+        yield f"round_summary {row['number']}: its figures are not those of the round's samples and verdicts"
+    summed = "SELECT * FROM evaluation_summary"
+    counted = f"{EVALUATION_SUMS} WHERE policy IN (SELECT policy FROM evaluation_summary) {EVALUATION_GROUPS}"
+    altered = f"SELECT * FROM ({summed} EXCEPT {counted}) UNION SELECT * FROM ({counted} EXCEPT {summed})"
+    for row in store.rows(f"SELECT DISTINCT policy FROM ({altered})"):
+        yield f"evaluation_summary of policy {row['policy']}: its figures are not those of its evaluations"
+    for row in store.rows("SELECT * FROM comparison"):
+        if count_compared(store, *row[:4]) != row[4:]:
+            yield f"comparison of policies {row['policy']} and {row['other']}: its figures are not those of evaluations"
+
+
+def _questions(store: Store) -> Iterator[Fault]:
+    images = (
+        "(SELECT json_group_array(image) FROM (SELECT image FROM question_image"
+        " WHERE question = question.id ORDER BY position)) AS images"
+    )
+    for row in store.stream(f"SELECT question.*, {images} FROM question ORDER BY id"):
+        content = [row["text"], json.loads(row["answers"]), row["judge"], row["split"], json.loads(row["images"])]
+        if row["choices"] != "[]":
+            content.append(json.loads(row["choices"]))
+        if hashlib.sha256(as_json(content).encode()).hexdigest() != row["hash"]:
+            yield f"question {row['id']}: text, answers, judge, split or images were altered since it was added"
+
+
+def _images(store: Store) -> Iterator[Fault]:
+    for row in store.stream("SELECT sha256, bytes FROM image"):
+        if hashlib.sha256(row["bytes"]).hexdigest() != row["sha256"]:
+            yield f"image {row['sha256']}: its bytes are not those of its hash"
+
+
+def _archives(store: Store) -> Iterator[Fault]:
+    folder = store.path.parent
+    known = set()
+    for row in store.rows("SELECT round, file, sha256 FROM archive ORDER BY round"):
+        path = folder / row["file"]
+        known.add(path)
+        if not path.is_file():
+            yield f"archive {row['round']}: {row['file']} is missing"
+        elif file_sha256(path) != row["sha256"]:
+            yield f"archive {row['round']}: {row['file']} was altered"
+    for path in sorted((folder / FOLDER).glob("*.parquet")):
+        if path not in known:
+            yield f"{FOLDER}/{path.name}: belongs to no archived round (left by a crash; it may be deleted)"
