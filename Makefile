@@ -55,7 +55,7 @@ browser: $(INSTALLED)
 	  echo "$(AXE_SHA256)  axe.min.js" | sha256sum --check --quiet ) || rm -f $(AXE)
 
 screenshots: $(INSTALLED) browser
-	PYTHONPATH=.:tests $(BIN)/python docs/screenshots.py $(DIR)
+	PYTHONPATH=. $(BIN)/python docs/screenshots.py $(DIR)
 
 check: $(INSTALLED)
 	$(BIN)/ruff check $(SOURCES)

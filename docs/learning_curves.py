@@ -11,10 +11,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from browser import chromium, open_page
 from PIL import Image
 
 from benchmarks.learning import LONG
-from browser import chromium, open_page
 from loop.reading.accuracy_log import log_rows
 from store import open_store
 

@@ -13,7 +13,7 @@ from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
-from browser import DESKTOP, PHONE, chromium, console_messages, open_page, set_dark, set_size
+from tests.support.browser import DESKTOP, PHONE, chromium, console_messages, open_page, set_dark, set_size
 
 PROJECT = Path(__file__).resolve().parent.parent
 FOLDER = PROJECT / "docs" / "pictures"

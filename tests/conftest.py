@@ -1,61 +1,13 @@
-"""What tests share: the real command line in a subprocess, the shipped model, small question files."""
+"""Fixtures that tests share: small question files, a tiny text model, a finished scripted run."""
 
 import json
-import os
 import random
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from base_model.scenes import draw_scene
-
-PROJECT = Path(__file__).resolve().parent.parent
-BASE_MODEL = PROJECT / "models" / "shapes_2m"
-
-SMALL_ENGINE = """
-[engine]
-max_model_len = 256
-max_num_seqs = 64
-kv_cache_gib = 0.5
-enforce_eager = true
-"""
-
-
-def command(*arguments: object) -> list[str]:
-    """The real command line."""
-    return [sys.executable, str(PROJECT / "run_loop.py"), *map(str, arguments)]
-
-
-def run_command(*arguments: object, check: int | None = 0, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run the real command line to its end; fails the test on an unexpected exit code."""
-    done = subprocess.run(
-        command(*arguments),
-        capture_output=True,
-        text=True,
-        cwd=PROJECT,
-        env={**os.environ, **environment},
-        timeout=500,
-        check=False,
-    )
-    if check is not None:
-        assert done.returncode == check, f"exit {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
-    return done
-
-
-def log_of(run_dir: Path) -> list[dict]:
-    """The accuracy log as `log --json` prints it."""
-    return [json.loads(line) for line in run_command("log", run_dir, "--json").stdout.splitlines()]
-
-
-def copy_without(folder: Path, missing: str) -> Path:
-    """The shipped model's directory without one file."""
-    folder.mkdir()
-    for file in BASE_MODEL.iterdir():
-        if file.name != missing:
-            (folder / file.name).symlink_to(file)
-    return folder
+from tests.support.command_line import run_python
 
 
 @pytest.fixture(scope="session")
@@ -106,7 +58,7 @@ def text_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 SCRIPTED = """
 import sys
 from pathlib import Path
-import scripted_run
+from tests.support import scripted_run
 scripted_run.prepare()
 folder = Path(sys.argv[1])
 config = scripted_run.scripted_config(folder, tracking={"report_to": ["tensorboard"]})
@@ -120,17 +72,3 @@ def scripted_run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("scripted")
     run_python(SCRIPTED, folder)
     return folder / "run"
-
-
-def run_python(program: str, *arguments: object, check: bool = True) -> subprocess.CompletedProcess[str]:
-    """A program of a test in a process of its own, with the project and its tests on the path."""
-    path = os.pathsep.join([str(PROJECT), str(PROJECT / "tests"), os.environ.get("PYTHONPATH", "")])
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", program, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": path, "TOKENIZERS_PARALLELISM": "false"},
-        check=False,
-    )
-    assert done.returncode == 0 or not check, done.stderr[-3000:]
-    return done

@@ -1,0 +1,127 @@
+"""`status`: one screen, and an exit code for scripts."""
+
+import json
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from loop.reading.run_status import SILENT_S
+from loop.terminal.status_view import EXIT_CODES
+from store import run_lock
+from tests.support.stores import change, finished_run, run_here
+
+
+@pytest.fixture
+def run_dir(tmp_path: Path) -> Path:
+    return finished_run(tmp_path)
+
+
+def state_of(run_dir: Path, code: int) -> dict:
+    state: dict = json.loads(run_here("status", run_dir, "--json", check=code).stdout)
+    assert EXIT_CODES[state["state"]] == code
+    assert f"{run_dir}: {state['state']}" in run_here("status", run_dir, check=code).stdout
+    return state
+
+
+def test_a_run_that_did_its_rounds_is_finished(run_dir: Path) -> None:
+    assert state_of(run_dir, 3)["state"] == "finished"
+
+
+def test_what_is_served_is_the_candidate_once_it_is_accepted(run_dir: Path) -> None:
+    made = "UPDATE round SET candidate_policy = (SELECT max(number) FROM policy), {} WHERE number = 2"
+    served = state_of(run_dir, 3)["serving_policy"]
+    change(run_dir, made.format("decision = NULL, phase = 'gate'"))
+    before = state_of(run_dir, 4)
+    assert before["candidate_policy"] is not None
+    change(run_dir, made.format("decision = 'accepted', phase = 'done'"))
+    after = state_of(run_dir, 3)
+    assert (after["serving_policy"], after["candidate_policy"]) == (before["candidate_policy"], None)
+    change(run_dir, made.format("decision = 'rejected', phase = 'done'"))
+    assert state_of(run_dir, 3)["serving_policy"] == before["serving_policy"] <= served
+
+
+def test_a_run_that_its_user_stopped_can_go_on(run_dir: Path) -> None:
+    change(run_dir, "UPDATE session SET end_reason = 'stopped'", "UPDATE round SET phase = 'pair' WHERE number = 2")
+    assert state_of(run_dir, 4)["state"] == "stopped"
+
+
+def test_a_run_that_an_error_ended_names_it(run_dir: Path) -> None:
+    change(run_dir, "UPDATE session SET end_reason = 'LoopError\x1b[2J'")
+    assert state_of(run_dir, 4)["state"] == "stopped"
+    assert "by LoopError\\x1b[2J" in run_here("status", run_dir, check=4).stdout
+
+
+def test_a_run_whose_process_was_killed_is_stale(run_dir: Path) -> None:
+    change(run_dir, "UPDATE session SET ended = NULL, end_reason = NULL")
+    assert state_of(run_dir, 5)["state"] == "stale"
+    assert "died without a word" in run_here("status", run_dir, check=5).stdout
+
+
+def test_a_process_that_works_is_running_and_one_that_is_silent_is_stale(run_dir: Path) -> None:
+    change(run_dir, "UPDATE session SET ended = NULL, end_reason = NULL")
+    (run_dir / "run.log").touch()
+    with run_lock(run_dir):
+        state = state_of(run_dir, 0)
+        assert (state["state"], state["pid"]) == ("running", os.getpid())
+        long_ago = time.time() - SILENT_S - 5
+        os.utime(run_dir / "run.log", (long_ago, long_ago))
+        assert state_of(run_dir, 5)["state"] == "stale"
+
+
+def test_an_evaluation_of_a_finished_run_is_named_and_its_end_is_not_the_runs(run_dir: Path) -> None:
+    change(run_dir, "INSERT INTO session (pid, command, started) SELECT pid, 'evaluate', started FROM session LIMIT 1")
+    assert state_of(run_dir, 3)["state"] == "finished"
+    change(run_dir, "UPDATE session SET pid = ? WHERE command = 'evaluate'", parameters=(os.getpid(),))
+    with run_lock(run_dir):
+        assert state_of(run_dir, 0)["command"] == "evaluate"
+        assert f"(process {os.getpid()}, evaluate" in run_here("status", run_dir, check=0).stdout
+
+
+def test_the_codes_are_told_apart_from_failures(run_dir: Path, tmp_path: Path) -> None:
+    assert not {1, 2, 130} & set(EXIT_CODES.values())
+    assert len(set(EXIT_CODES.values())) == len(EXIT_CODES)
+    assert "holds no run" in run_here("status", tmp_path / "nowhere", check=2).stderr
+
+
+def test_a_phase_in_the_middle_shows_how_far_and_how_long_it_takes(run_dir: Path) -> None:
+    change(
+        run_dir,
+        "UPDATE round SET phase = 'sample' WHERE number = 2",
+        "UPDATE run SET configuration = json_set(configuration, '$.sampling.samples', 8)",
+        "UPDATE sample SET created = 1000 + 2 * id WHERE round = 2",
+        "DELETE FROM round_summary WHERE round = 2",
+    )
+    with run_lock(run_dir):
+        shown = run_here("status", run_dir).stdout
+        state = json.loads(run_here("status", run_dir, "--json").stdout)
+    assert (state["done"], state["total"]) == (32, 64)
+    assert state["per_second"] == pytest.approx(0.5)
+    assert "32 of 64, 0.5 a second, 1m04s left" in shown
+    assert "round     2 of 2, phase sample" in shown
+    assert "not judged yet" in shown
+
+
+@pytest.mark.parametrize(
+    ("rule", "guard", "styles"), [("not_worse", [], 1), ("not_worse", ["cot"], 2), ("always", ["cot"], 1)]
+)
+def test_an_evaluation_counts_the_gates_questions_in_every_style_they_are_asked_in(
+    run_dir: Path, rule: str, guard: list[str], styles: int
+) -> None:
+    change(
+        run_dir,
+        "UPDATE round SET phase = 'evaluate' WHERE number = 2",
+        "UPDATE question SET split = 'gate' WHERE id IN (SELECT id FROM question WHERE split = 'train' LIMIT 4)",
+    )
+    change(
+        run_dir,
+        "UPDATE run SET configuration = json_set(configuration, '$.gate', json(?))",
+        parameters=(json.dumps({"rule": rule, "guard": guard}),),
+    )
+    assert state_of(run_dir, 4)["total"] == 2 * 8 + styles * 4
+
+
+def test_a_run_without_a_round_says_so(run_dir: Path) -> None:
+    change(run_dir, "PRAGMA foreign_keys = OFF", "DELETE FROM round")
+    assert "no round has started" in run_here("status", run_dir, check=4).stdout

@@ -1,0 +1,202 @@
+"""Configuration is loud: every mistake names its key and file before anything is loaded."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from loop.config.load import CONFIGS, differing_keys, load_config
+from loop.config.teacher import EMBEDDED_TASKS, NOTES
+from loop.errors import InputError
+from loop.questions.sources.worked_steps import WORKED
+from loop.teaching.templates import FOLDER
+from tests.support.command_line import run_command
+
+MINIMAL = '[policy]\nmodel = "m"\n[questions]\nsource = "easy_vqa"\n'
+
+
+def write(folder: Path, text: str) -> str:
+    path = folder / "recipe.toml"
+    path.write_text(text)
+    return str(path)
+
+
+@pytest.mark.parametrize("recipe", sorted(path.stem for path in CONFIGS.glob("*.toml")))
+def test_every_shipped_recipe_loads(recipe: str) -> None:
+    assert load_config(recipe, []).run.rounds >= 1
+
+
+@pytest.mark.parametrize(
+    ("text", "culprit"),
+    [
+        (MINIMAL + "[sampling]\nsamplez = 3\n", "sampling.samplez"),
+        (MINIMAL + '[sampling]\nsamples = "3"\n', "sampling.samples"),
+        (MINIMAL + "[sampling]\nsamples = 0\n", "sampling.samples"),
+        (MINIMAL + "[pairs]\nband = [0.9, 0.1]\n", "band must be"),
+        (MINIMAL + '[prompts]\ncot = "hm"\n', "must contain {question}"),
+        ('[policy]\nmodel = "m"\n[questions]\nsource = "jsonl"\n', "needs path"),
+        (MINIMAL + "[fallback]\nquestions = 3\n[teacher]\nenabled = false\n", "fallback.questions"),
+        (MINIMAL + "[update]\nlosses = { sigmod = 1.0 }\n", "'sigmod' is unknown"),
+        (MINIMAL + '[fallback]\nquestions = 3\n[sampling]\nstyle = "direct"\n', "sampling.style"),
+        (MINIMAL + '[questions2]\nsource = "jsonl"\n', "questions2"),
+        ('[questions]\nsource = "easy_vqa"\n', "policy: is required"),
+        ("[policy\n", "not valid TOML"),
+    ],
+)
+def test_a_mistake_names_key_and_file(tmp_path: Path, text: str, culprit: str) -> None:
+    path = write(tmp_path, text)
+    with pytest.raises(InputError) as caught:
+        load_config(path, [])
+    assert culprit in str(caught.value)
+    assert path in str(caught.value)
+
+
+def test_unknown_configuration_lists_the_known_ones() -> None:
+    with pytest.raises(InputError, match=r"no such configuration.*easy_vqa"):
+        load_config("nosuch", [])
+
+
+def test_overrides_are_typed_and_checked(tmp_path: Path) -> None:
+    path = write(tmp_path, MINIMAL)
+    config = load_config(path, ["run.rounds=7", "teacher.model=gpt-4o", "pairs.band=[0.25, 0.85]"])
+    assert (config.run.rounds, config.teacher.model, config.pairs.band) == (7, "gpt-4o", [0.25, 0.85])
+    for wrong in ("rounds=7", "run.rounds", "run.rounds=x", "run.roundz=7"):
+        with pytest.raises(InputError):
+            load_config(path, [wrong])
+
+
+def test_only_schedule_and_machine_keys_may_differ_when_a_run_continues() -> None:
+    one, other = load_config("easy_vqa", []), load_config("easy_vqa", ["run.rounds=9", "engine.max_num_seqs=7"])
+    assert differing_keys(one.model_dump(), other.model_dump()) == []
+    third = load_config("easy_vqa", ["update.beta=0.5"])
+    assert [key.split()[0] for key in differing_keys(one.model_dump(), third.model_dump())] == ["update.beta"]
+
+
+@pytest.mark.parametrize("recipe", ["easy_vqa", "llava_reasoner"])
+def test_dry_run_prints_the_plan(recipe: str) -> None:
+    done = run_command("run", "--config", recipe, "--dry-run")
+    assert "[policy]" in done.stdout
+    assert "# plan" in done.stdout
+    unreadable = "questions.path = " in done.stdout.partition("before it can run")[2]
+    assert unreadable == (recipe == "llava_reasoner"), "its questions are the user's"
+
+
+def test_what_a_dry_run_prints_is_a_configuration_of_the_same_run(tmp_path: Path) -> None:
+    printed = run_command("run", "--config", "easy_vqa", "--dry-run", "--set", "run.seed=7").stdout
+    (tmp_path / "printed.toml").write_text(printed)
+    assert run_command("run", "--config", tmp_path / "printed.toml", "--dry-run").stdout == printed
+
+
+def test_a_mistake_in_an_override_names_the_override_and_what_was_meant() -> None:
+    with pytest.raises(InputError, match=r"^--set sampling.tempreature: unknown key, did you mean temperature\?"):
+        load_config("easy_vqa", ["sampling.tempreature=1"])
+
+
+def test_every_configuration_key_is_documented() -> None:
+    text = (CONFIGS.parent / "docs" / "configuration.md").read_text()
+    for table, values in load_config("easy_vqa", []).model_dump(exclude={"recipe"}).items():
+        for key in values:
+            assert f"`{table}.{key}`" in text or f"`{key}`" in text, f"{table}.{key}"
+
+
+def test_the_installed_command_finds_its_recipes_and_its_model(tmp_path: Path) -> None:
+    target = tmp_path / "site"
+    source = tmp_path / "source"
+    shutil.copytree(
+        CONFIGS.parent,
+        source,
+        ignore=shutil.ignore_patterns(".venv", ".git", "runs", "build", "*.egg-info", ".*_cache"),
+    )
+    install = ["-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--target", str(target)]
+    subprocess.run([sys.executable, *install, str(source)], check=True, capture_output=True)
+    done = subprocess.run(
+        [str(target / "bin" / "ratchet"), "run", "--config", "easy_vqa", "--dry-run", "--json"],
+        check=True,
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(target)},
+    )
+    model = Path(json.loads(done.stdout)["policy"]["model"])
+    assert model.is_relative_to(target)
+    assert (model / "model.safetensors").is_file()
+
+
+def test_a_configuration_is_laid_over_its_recipe_key_by_key(tmp_path: Path) -> None:
+    recipe, config = tmp_path / "recipe.toml", tmp_path / "config.toml"
+    recipe.write_text("[sampling]\nsamples = 4\nquestions = 10\n[update]\nbeta = 0.3\nlosses = { ipo = 1.0 }\n")
+    config.write_text(
+        f'recipe = "{recipe}"\n[policy]\nmodel = "m"\n[questions]\nsource = "easy_vqa"\n[sampling]\nquestions = 20\n'
+    )
+    resolved = load_config(str(config), ["update.beta=0.5"])
+    assert (resolved.sampling.samples, resolved.sampling.questions) == (4, 20)
+    assert (resolved.update.beta, resolved.update.losses) == (0.5, {"ipo": 1.0})
+    assert resolved.recipe == str(recipe)
+    assert load_config(str(config), [], "irpo").sampling.samples == 30
+    with pytest.raises(InputError, match=r"--recipe none: no such recipe or file; known: .*irpo"):
+        load_config(str(config), [], "none")
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (CONFIGS / "recipes").glob("*.toml")))
+def test_every_recipe_fits_the_embedded_default(name: str) -> None:
+    assert load_config("easy_vqa", [], name).recipe == name
+
+
+PUBLISHED = {
+    "llava_reasoner": {
+        "sampling.samples": 32,
+        "sampling.temperature": [1.0, 1.2],
+        "pairs.rule": "random",
+        "pairs.per_question": 3,
+        "pairs.band": [0.25, 0.85],
+        "pairs.max_words": 90,
+        "update.beta": 0.1,
+        "update.learning_rate": 5e-7,
+        "update.epochs": 1.0,
+    },
+    "irpo": {
+        "sampling.samples": 30,
+        "sampling.temperature": [0.8, 0.8, 1.3],
+        "pairs.per_question": 10,
+        "update.losses": {"sigmoid": 1.0, "sft": 1.0},
+        "update.beta": 0.1,
+        "update.learning_rate": 7e-7,
+        "update.reference": "start",
+    },
+    "online_dpo_r1": {
+        "sampling.samples": 8,
+        "sampling.temperature": 1.0,
+        "pairs.rule": "best_worst",
+        "update.beta": 0.1,
+        "update.learning_rate": 5e-7,
+        "update.epochs": 2.0,
+        "update.reference": "start",
+    },
+    "scpo": {
+        "pairs.rule": "vote",
+        "update.losses": {"sigmoid": 1.0, "sft": 1.0},
+        "update.beta": 0.5,
+        "update.learning_rate": 5e-6,
+    },
+    "mpo": {"update.losses": {"sigmoid": 0.8, "bco_pair": 0.2, "sft": 1.0}},
+    "conciser": {"pairs.rule": "shortest_right"},
+    "rft": {"pairs.per_question": 0, "rft.per_question": 10, "rft.rationales": 1024, "rft.direct_items": 1024},
+}
+"""Settings as the papers give them (arXiv 2410.16198, 2404.19733, the Online-DPO-R1 report, 2411.04109, 2411.10442,
+2505.17250, 2308.01825); what a paper does not say is not here."""
+
+
+@pytest.mark.parametrize("name", sorted(PUBLISHED))
+def test_a_published_recipe_has_the_published_settings(name: str) -> None:
+    settings = load_config("easy_vqa", [], recipe=name).model_dump()
+    found = {key: settings[key.partition(".")[0]][key.partition(".")[2]] for key in PUBLISHED[name]}
+    assert found == PUBLISHED[name]
+
+
+def test_every_name_that_the_configuration_knows_has_its_file_or_function() -> None:
+    assert sorted(EMBEDDED_TASKS) == sorted(WORKED)
+    assert sorted(NOTES) == sorted(path.stem.removeprefix("note_") for path in FOLDER.glob("note_*.txt"))

@@ -1,0 +1,197 @@
+"""The gate in whole runs of scripted weights: what it decides, and what the run does about it."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from loop.pages.browse import default_sides, sides
+from loop.reading.accuracy_log import log_rows
+from loop.terminal.log_table import in_a_line
+from store import Store, open_store
+from tests.support.command_line import run_python
+
+RUN = """
+import json, sys
+from pathlib import Path
+from tests.support import scripted_run
+scripted_run.prepare()
+scripted_run.TEST = 40
+for name, (skills, tables, *direct) in json.loads(sys.argv[2]).items():
+    folder = Path(sys.argv[1]) / name
+    scripted_run.ScriptedEngine.skills, scripted_run.ScriptedEngine.direct_skills = skills, direct
+    scripted_run.run_scripted(folder / "run", scripted_run.scripted_config(folder, **tables))
+"""
+DIVERGED_COLD_START = """
+import sys
+from pathlib import Path
+from tests.support import scripted_run
+from loop.errors import InputError, LoopError
+scripted_run.prepare()
+folder = Path(sys.argv[1])
+def again(**cold_start):
+    tables = {"run": {"rounds": 1}, "cold_start": cold_start, "fallback": {"questions": 0}}
+    try:
+        scripted_run.run_scripted(folder / "run", scripted_run.scripted_config(folder, **tables))
+    except (InputError, LoopError) as error:
+        print(error)
+    print(scripted_run.requests_paid(folder / "run"))
+again(learning_rate=4.0)
+again(learning_rate=4.0, rationales=5)
+again(learning_rate=1e-5)
+again(learning_rate=1e-6)
+"""
+NOT_GENTLER = """
+import sys
+from pathlib import Path
+from tests.support import scripted_run
+from loop.errors import LoopError
+scripted_run.prepare()
+folder = Path(sys.argv[1])
+for factor in (1.0, 0.1):
+    tables = {"update": {"learning_rate": 4.0}, "gate": {"learning_rate_factor": factor}}
+    try:
+        scripted_run.run_scripted(folder / "run", scripted_run.scripted_config(folder, **tables))
+    except LoopError as error:
+        print(error)
+"""
+GOOD, BAD = 1.0, 0.1
+EVERY: dict[str, Any] = {"pairs": {"band": [0.0, 1.0]}}
+ONE: dict[str, Any] = {"run": {"rounds": 1}}
+NOTHING_TO_LEARN: dict[str, Any] = {"pairs": {"per_question": 0}, "fallback": {"questions": 0}}
+PLAYS: dict[str, tuple[Any, ...]] = {
+    "worse": ([BAD, GOOD, BAD, GOOD], {"gate": {"learning_rate_factor": 0.5}, **EVERY}),
+    "patience": (
+        [BAD, GOOD, BAD],
+        {"gate": {"learning_rate_factor": 0.5, "patience": 3}, "run": {"rounds": 9}, **EVERY},
+    ),
+    "always": ([BAD, GOOD, BAD], {"gate": {"rule": "always"}, **ONE}),
+    "not_worse": ([BAD, GOOD, GOOD], {"gate": {"rule": "not_worse"}, **ONE}),
+    "improve_not": ([BAD, GOOD, GOOD], {"gate": {"rule": "improve"}, **ONE}),
+    "improve": ([BAD, BAD, GOOD], {"gate": {"rule": "improve"}, **ONE}),
+    "best": ([BAD, GOOD, 0.8, 0.8], {"gate": {"level": 1e-6}, **EVERY}),
+    "diverged": ([BAD, GOOD], {"update": {"learning_rate": 4.0}, "gate": {"learning_rate_factor": 0.1}, **EVERY}),
+    "guarded": ([BAD, GOOD], {"gate": {"guard": ["direct"]}, **EVERY}, BAD, GOOD, BAD, GOOD),
+    "not_guarded": ([BAD, GOOD], {**ONE, **EVERY}, BAD, GOOD, BAD),
+    "guarded_always": ([BAD, GOOD], {"gate": {"guard": ["direct"], "rule": "always"}, **ONE, **EVERY}, BAD, GOOD, BAD),
+    "guarded_twice": ([BAD, GOOD], {"gate": {"guard": ["direct", "cot", "direct"]}, **ONE, **EVERY}, BAD, GOOD),
+    "drifting": ([BAD, 0.5, GOOD], {"gate": {"guard": ["direct"]}, **EVERY}, BAD, GOOD, 0.8, 0.2),
+    "nothing": ([BAD, GOOD], {"gate": {"patience": 2}, "run": {"rounds": 9}, **NOTHING_TO_LEARN}),
+}
+"""Runs by name: how often base model, cold start and candidates are right, what their recipe changes, and how often
+they are right without a chain where that differs."""
+
+
+@pytest.fixture(scope="module")
+def played(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Every run, finished. At the end of each the sampler served what its store says, or it would have failed."""
+    folder = tmp_path_factory.mktemp("gate")
+    run_python(RUN, folder, json.dumps(PLAYS))
+    return folder
+
+
+def store_of(played: Path, name: str) -> Store:
+    return open_store(played / name / "run", read_only=True)
+
+
+def column(store: Store, name: str) -> list[Any]:
+    return [row[name] for row in store.rows(f"SELECT {name} FROM round WHERE number > 0 ORDER BY number")]
+
+
+def learning_rates(store: Store) -> list[float]:
+    rows = store.rows("SELECT recipe FROM training WHERE round > 0 ORDER BY round")
+    return [json.loads(row["recipe"])["dpo"]["learning_rate"] for row in rows]
+
+
+def test_a_worse_candidate_is_rolled_back_and_the_next_round_goes_on_from_the_one_before(played: Path) -> None:
+    store = store_of(played, "worse")
+    assert column(store, "decision") == ["rejected", "accepted"]
+    assert column(store, "serving_policy") == [1, 1]
+    assert store.value("SELECT DISTINCT policy FROM sample WHERE round = 2 AND author = 'policy'") == 1
+    assert [row["parent"] for row in store.rows("SELECT parent FROM policy WHERE number > 1")] == [1, 1]
+    assert learning_rates(store) == [1e-5, 5e-6]
+
+
+def test_rejections_in_a_row_lower_the_rate_further_and_end_the_run_at_the_patience(played: Path) -> None:
+    store = store_of(played, "patience")
+    assert column(store, "decision") == ["rejected"] * 3
+    assert learning_rates(store) == [1e-5, 5e-6, 2.5e-6]
+
+
+@pytest.mark.parametrize(
+    ("name", "decided"),
+    [("always", "accepted"), ("not_worse", "accepted"), ("improve_not", "rejected"), ("improve", "accepted")],
+)
+def test_the_rule_decides_about_the_candidate(played: Path, name: str, decided: str) -> None:
+    assert column(store_of(played, name), "decision") == [decided]
+
+
+def test_a_candidate_is_compared_with_the_best_policy_so_far_not_with_the_one_before(played: Path) -> None:
+    store = store_of(played, "best")
+    assert column(store, "decision")[0] == "accepted"
+    assert column(store, "serving_policy") == [1, 2]
+    assert column(store, "compared_with") == [1, 1]
+
+
+def test_a_style_that_is_guarded_must_not_become_worse_either(played: Path) -> None:
+    store = store_of(played, "guarded")
+    assert column(store, "decision") == ["rejected", "accepted"]
+    assert re.search(r"lost \d, p = \S+; direct against policy 1: gained \d, lost \d\d", column(store, "reason")[0])
+    assert column(store, "compared_with") == [1, 1]
+    assert column(store_of(played, "not_guarded"), "decision") == ["accepted"]
+    assert column(store_of(played, "guarded_always"), "decision") == ["accepted"]
+
+
+def test_a_guarded_style_is_held_to_the_best_policy_in_it_so_that_small_losses_do_not_add_up(played: Path) -> None:
+    store = store_of(played, "drifting")
+    assert column(store, "decision") == ["accepted", "rejected"]
+    assert "direct against policy 1: " in column(store, "reason")[1]
+    assert column(store, "compared_with") == [1, 2]
+
+
+def test_a_style_named_twice_or_trained_anyway_is_asked_once(played: Path) -> None:
+    store = store_of(played, "guarded_twice")
+    assert column(store, "decision") == ["accepted"]
+    assert (
+        store.value("SELECT max(n) FROM (SELECT count(*) AS n FROM evaluation GROUP BY policy, style, question)") == 1
+    )
+
+
+def test_a_training_that_diverges_is_a_rejected_round_that_says_so_and_the_next_one_learns_more_gently(
+    played: Path,
+) -> None:
+    store = store_of(played, "diverged")
+    assert column(store, "decision") == ["rejected", "accepted"]
+    assert column(store, "reason")[0] == "training diverged: the loss is nan at step 1 of 1 (4)"
+    assert column(store, "candidate_policy") == [None, 2]
+    assert "training diverged" in in_a_line(log_rows(store)[1])
+    assert learning_rates(store) == [0.4]
+    assert [row["policy"] for row in log_rows(store)] == [1, None, 2]
+    assert [side.policy for side in default_sides(sides(store))] == [1, 2]
+
+
+def test_where_the_recipe_makes_nothing_gentler_a_training_that_diverges_stops_the_run_and_names_the_cure(
+    tmp_path: Path,
+) -> None:
+    (said,) = run_python(NOT_GENTLER, tmp_path).stdout.splitlines()
+    assert said.endswith("run again with gate.learning_rate_factor below 1, for example 0.5")
+    store = open_store(tmp_path / "run", read_only=True)
+    assert column(store, "decision") == ["rejected", "accepted"]
+
+
+def test_a_cold_start_that_diverges_is_trained_again_at_another_rate_on_what_the_teacher_wrote(tmp_path: Path) -> None:
+    diverged, paid, more, _, paid_again, too_late, _ = run_python(DIVERGED_COLD_START, tmp_path).stdout.splitlines()
+    assert diverged.startswith("training diverged: the loss is nan")
+    assert "lower cold_start.learning_rate and run again" in diverged
+    assert "another configuration: cold_start.rationales (4 in the run, 5 now)" in more
+    assert "another configuration: cold_start.learning_rate (1e-05 in the run, 1e-06 now)" in too_late
+    assert paid == paid_again == "4"
+    store = open_store(tmp_path / "run", read_only=True)
+    assert store.value("SELECT configuration ->> '$.cold_start.learning_rate' FROM run") == 1e-5
+    assert [row["policy"] for row in log_rows(store)] == [1, 2]
+
+
+def test_rounds_without_anything_to_train_on_count_for_the_patience(played: Path) -> None:
+    assert column(store_of(played, "nothing"), "decision") == ["no_update", "no_update"]

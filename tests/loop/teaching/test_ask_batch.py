@@ -1,0 +1,161 @@
+"""The Batch API: sent once, waited for across restarts, reconciled item by item, at half the price."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from loop.teaching.ask_batch import ask_batch
+from loop.terminal.console import Console
+from policies import PolicyError
+from policies.teacher.request_pool import TeacherOutage
+from store import Store
+from store.teacher_calls import open_batches, spent
+from tests.support.asking import asker_of, fill, tasks_of
+from tests.support.batch_server import serve_batches
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    opened = fill(tmp_path, 20)
+    yield opened
+    opened.close()
+
+
+QUICK = {"mode": "batch", "batch_poll_s": 0.01}
+
+
+def run(store: Store, url: str, **keys: object) -> int:
+    """Ask through the batch endpoints; how many calls were settled."""
+    return sum(len(calls) for calls in ask_batch(asker_of(store, url, **{**QUICK, **keys}), tasks_of(store)))
+
+
+def statuses(store: Store) -> dict[str, int]:
+    return dict(store.rows("SELECT status, count(*) FROM teacher_call GROUP BY status"))
+
+
+def test_everything_is_answered_once_at_half_the_price(store: Store) -> None:
+    with serve_batches() as server:
+        assert run(store, server.url) == 20
+        assert run(store, server.url) == 0
+    assert len(server.batches) == 1
+    assert statuses(store) == {"answered": 20}
+    assert spent(store) == (20, pytest.approx(20 * 450 / 1e6 / 2))
+    assert open_batches(store) == []
+
+
+def test_items_that_fail_or_expire_are_marked_and_only_they_are_sent_again(store: Store) -> None:
+    fates = {
+        "q1?": "500",
+        "q2?": "expired",
+        "q3?": "missing",
+        "q4?": "400",
+        "q5?": "content_filter",
+        "q6?": "odd choice",
+    }
+
+    def item(prompt: str) -> str:
+        return next((fate for name, fate in fates.items() if f" {name}" in prompt), "ok")
+
+    with serve_batches(item) as server:
+        run(store, server.url)
+        assert statuses(store) == {"answered": 14, "content_filter": 1, "failed": 4, "rejected": 1}
+        details = {row[0] for row in store.rows("SELECT detail FROM teacher_call WHERE status = 'failed'")}
+        assert details == {
+            "500: no",
+            "batch: batch_expired",
+            "batch: completed",
+            "malformed: the answer's choice has no message",
+        }
+        fates.clear()
+        assert run(store, server.url) == 4
+    assert statuses(store) == {"answered": 18, "content_filter": 1, "rejected": 1}
+    assert [len(file.splitlines()) for name, file in server.files.items() if name.startswith("file")] == [20, 4]
+
+
+@pytest.mark.parametrize("status", ["401", "403"])
+def test_an_item_that_the_server_may_not_answer_keeps_the_others(store: Store, status: str) -> None:
+    with serve_batches(lambda prompt: status if "q7?" in prompt else "ok") as server:
+        assert run(store, server.url) == 20
+    assert statuses(store) == {"answered": 19, "failed": 1}
+
+
+def test_a_batch_that_expires_keeps_what_was_answered(store: Store) -> None:
+    with serve_batches(lambda prompt: "expired" if "q7?" in prompt else "ok", ends_as="expired") as server:
+        run(store, server.url)
+    assert statuses(store) == {"answered": 19, "failed": 1}
+
+
+def test_a_batch_that_comes_to_nothing_is_an_outage_with_its_reason(store: Store) -> None:
+    with (
+        serve_batches(ends_as="failed") as server,
+        pytest.raises(TeacherOutage, match="failed: line 1 is not valid"),
+    ):
+        run(store, server.url)
+    assert statuses(store) == {"failed": 20}
+
+
+def test_stopped_while_waiting_the_next_session_waits_on_for_the_same_batch(store: Store) -> None:
+    with serve_batches(polls=4) as server:
+        looks = server.looks
+        assert run(store, server.url, stopping=lambda: sum(looks.values()) >= 1) == 0
+        assert statuses(store) == {"pending": 20}
+        assert run(store, server.url) == 20
+    assert len(server.batches) == 1
+
+
+def test_a_batch_whose_creation_was_not_heard_of_is_found_again_and_not_paid_twice(store: Store) -> None:
+    with serve_batches() as server:
+        server.lose_next_reply = True
+        with pytest.raises(TeacherOutage):
+            run(store, server.url)
+        assert statuses(store) == {"pending": 20}
+        assert run(store, server.url) == 20
+    assert len(server.batches) == 1
+
+
+def test_a_batch_that_never_reached_the_server_is_sent_again(store: Store) -> None:
+    with serve_batches() as server:
+        server.lose_next_reply = True
+        with pytest.raises(TeacherOutage):
+            run(store, server.url)
+        server.batches.clear()
+        assert run(store, server.url) == 20
+    assert statuses(store) == {"answered": 20}
+
+
+def test_a_kill_between_two_commits_of_a_fetch_repeats_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("loop.teaching.ask_batch.COMMIT_ITEMS", 3)
+    with serve_batches() as server:
+        groups = ask_batch(asker_of(store, server.url, **QUICK), tasks_of(store))
+        assert len(next(groups)) == 3
+        groups.close()
+        assert statuses(store) == {"answered": 3, "pending": 17}
+        assert run(store, server.url) == 17
+    assert len(server.batches) == 1
+    assert spent(store)[1] == pytest.approx(20 * 450 / 1e6 / 2)
+
+
+def test_the_budget_holds_for_batches_and_is_said(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    with serve_batches() as server:
+        asker = asker_of(store, server.url, **QUICK, max_requests=6)
+        list(ask_batch(replace(asker, console=Console()), tasks_of(store)))
+        assert "teacher.max_requests = 6" in capsys.readouterr().out
+        assert statuses(store) == {"answered": 6}
+        run(store, server.url, max_requests=6)
+    assert len(server.batches) == 1
+
+
+def test_large_inputs_are_cut_into_several_batches(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("policies.teacher.batch.MOST_REQUESTS", 8)
+    with serve_batches() as server:
+        assert run(store, server.url) == 20
+    assert [len(file.splitlines()) for name, file in server.files.items() if name.startswith("file")] == [8, 8, 4]
+
+
+def test_a_server_without_batches_is_named_with_the_cure(store: Store) -> None:
+    from policies.teacher.embedded_server import serve_teacher
+
+    with serve_teacher(lambda *_: None) as url, pytest.raises(PolicyError, match=r"teacher\.mode = 'live'"):
+        run(store, url)

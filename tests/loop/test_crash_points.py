@@ -1,0 +1,56 @@
+"""Exactly once: a run that is killed at any commit boundary ends as one that nothing killed."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from tests.support.command_line import PROJECT
+
+PHASES = {
+    *("round 0: distil", "round 0: update", "round 0: swap", "round 0: evaluate", "round 0: gate"),
+    *("round 1: sample", "round 1: judge", "round 1: fallback", "round 1: pair", "round 1: update", "round 1: swap"),
+    *("round 1: evaluate", "round 1: gate", "round 2: sample", "round 2: gate", "before the first round"),
+}
+IN_FLIGHT = 4
+"""Twice the recipe's teacher.concurrency: requests in flight at a kill, and answers that were not committed yet."""
+MEMORY = Path("/dev/shm")  # noqa: S108 (a folder of its own is made in it; SIGKILL needs no disk)
+
+
+def killed_runs(which: str) -> list[dict]:
+    with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as folder:
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore", str(PROJECT / "tests" / "support" / "scripted_run.py"), folder, which],
+            env={**os.environ, "PYTHONPATH": str(PROJECT), "TOKENIZERS_PARALLELISM": "false"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def hold(results: list[dict], least: int) -> None:
+    assert [result for result in results if result["differs"]] == []
+    # Answers of the teacher that arrive together are one commit: a run may have a few less than the one counted.
+    assert sum(result["died"] for result in results) >= least
+    assert [result for result in results if result["paid_twice"] > IN_FLIGHT] == []
+    assert {result["point"].rpartition(":")[0] for result in results} >= PHASES - {"before the first round"}
+    for phase in PHASES:
+        points = {result["point"] for result in results}
+        assert {f"{phase}: before commit", f"{phase}: after commit"} <= points
+
+
+def test_killed_once_at_every_kind_of_commit_the_run_ends_like_an_unbroken_one() -> None:
+    results = killed_runs("once")
+    hold(results, 50)
+
+
+@pytest.mark.slow
+def test_killed_at_every_single_commit_the_run_ends_like_an_unbroken_one() -> None:
+    results = killed_runs("all")
+    hold(results, 190)

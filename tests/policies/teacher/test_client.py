@@ -1,0 +1,418 @@
+"""The teacher's client over real HTTP: the shipped endpoint, and a server that goes wrong in every way."""
+
+import base64
+import hashlib
+import io
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import openai
+import pytest
+from PIL import Image
+
+from base_model.scenes import draw_scene
+from policies import PolicyError
+from policies.teacher.budget import Budget, Limit
+from policies.teacher.client import Teacher
+from policies.teacher.completion import TeacherReply
+from policies.teacher.embedded_server import serve_teacher
+from policies.teacher.images import ImageFile, data_url
+from policies.teacher.prices import Price, Usage
+from policies.teacher.rate_limit import BURST_S
+from policies.teacher.request import TeacherRequest, TeacherSettings, request_hash
+from policies.teacher.request_pool import REJECTED_AT_START, TeacherOutage
+from tests.support.fault_server import FaultServer, serve
+
+KEY = "sk-a-secret-key-of-this-test"
+PROMPT = "Write a rationale.\n\nQuestion: what color is it?\nAccepted answer: red\n"
+PRICE = Price(2.5, 1.25, 10.0)
+
+
+def request(number: int = 1, *images: ImageFile) -> TeacherRequest:
+    return TeacherRequest(str(number), f"{PROMPT}{number}", images)
+
+
+def png() -> ImageFile:
+    buffer = io.BytesIO()
+    draw_scene(random.Random(0)).image.save(buffer, format="PNG")
+    return ImageFile(buffer.getvalue(), "png", 64, 64)
+
+
+def teacher(server: FaultServer | str, **settings: Any) -> Teacher:
+    url = server if isinstance(server, str) else server.url
+    quick = {"attempts": 4, "backoff_s": 0.02, "timeout_s": 5.0, "price": PRICE, **settings}
+    return Teacher(TeacherSettings(url, "m", **quick))
+
+
+@pytest.fixture(autouse=True)
+def _key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+
+
+def ask(asked: Teacher, count: int = 1, **options: Any) -> list[tuple[TeacherRequest, TeacherReply]]:
+    requests = (request(number) for number in range(count))
+    return [each for group in asked.ask_all(requests, **options) for each in group]
+
+
+def collect(groups: Iterator[list[tuple[TeacherRequest, TeacherReply]]], into: list[TeacherReply]) -> None:
+    """Keep every reply that comes, also if the asking ends in an error."""
+    for group in groups:
+        into += [reply for _, reply in group]
+
+
+def test_the_shipped_endpoint_reads_images_and_counts_tokens() -> None:
+    seen: list[tuple[str, str | None, list[str]]] = []
+
+    def write(question: str, answer: str | None, images: list[str]) -> str:
+        seen.append((question, answer, images))
+        return f"It looks red.\n### Answer: {answer}"
+
+    with serve_teacher(write) as url:
+        (((asked, reply),),) = list(teacher(url).ask_all([request(1, png())]))
+    assert asked.key == "1"
+    assert reply.status == "answered"
+    assert reply.text.endswith("### Answer: red")
+    assert reply.usage.prompt > 85
+    assert reply.usage.completion > 0
+    assert seen == [("what color is it?", "red", [hashlib.sha256(png().content).hexdigest()])]
+
+
+def test_the_shipped_endpoint_refuses_what_it_cannot_read() -> None:
+    with serve_teacher(lambda *_: None) as url:
+        client = openai.OpenAI(base_url=url, api_key="x", max_retries=0)
+        content = [{"type": "image_url", "image_url": {"url": "file:///etc/passwd"}}]
+        with pytest.raises(openai.BadRequestError, match="data URLs"):
+            client.chat.completions.create(model="m", messages=[{"role": "user", "content": content}])
+        assert "cannot help" in ask(teacher(url))[0][1].text
+
+
+@pytest.mark.parametrize(
+    "fault", ["429", "429 retry-after", "500", "502", "503", "reset", "not json", "html", "no completion", "odd choice"]
+)
+def test_what_may_pass_is_asked_again_and_booked_once(fault: str) -> None:
+    with serve(lambda number, _: fault if number < 2 else "ok") as server:
+        ((_, reply),) = ask(teacher(server))
+    assert reply.status == "answered"
+    assert reply.attempts == 3
+    assert reply.usage == Usage(100, 0, 20)
+    assert reply.cost_usd == pytest.approx((100 * 2.5 + 20 * 10.0) / 1e6)
+    assert sum(server.asked.values()) == 3
+
+
+@pytest.mark.parametrize("fault", ["hang", "drip"])
+def test_a_request_that_takes_too_long_is_cut_off_and_asked_again(fault: str) -> None:
+    with serve(lambda number, _: fault if number < 1 else "ok") as server:
+        started = time.monotonic()
+        ((_, reply),) = ask(teacher(server, timeout_s=0.5))
+    assert reply.status == "answered"
+    assert reply.attempts == 2
+    assert 0.5 < time.monotonic() - started < 3
+
+
+@pytest.mark.parametrize(
+    ("fault", "status", "finish_reason"),
+    [
+        ("empty choices", "empty", "unknown"),
+        ("null content", "empty", "stop"),
+        ("length", "answered", "length"),
+        ("content_filter", "content_filter", "content_filter"),
+        ("refusal", "refusal", "stop"),
+        ("wrong type", "answered", "stop"),
+    ],
+)
+def test_an_answer_that_was_paid_for_is_recorded_as_what_it_is_and_never_asked_again(
+    fault: str, status: str, finish_reason: str
+) -> None:
+    with serve(fault) as server:
+        ((_, reply),) = ask(teacher(server))
+    assert (reply.status, reply.finish_reason, reply.attempts) == (status, finish_reason, 1)
+    assert reply.cost_usd == pytest.approx((100 * 2.5 + 20 * 10.0) / 1e6)
+    assert sum(server.asked.values()) == 1
+
+
+def test_a_request_that_the_server_rejects_is_recorded_with_its_reason_and_the_others_go_on() -> None:
+    with serve(lambda number, _: "400" if number == 0 else "ok") as server:
+        replies = ask(teacher(server, concurrency=1), 3)
+    assert [reply.status for _, reply in replies] == ["rejected", "answered", "answered"]
+    assert replies[0][1].detail == "400: Image is too large: 30000x30000"
+    assert replies[0][1].cost_usd == 0
+    assert sum(server.asked.values()) == 3
+
+
+def test_a_server_that_rejects_everything_stops_with_its_reason() -> None:
+    with serve("400") as server, pytest.raises(PolicyError, match=r"rejects every request \(400: Image is too large"):
+        ask(teacher(server, concurrency=4), 1000)
+    assert sum(server.asked.values()) < REJECTED_AT_START + 8
+
+
+@pytest.mark.parametrize("fault", ["no usage", "odd usage"])
+def test_missing_usage_is_estimated_and_said_to_be(fault: str) -> None:
+    with serve(fault) as server:
+        ((_, reply),) = ask(teacher(server))
+    assert reply.status == "answered"
+    assert not reply.usage_reported
+    assert reply.usage.prompt > 10
+    assert reply.usage.completion > 0
+    assert reply.cost_usd is not None
+    assert reply.cost_usd > 0
+
+
+def test_cached_tokens_cost_what_cached_tokens_cost() -> None:
+    with serve("cached") as server:
+        ((_, reply),) = ask(teacher(server))
+    assert reply.usage == Usage(1000, 600, 10)
+    assert reply.cost_usd == pytest.approx((400 * 2.5 + 600 * 1.25 + 10 * 10.0) / 1e6)
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [("401", "OPENAI_API_KEY"), ("403", "OPENAI_API_KEY"), ("404", "teacher.model"), ("quota", "no credit left")],
+)
+def test_what_no_retry_can_mend_stops_at_once(fault: str, message: str) -> None:
+    with serve(fault) as server, pytest.raises(PolicyError, match=message) as caught:
+        ask(teacher(server, concurrency=1), 50)
+    assert sum(server.asked.values()) == 1
+    assert KEY not in str(caught.value)
+    assert not isinstance(caught.value, TeacherOutage)
+
+
+def test_the_variable_that_is_named_is_the_one_that_is_configured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTHER_KEY", KEY)
+    with serve("401") as server, pytest.raises(PolicyError, match="OTHER_KEY"):
+        ask(teacher(server, api_key_env="OTHER_KEY"))
+    monkeypatch.delenv("OPENAI_API_KEY")
+    with pytest.raises(PolicyError, match="OPENAI_API_KEY is not set"):
+        teacher("http://127.0.0.1:9/v1")
+    assert teacher("http://127.0.0.1:9/v1", api_key_env="")
+
+
+def test_retry_after_is_obeyed_by_everyone() -> None:
+    with serve(lambda number, _: "429 retry-after" if number == 0 else "ok") as server:
+        replies = ask(teacher(server, concurrency=1), 3)
+    assert [reply.status for _, reply in replies] == ["answered"] * 3
+    assert server.times[1] - server.times[0] >= 0.3
+
+
+def test_being_asked_to_wait_an_hour_ends_the_asking_with_what_there_is() -> None:
+    with serve(lambda number, _: "429 wait an hour" if number == 2 else "ok") as server:
+        got: list[TeacherReply] = []
+        with pytest.raises(TeacherOutage, match="asks to wait 3600 s"):
+            collect(teacher(server, concurrency=1).ask_all(request(n) for n in range(9)), got)
+    assert len(got) == 2
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [("500", "is down \\(500"), ("429", "limiting the rate"), ("html", "teacher.base_url"), ("hang", "time-?out")],
+)
+def test_an_endpoint_that_stays_down_opens_the_circuit_breaker(fault: str, message: str) -> None:
+    with serve(lambda number, _: "ok" if number < 5 else fault) as server:
+        got: list[TeacherReply] = []
+        unlucky = teacher(server, attempts=2, concurrency=8, timeout_s=0.3)
+        with pytest.raises(TeacherOutage, match=message):
+            collect(unlucky.ask_all(map(request, range(1000))), got)
+    assert sum(reply.status == "answered" for reply in got) == 5
+    assert {reply.status for reply in got} == {"answered", "failed"}
+    assert sum(server.asked.values()) < 60
+
+
+def test_an_endpoint_out_of_reach_is_named_with_the_cure() -> None:
+    with pytest.raises(TeacherOutage, match=r"teacher unreachable at http://127\.0\.0\.1:9/v1; .*teacher\.enabled"):
+        ask(teacher("http://127.0.0.1:9/v1", attempts=2))
+
+
+def test_one_request_that_always_fails_is_marked_and_the_others_are_answered() -> None:
+    with serve(lambda _, prompt: "500" if prompt.endswith("\n7") else "ok") as server:
+        replies = {asked.key: reply for asked, reply in ask(teacher(server, attempts=3), 30)}
+    assert replies.pop("7").detail == "500: no"
+    assert {reply.status for reply in replies.values()} == {"answered"}
+    assert len(replies) == 29
+
+
+FAULTS = ("429", "429 retry-after", "500", "503", "reset", "not json", "html", "content_filter", "400", "no usage")
+
+
+def test_a_thousand_requests_at_twenty_percent_faults_end_answered_once_or_marked() -> None:
+    rng, lock = random.Random(1), threading.Lock()
+
+    def behave(_: int, prompt: str) -> str:
+        with lock:
+            return rng.choice(FAULTS) if rng.random() < 0.2 else "ok"
+
+    with serve(behave) as server:
+        server.headers = {}
+        replies = ask(teacher(server, concurrency=32, attempts=8), 1000)
+    assert sorted(int(asked.key) for asked, _ in replies) == list(range(1000))
+    for asked, reply in replies:
+        assert server.answered[asked.prompt] <= 1
+        assert reply.status in ("answered", "content_filter", "rejected"), reply
+        if reply.status == "rejected":
+            assert reply.cost_usd == 0
+    paid = sum(server.answered.values())
+    reported = [reply for _, reply in replies if reply.status == "answered" and reply.usage_reported]
+    assert len(reported) == paid
+    assert sum(reply.cost_usd or 0 for reply in reported) == pytest.approx(paid * 450 / 1e6)
+    assert any(reply.attempts > 1 for _, reply in replies)
+
+
+def test_an_error_of_our_own_also_waits_for_what_is_in_flight() -> None:
+    broken = ImageFile(b"no image", "bmp", 4, 4)
+    requests = [request(0), request(1), request(2, broken), *map(request, range(3, 99))]
+    got: list[TeacherReply] = []
+    with serve("ok", delay_s=0.1) as server:
+        with pytest.raises(OSError, match="cannot identify image"):
+            collect(teacher(server, concurrency=3).ask_all(requests), got)
+        assert 2 <= len(got) == sum(server.answered.values()) < 30
+
+
+def test_what_was_answered_before_a_failure_is_handed_out() -> None:
+    with serve(lambda number, _: "ok" if number < 2 else "401") as server:
+        groups = teacher(server, concurrency=1).ask_all(map(request, range(6)))
+        assert next(groups)[0][0].key == "0"
+        assert next(groups)[0][0].key == "1"
+        with pytest.raises(PolicyError):
+            list(groups)
+
+
+def test_once_stopping_what_is_in_flight_is_still_handed_out_and_nothing_more_is_sent() -> None:
+    seen: list[TeacherReply] = []
+    with serve("ok", delay_s=0.05) as server:
+        collect(teacher(server, concurrency=4).ask_all(map(request, range(50)), lambda: len(seen) >= 3), seen)
+    assert 3 <= len(seen) == sum(server.asked.values()) <= 8
+
+
+def test_stopping_does_not_wait_for_back_off_or_limits() -> None:
+    with serve("429 retry-after") as server:
+        started = time.monotonic()
+        quick = teacher(server, backoff_s=1000.0, requests_per_minute=6)
+        replies = [reply for _, reply in ask(quick, 5, stopping=lambda: time.monotonic() - started > 0.5)]
+    assert {(reply.status, reply.attempts) for reply in replies} == {("failed", 1)}
+    assert len(replies) == sum(server.asked.values())
+    assert time.monotonic() - started < 2
+
+
+def budget(**limits: float) -> Budget:
+    return Budget([Limit(name, left, name == "max_requests") for name, left in limits.items()])
+
+
+def test_the_budget_ends_the_asking_and_is_never_overrun() -> None:
+    with serve("ok", delay_s=0.01) as server:
+        for limits, requests in (({"budget_usd": 0.0101}, 16), ({"max_requests": 7}, 7), ({"budget_usd": 0.0}, 0)):
+            left = budget(**limits)
+            replies = ask(teacher(server, concurrency=8), 100, budget=left)
+            spent = sum(reply.cost_usd or 0 for _, reply in replies)
+            assert left.spent == next(iter(limits))
+            assert spent <= limits.get("budget_usd", 1)
+            assert len(replies) == requests
+
+
+def test_a_budget_with_room_lets_everything_through() -> None:
+    with serve("ok") as server:
+        left = budget(budget_usd=1.0, max_requests=30)
+        assert len(ask(teacher(server), 30, budget=left)) == 30
+        assert left.spent is None
+
+
+def seconds_used(server: FaultServer) -> float:
+    """From the first request to the last, with what a limit may run ahead and a network's jitter on top."""
+    return server.times[-1] - server.times[0] + 2 * BURST_S
+
+
+def test_requests_a_minute_are_kept() -> None:
+    with serve("ok") as server:
+        ask(teacher(server, requests_per_minute=3000, concurrency=32), 150)
+    assert len(server.times) <= seconds_used(server) * 3000 / 60
+
+
+def test_tokens_a_minute_are_kept_by_what_is_used_not_by_what_an_answer_may_have() -> None:
+    with serve("ok") as server:
+        started = time.monotonic()
+        ask(teacher(server, tokens_per_minute=360_000, max_tokens=1000, concurrency=16), 150)
+        at_most_tokens_each_s = 150 * 1000 * 60 / 360_000
+    assert 120 * len(server.times) <= seconds_used(server) * 360_000 / 60 + 16 * 120
+    assert time.monotonic() - started < at_most_tokens_each_s / 3
+
+
+def test_the_servers_own_limit_headers_are_kept() -> None:
+    headers = {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "200ms"}
+    with serve("ok", headers=headers) as server:
+        ask(teacher(server, concurrency=1), 4)
+    gaps = [later - earlier for earlier, later in zip(server.times, server.times[1:], strict=False)]
+    assert all(gap >= 0.2 for gap in gaps)
+
+
+@pytest.mark.parametrize("fault", ["401", "400", "500", "ok", "html"])
+def test_the_key_appears_nowhere_but_in_its_header(
+    fault: str, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    with serve(fault) as server:
+        asked = teacher(server, attempts=1)
+        said = repr((asked.settings, vars(asked.settings)))
+        try:
+            said += repr(ask(asked))
+        except PolicyError as error:
+            said += f"{error!r} {error.__cause__!r}"
+        assert KEY in server.request_headers[0]
+        assert KEY not in str(server.bodies)
+    assert KEY not in said
+    assert KEY not in caplog.text
+    assert KEY not in "".join(capfd.readouterr())
+
+
+def test_a_server_that_echoes_the_key_does_not_get_it_recorded() -> None:
+    asked = teacher("http://127.0.0.1:9/v1")
+    body = {"choices": [{"message": {"content": f"your key is {KEY}"}, "finish_reason": KEY}]}
+    reply = asked.read(body, 10)
+    assert (reply.text, reply.finish_reason) == ("your key is [key]", "[key]")
+    for padding in range(250, 310):
+        body = {"choices": [{"message": {"refusal": "x" * padding + KEY}}], "error": {"message": "x" * padding + KEY}}
+        assert "sk-" not in asked.read(body, 10).detail + asked.reason(400, body)
+
+
+def test_azures_dated_interface_gets_its_version_and_its_header() -> None:
+    with serve("ok") as server:
+        ask(teacher(server, api_version="2024-10-21"))
+    head = server.request_headers[0]
+    assert head.startswith("POST /v1/chat/completions?api-version=2024-10-21 ")
+    assert f"api-key: {KEY}" in head
+
+
+def test_rare_image_formats_are_sent_as_png_and_large_images_smaller() -> None:
+    def sent(kind: str, longest_edge: int) -> tuple[str, Image.Image]:
+        buffer = io.BytesIO()
+        Image.new("RGB", (40, 20)).save(buffer, format=kind)
+        header, _, data = data_url(ImageFile(buffer.getvalue(), kind, 40, 20), longest_edge).partition(",")
+        return header, Image.open(io.BytesIO(base64.b64decode(data)))
+
+    for kind, edge, header, size in (
+        ("bmp", 100, "png", (40, 20)),
+        ("png", 10, "png", (10, 5)),
+        ("jpeg", 10, "jpeg", (10, 5)),
+        ("jpeg", 100, "jpeg", (40, 20)),
+    ):
+        named, image = sent(kind, edge)
+        assert (named, image.size) == (f"data:image/{header};base64", size)
+
+
+def test_the_hash_is_of_model_parameters_prompt_and_images_only() -> None:
+    settings = TeacherSettings("u", "m")
+
+    def of(prompt: str = PROMPT, images: tuple[str, ...] = ("a",), **changes: Any) -> str:
+        return request_hash(replace(settings, **changes), prompt, images)
+
+    assert of() == of(base_url="elsewhere", concurrency=3, price=PRICE)
+    changed: list[Callable[[], str]] = [
+        lambda: of(prompt=PROMPT + "x"),
+        lambda: of(images=("b",)),
+        lambda: of(model="other"),
+        lambda: of(temperature=0.1),
+        lambda: of(max_tokens=9),
+        lambda: of(longest_edge=9),
+    ]
+    assert len({of(), *(make() for make in changed)}) == 7

@@ -1,0 +1,354 @@
+"""The real controller with a scripted engine and learner: no arithmetic, so that a run takes a fraction of a second.
+
+`python scripted_run.py FOLDER (once|all)` kills one run at every crash point, one process each (`once`: where a
+name comes for the first time), lets another process finish it, and prints a JSON object a point: its name, whether the
+process died there, and in which tables the finished store differs from that of a run that nothing killed.
+
+What stands in are vLLM and TRL alone; store, phases, controller, teacher client and teacher endpoint are the real ones.
+"""
+
+import gc
+import hashlib
+import json
+import os
+import random
+import shutil
+import signal
+import sqlite3
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import loop.controller
+import loop.evaluation.commit_groups
+import loop.phases.judge
+import loop.phases.update
+import loop.serving
+import loop.session
+from loop.config.load import parse_config
+from loop.config.schema import Config, PromptsConfig
+from loop.questions.registry import RATIONALES, SOURCES
+from loop.terminal.console import Console
+from policies.encoding import Encoder, Prompt
+from policies.learner import TrainingDiverged, TrainingResult, TrainingStep
+from policies.sampler import Chain, Request
+from policies.weights import reading, weights_sha256
+from store import crash_points
+from store.questions import NewQuestion
+from tests.support.command_line import BASE_MODEL, PROJECT
+
+COLOURS = ("red", "blue", "green", "teal")
+ROUNDS, TRAIN, TEST = 2, 12, 6
+
+
+def scripted_config(folder: Path, **tables: dict[str, Any]) -> Config:
+    """Base weights in the folder, and two rounds that go through every phase; commits are of a few rows each."""
+    base = folder / "base"
+    base.mkdir(parents=True, exist_ok=True)
+    Weights("base").save_pretrained(base)
+    recipe: dict[str, dict[str, Any]] = {
+        "run": {"rounds": ROUNDS},
+        "policy": {"model": str(base), "dtype": "float32"},
+        "questions": {"source": "easy_vqa"},
+        "teacher": {"model": "scripted", "concurrency": 2},
+        "cold_start": {"rationales": 4, "direct_items": 2, "format_items": 2},
+        "sampling": {"questions": 8, "samples": 6, "max_tokens": 32},
+        "fallback": {"questions": 2},
+        "update": {"learning_rate": 1e-5},
+        "retention": {"keep_every": 100},
+    }
+    for table, values in tables.items():
+        recipe.setdefault(table, {}).update(values)
+    return parse_config(recipe, "scripted")
+
+
+def questions(_: object) -> Iterator[NewQuestion]:
+    """Questions that name their answer; one in four is too hard for any policy."""
+    image = (PROJECT / "tests" / "fixtures" / "red.png").read_bytes()
+    for number in range(TRAIN + TEST):
+        colour = COLOURS[number % len(COLOURS)]
+        kind = "hard" if number % 4 == 3 else "easy"
+        split = "train" if number < TRAIN else "test"
+        images = [image] if number % 2 else []
+        yield NewQuestion(f"{kind} {number}: say {colour}", [colour], images, split, "scripted", "exact")
+
+
+def drawn(*key: object) -> random.Random:
+    """A generator of its own for every key, the same in every process."""
+    return random.Random(hashlib.sha256(json.dumps([str(part) for part in key]).encode()).digest())
+
+
+@dataclass
+class Weights:
+    """A model that is nothing but a name for what it was made from."""
+
+    content: str
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.content.encode()).hexdigest()
+
+    def save_pretrained(self, folder: Path) -> None:
+        (folder / "model.safetensors").write_text(self.content)
+
+
+class ScriptedEngine:
+    """A `policies.sampler.Sampler` whose chains depend on served weights, prompt and seed, and name the weights."""
+
+    latest: "ScriptedEngine | None" = None
+    skills: Sequence[float] = (0.6,)
+    """How often the weights are right, in the order in which they come; all later ones as the last."""
+    direct_skills: Sequence[float] = ()
+    """The same of answers without a chain, where it is another."""
+
+    def __init__(self, model: str, encoder: Encoder, *_: object) -> None:
+        self.encoder, self.serves = encoder, ""
+        self.known: list[str] = []
+        ScriptedEngine.latest = self
+
+    def sample(self, requests: Iterable[Request]) -> Iterator[Chain]:
+        waiting = list(requests)
+        # Chains finish in an order that no two sessions share.
+        random.Random(time.time_ns()).shuffle(waiting)
+        return map(self._chain, waiting)
+
+    def _chain(self, request: Request) -> Chain:
+        question = request.prompt.text.splitlines()[0]
+        rng = drawn(self.serves, request.prompt, request.seed)
+        direct = request.prompt.text == PromptsConfig().direct.replace("{question}", question)
+        skills = self.direct_skills if direct and self.direct_skills else self.skills
+        skill = skills[min(self.known.index(self.serves), len(skills) - 1)]
+        right = not question.startswith("hard") and rng.random() < skill
+        answer = question.rsplit(maxsplit=1)[-1] if right else "black"
+        text = f"weights {self.serves[:8]} think {rng.randrange(1000)}\n### Answer: {answer}"
+        ids = tuple(self.encoder.completion_ids(text))
+        return Chain(request.key, text, ids, -rng.random(), "stop" if rng.random() < 0.9 else "length")
+
+    def load_weights(self, directory: Path) -> str:
+        with reading(directory):
+            self.serves = weights_sha256(directory)
+        if self.serves not in self.known:
+            self.known.append(self.serves)
+        return self.serves
+
+    def score(self, prompts: Sequence[Prompt], completions: Sequence[Sequence[int]]) -> list[float]:
+        return logprobs(self.serves, prompts, completions)
+
+    def close(self) -> None:
+        pass
+
+
+def logprobs(sha256: str, prompts: Sequence[Prompt], completions: Sequence[Sequence[int]]) -> list[float]:
+    return [-drawn(sha256, p, list(c)).random() for p, c in zip(prompts, completions, strict=True)]
+
+
+def load_model(model: str, *_: object, **__: object) -> Weights:
+    return Weights((Path(model) / "model.safetensors").read_text())
+
+
+def learner_logprobs(model: Weights, _: object, items: Sequence[Any]) -> list[float]:
+    return logprobs(model.sha256, [item.prompt for item in items], [item.completion for item in items])
+
+
+def train(model: Weights, _: object, items: Sequence[Any], settings: Any, *rest: Any, **__: Any) -> TrainingResult:
+    """Weights that depend on the model they start from and on every item, in order; none at a rate beyond 1."""
+    progress: Callable[[int, int, float | None], None] = rest[-1]
+    work_dir: Path = rest[-2]
+    work_dir.mkdir(exist_ok=True)
+    if settings.learning_rate > 1:
+        raise TrainingDiverged(f"training diverged: the loss is nan at step 1 of 1 ({settings.learning_rate:g})")
+    progress(1, 1, 0.5)
+    made = hashlib.sha256(repr([model.sha256, list(items), settings.seed]).encode()).hexdigest()
+    curve = (TrainingStep(1, len(items) / 100, 1e-5, 0.25, 0.75),)
+    return TrainingResult(Weights(f"trained {made}"), 1, len(items) / 100, 0.01, {}, curve)
+
+
+def write_rationale(question: str, answer: str | None, images: Sequence[str]) -> str:
+    """The teacher's words; every request that reaches it is a line of the ledger: it is paid for."""
+    with open("ledger", "a", encoding="utf-8") as ledger:  # noqa: PTH123 (the run directory is the current one)
+        ledger.write(f"{question} {answer}\n")
+    return f"I look. It is {answer}.\n### Answer: {answer}"
+
+
+def prepare() -> None:
+    """Put the stand-ins in the places of vLLM and TRL, and make batches small."""
+    encoder = Encoder(str(BASE_MODEL), lambda _: None)
+    encoder.processor = SimpleNamespace(save_pretrained=lambda folder: (folder / "processor.json").write_text("{}"))
+
+    encoder.completion_ids = lru_cache(maxsize=None)(encoder.completion_ids)
+
+    def prepared(_: str, load_image: Any, **__: object) -> Encoder:
+        encoder.load_image = load_image
+        return encoder
+
+    loop.session.Encoder = prepared
+    loop.session.load_model = loop.phases.update.load_model = load_model
+    loop.session.learner_logprobs = loop.phases.update.learner_logprobs = learner_logprobs
+    RATIONALES["easy_vqa"] = write_rationale
+    loop.phases.update.train_sft = loop.phases.update.train_dpo = train
+    loop.serving.VllmEngine = ScriptedEngine
+    loop.evaluation.commit_groups.COMMIT_CHAINS = 6
+    loop.phases.judge.BATCH = 8
+    SOURCES["easy_vqa"] = questions
+
+
+def run_scripted(run_dir: Path, config: Config, reached: Callable[[str], None] | None = None) -> None:
+    """Run to the end in this process; `reached` is told every crash point by name."""
+    run_dir.mkdir(exist_ok=True)
+    os.chdir(run_dir)
+    phase = "before the first round"
+
+    def observer(name: str) -> None:
+        nonlocal phase
+        if name.endswith("begins"):
+            phase = name.removesuffix(" begins")
+        if reached is not None:
+            reached(name if name.endswith("begins") else f"{phase}: {name}")
+
+    crash_points.observer = observer
+    ScriptedEngine.latest = None
+    finished = loop.controller.run(config, run_dir, Console(quiet=True))
+    if finished and ScriptedEngine.latest is not None:
+        connection = sqlite3.connect(run_dir / "store.db")
+        serving = """SELECT sha256 FROM policy, round WHERE policy.number = CASE decision WHEN 'accepted'
+                     THEN candidate_policy ELSE serving_policy END ORDER BY round.number DESC LIMIT 1"""
+        assert connection.execute(serving).fetchone() == (ScriptedEngine.latest.serves,)
+        connection.close()
+
+
+def start_process(work: Callable[[], None]) -> int:
+    """Do the work in a process of its own; returns its number."""
+    child = os.fork()
+    if child == 0:
+        try:
+            work()
+        except BaseException:
+            sys.excepthook(*sys.exc_info())
+            os._exit(1)
+        os._exit(0)
+    return child
+
+
+def in_process(work: Callable[[], None]) -> int:
+    """The same, and wait for it; returns the signal that killed it, or 0."""
+    _, status = os.waitpid(start_process(work), 0)
+    if os.WIFSIGNALED(status):
+        return os.WTERMSIG(status)
+    assert os.WEXITSTATUS(status) == 0, "a run that nobody killed failed"
+    return 0
+
+
+SAMPLE = """(SELECT json_array(round, question, author, policy, style, "index", text) FROM sample WHERE id = {})"""
+CONTENT = {
+    "question": "SELECT id, hash, split FROM question ORDER BY id",
+    "round": """SELECT number, phase, serving_policy, candidate_policy, decision, reason, finished IS NOT NULL
+                FROM round ORDER BY number""",
+    "round_question": "SELECT * FROM round_question ORDER BY round, position",
+    "round_summary": "SELECT * FROM round_summary ORDER BY round",
+    "evaluation_summary": "SELECT * FROM evaluation_summary ORDER BY policy, split, style, kind",
+    "comparison": "SELECT * FROM comparison ORDER BY policy, other, split, style",
+    "phase_time": "SELECT round, phase FROM phase_time ORDER BY 1, 2",
+    "policy": "SELECT number, parent, made_by, sha256, path, probe, deleted IS NULL FROM policy ORDER BY number",
+    "training": "SELECT round, candidate, method, items, steps, loss FROM training ORDER BY round",
+    "training_step": """SELECT round, step, training_step.method, training_step.loss, learning_rate, margin, accuracy
+                        FROM training_step JOIN training ON training.id = training ORDER BY 1, 2""",
+    "sample": """SELECT round, question, author, policy, style, "index", seed, temperature, text, hex(token_ids),
+                 tokens, logprob, finish_reason, teacher_call FROM sample ORDER BY 1, 2, 3, 4, 5, 6""",
+    "verdict": f"""SELECT {SAMPLE.format("verdict.sample")}, judge, judge_version, extracted, score, outcome
+                   FROM verdict ORDER BY 1, 2, 3""",
+    "pair": f"""SELECT round, {SAMPLE.format("chosen")}, {SAMPLE.format("rejected")}, rule, weight
+                FROM pair ORDER BY 1, 2, 3""",
+    "teacher_call": """SELECT hash, purpose, round, question, status, text, prompt_tokens, completion_tokens
+                       FROM teacher_call ORDER BY hash""",
+    "evaluation": """SELECT policy, split, style, question, text, tokens, finish_reason, judge, extracted, score,
+                     outcome FROM evaluation ORDER BY 1, 2, 3, 4""",
+    "served": "SELECT DISTINCT policy, sha256 FROM swap ORDER BY 1",
+    "faults": "SELECT * FROM pragma_foreign_key_check UNION ALL SELECT * FROM pragma_integrity_check, (SELECT 1),"
+    " (SELECT 1), (SELECT 1)",
+}
+"""Everything that a run must leave the same, whatever happened to it; ids are replaced by what they stand for."""
+
+
+def content(run_dir: Path) -> dict[str, list[Any]]:
+    """The store's content, the weights on disk and the log file."""
+    connection = sqlite3.connect(run_dir / "store.db")
+    found: dict[str, list[Any]] = {name: connection.execute(sql).fetchall() for name, sql in CONTENT.items()}
+    connection.close()
+    policies = run_dir / "policies"
+    found["weights on disk"] = sorted(
+        (path.name, weights_sha256(path)) for path in policies.iterdir() if not path.is_symlink()
+    )
+    found["current"] = [(policies / "current").readlink().name]
+    lines = (run_dir / "rounds.jsonl").read_text().splitlines()
+    found["rounds.jsonl"] = [json.loads(line)["round"] for line in lines]
+    ledger = (run_dir / "ledger").read_text().splitlines()
+    found["teacher asked for"] = sorted(set(ledger))
+    return found
+
+
+def requests_paid(run_dir: Path) -> int:
+    """How many requests reached the teacher."""
+    return len((run_dir / "ledger").read_text().splitlines())
+
+
+def kill_at(run_dir: Path, config: Config, point: int) -> None:
+    """Run in this process, which dies at the n-th crash point."""
+    left = point
+
+    def reached(_: str) -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    run_scripted(run_dir, config, reached)
+
+
+def main(folder: Path, which: str) -> None:
+    """Kill a run at every crash point and print what came of it."""
+    prepare()
+    config = scripted_config(folder)
+    names: list[str] = []
+    run_scripted(folder / "unbroken", config, names.append)
+    expected = content(folder / "unbroken")
+    # Collections in the processes to come need not look at what is here already.
+    assert threading.active_count() == 1
+    gc.freeze()
+
+    def case(point: int) -> None:
+        run_dir = folder / f"killed-{point}"
+        died = in_process(lambda: kill_at(run_dir, config, point))
+        assert in_process(lambda: run_scripted(run_dir, config)) == 0
+        found = content(run_dir)
+        result = {
+            "point": names[point - 1],
+            "died": died == signal.SIGKILL,
+            "differs": [name for name in expected if expected[name] != found[name]],
+            # Beyond what an unbroken run pays: those that were in flight at the kill.
+            "paid_twice": requests_paid(run_dir) - requests_paid(folder / "unbroken"),
+        }
+        os.write(sys.stdout.fileno(), json.dumps(result).encode() + b"\n")
+        shutil.rmtree(run_dir)
+
+    running = 0
+    for point in range(1, len(names) + 1):
+        if which == "once" and names[point - 1] in names[: point - 1]:
+            continue
+        if running == os.cpu_count():
+            os.wait()
+            running -= 1
+        start_process(lambda point=point: case(point))
+        running += 1
+    while running:
+        os.wait()
+        running -= 1
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2])

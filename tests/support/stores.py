@@ -1,0 +1,45 @@
+"""A small finished run for tests of what reads it: what an early version wrote, brought up to date."""
+
+import contextlib
+import io
+import shutil
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+from unittest import mock
+
+import run_loop
+from store import open_store
+from tests.support.command_line import PROJECT
+
+FIXTURE = PROJECT / "tests" / "fixtures" / "store_m001.db"
+
+
+def finished_run(folder: Path) -> Path:
+    """Two rounds: 8 held-out questions, 64 samples, 6 pairs, 4 policies."""
+    shutil.copy(FIXTURE, folder / "store.db")
+    open_store(folder).close()
+    return folder
+
+
+def change(run_dir: Path, *statements: str, parameters: tuple[object, ...] = ()) -> None:
+    """Change rows of a store behind its back."""
+    connection = sqlite3.connect(run_dir / "store.db")
+    for statement in statements:
+        connection.execute(statement, parameters if "?" in statement else ())
+    connection.commit()
+    connection.close()
+
+
+def run_here(*arguments: object, check: int = 0) -> subprocess.CompletedProcess[str]:
+    """The command line within this process, for commands that only read: no start to wait for."""
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    argv = ["run_loop.py", *map(str, arguments)]
+    with mock.patch.object(sys, "argv", argv), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            run_loop.main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+    assert code == check, f"exit {code}\n{out.getvalue()[-3000:]}\n{err.getvalue()[-3000:]}"
+    return subprocess.CompletedProcess(argv, code, out.getvalue(), err.getvalue())
