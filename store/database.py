@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from sqlite_utils import Database
 
 FILE_NAME = "store.db"
+OF_A_RUN = ("policies", "rounds.jsonl")
+"""What only a run that has a store leaves in its directory."""
 BUSY_TIMEOUT_S = 60.0
 PAGE_BYTES = 16384
 """Rows are a few hundred bytes: of a larger page less is left over (4 KiB wastes 8 bytes a sample more, 8 KiB 1.4)."""
@@ -124,12 +126,12 @@ def open_store(
     """Open `run_dir/store.db`, applying pending migrations.
 
     With `read_only` nothing is changed, and a store that an older version wrote is refused.
-    Raises NoRunError where there is no store (unless `create`), StoreError where the file is not a store or is
-    damaged, or where a newer version of this program wrote it.
+    Raises NoRunError where there is no store (unless `create`). Raises StoreError where the directory holds a run
+    whose store is gone, where the file is not a store or is damaged, or where a newer version wrote it.
     """
     path = run_dir / FILE_NAME
-    if not path.exists() and not create:
-        raise NoRunError(f"{run_dir} holds no run ({FILE_NAME} is missing); start one with 'run'")
+    if (absent := _absent(path)) is not None:
+        _refuse_without_store(run_dir, absent, create=create)
     try:
         connection = _connect(path, read_only)
         new = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
@@ -152,6 +154,26 @@ def open_store(
             f"{path} cannot be opened as a store: {error}; it is damaged or cut short, put a copy of it back"
         ) from error
     return store
+
+
+def _absent(path: Path) -> str | None:
+    """In words, if there is no store file, or one that was never written; None for a file with content."""
+    if not path.exists():
+        return f"{FILE_NAME} is missing"
+    return None if path.stat().st_size or path.with_name(f"{FILE_NAME}-wal").exists() else f"{FILE_NAME} is empty"
+
+
+def _refuse_without_store(run_dir: Path, absent: str, *, create: bool) -> None:
+    """A run whose store is gone is not begun anew by accident: its weights and its log would be overwritten."""
+    left = [name for name in OF_A_RUN if (run_dir / name).exists()]
+    if left:
+        raise StoreError(
+            f"{run_dir} holds a run whose store is gone ({absent}, {' and '.join(left)} are there): put a copy of the"
+            f" store back; to begin anew on purpose, delete {' and '.join(str(run_dir / name) for name in left)} or"
+            " give another --run-dir"
+        )
+    if not create:
+        raise NoRunError(f"{run_dir} holds no run ({absent}); start one with 'run'")
 
 
 def _connect(path: Path, read_only: bool) -> sqlite3.Connection:
