@@ -16,7 +16,7 @@ from loop.training.stages import training_settings
 from policies.learner.base import Progress, TrainingDiverged, TrainingResult, TrainingSettings
 from store.database import as_json
 from store.imported import adopt_imported_pairs
-from store.rounds import Policy, Round, add_policy, cold_start_policy, decide, next_policy_number
+from store.rounds import Policy, Round, add_policy, cold_start_policy, decide, get_policy, next_policy_number
 
 
 @dataclass(frozen=True)
@@ -130,6 +130,11 @@ def _publish(ctx: Context, state: Round, start: int, trainings: list[Training]) 
     if not all(map(math.isfinite, logprobs)):
         raise TrainingDiverged("training diverged: what was trained gives log-probabilities that are not numbers")
     digest = ctx.learner.publish(model, ctx.run_dir / path)
+    if digest == get_policy(ctx.store, state.serving).sha256:
+        shutil.rmtree(ctx.run_dir / path)
+        ctx.reporter.say("  the update left the weights as they were: no update")
+        decide(ctx.store, state.number, "no_update", "the update left the weights as they were")
+        return
     probe = {"questions": questions, "logprobs": logprobs}
     method = "+".join(training.stage.name for training in trainings)
     recipes = {training.stage.name: training.table.model_dump(mode="json") for training in trainings}

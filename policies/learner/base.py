@@ -106,7 +106,7 @@ class Algorithm(ABC):
             data_collator=collate,
             train_dataset=Dataset.from_list(rows),
             processing_class=encoder.processor,
-            callbacks=[_ReportProgress(progress)],
+            callbacks=[_ReportProgress(progress), _WarmUpFromFirstStep()],
             peft_config=lora_config(settings),
         )
         result = run_trainer(trainer)
@@ -217,6 +217,28 @@ def _training_step(entry: dict[str, Any]) -> TrainingStep:
         if key in entry
     }
     return TrainingStep(int(entry["step"]), float(entry["loss"]), **figures)
+
+
+class _WarmUpFromFirstStep(TrainerCallback):  # type: ignore[misc]
+    """Warms up over steps 1 to `warmup`, the last of them at the full rate.
+
+    transformers counts them from 0, so its first step has rate 0: an update of a single step would change nothing.
+    """
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **parts: Any) -> None:
+        warmup = args.get_warmup_steps(state.max_steps)
+        scheduler = getattr(parts["lr_scheduler"], "scheduler", parts["lr_scheduler"])
+        if not warmup or scheduler.last_epoch > 0:
+            return
+        scheduler.lr_lambdas = [_warmed_up(shape, warmup) for shape in scheduler.lr_lambdas]
+        rates = zip(scheduler.optimizer.param_groups, scheduler.base_lrs, scheduler.lr_lambdas, strict=True)
+        for group, rate, shape in rates:
+            group["lr"] = rate * shape(0)
+        scheduler._last_lr = [group["lr"] for group in scheduler.optimizer.param_groups]  # what the trainer logs
+
+
+def _warmed_up(shape: Callable[[int], float], warmup: int) -> Callable[[int], float]:
+    return lambda step: (step + 1) / warmup if step < warmup else shape(step)
 
 
 class _ReportProgress(TrainerCallback):  # type: ignore[misc]

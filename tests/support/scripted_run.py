@@ -173,7 +173,10 @@ class ScriptedLearner:
         work_dir: Path,
         progress: Progress,
     ) -> TrainingResult:
-        """Weights that depend on the model they start from and on every item, in order; none at a rate beyond 1."""
+        """Weights that depend on the model they start from and on every item, in order.
+
+        None at a rate beyond 1; at a rate that no float32 weight can follow they stay.
+        """
         work_dir.mkdir(exist_ok=True)
         self.script.while_training()
         if settings.learning_rate > 1:
@@ -181,7 +184,8 @@ class ScriptedLearner:
         progress(1, 1, 0.5)
         made = hashlib.sha256(repr([model.sha256, list(items), settings.seed]).encode()).hexdigest()
         curve = (TrainingStep(1, len(items) / 100, 1e-5, 0.25, 0.75),)
-        return TrainingResult(Weights(f"trained {made}"), 1, len(items) / 100, 0.01, {}, curve)
+        trained = model if settings.learning_rate < 1e-20 else Weights(f"trained {made}")
+        return TrainingResult(trained, 1, len(items) / 100, 0.01, {}, curve)
 
     def token_logprobs(
         self, model: Weights, chains: Sequence[ScoredChain], progress: Callable[[int], object] = lambda _: None
