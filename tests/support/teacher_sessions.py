@@ -1,12 +1,14 @@
-"""What tests of asking share: a store of questions, the tasks they make, and an asker for a server."""
+"""What tests of teaching share: a store of questions, the tasks made of them, and a teacher session with a server."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from loop.config.teacher import TeacherConfig
-from loop.teaching.ask_live import Asker
+from loop.reporting import Reporter
 from loop.teaching.setup import teacher_settings
-from loop.teaching.tasks import Task
+from loop.teaching.tasks import TeacherTask
+from loop.teaching.teacher_session import TeacherSession
 from loop.teaching.templates import template
 from loop.terminal.console import Console
 from policies.teacher.client import Teacher
@@ -14,23 +16,33 @@ from store import Store, open_store
 from store.questions import NewQuestion, add_questions, find_questions
 
 
-def fill(run_dir: Path, count: int) -> Store:
-    """A store with so many questions."""
+def store_with_questions(run_dir: Path, count: int) -> Store:
+    """A new store with so many questions."""
     run_dir.mkdir(exist_ok=True)
     store = open_store(run_dir, create=True)
     add_questions(store, (NewQuestion(f"q{n}?", ["red"], [], "train", "test", "exact") for n in range(count)))
     return store
 
 
-def tasks_of(store: Store, name: str = "solve") -> list[Task]:
+def tasks_of(store: Store, name: str = "solve") -> list[TeacherTask]:
+    """A task with this template for every question of the store."""
     asked = template(name)
     return [
-        Task(each, asked, asked.fill(question=each.text, answer="red", chain="?"))
-        for each in find_questions(store, "1 ORDER BY id")
+        TeacherTask(question, asked, asked.fill(question=question.text, answer="red", chain="?"))
+        for question in find_questions(store, "1 ORDER BY id")
     ]
 
 
-def asker_of(store: Store, url: str, number: int = 1, stopping: Any = lambda: False, **keys: Any) -> Asker:
-    config = TeacherConfig(**{"base_url": url, "model": "gpt-4o", "attempts": 2, "backoff_s": 0.01, **keys})
+def session_with(
+    store: Store,
+    url: str,
+    number: int = 1,
+    stopping: Callable[[], bool] = lambda: False,
+    reporter: Reporter | None = None,
+    **keys: Any,
+) -> TeacherSession:
+    """A session of round `number` with the server at `url`; `keys` are keys of `[teacher]`."""
+    tables = {"base_url": url, "model": "gpt-4o", "attempts": 2, "backoff_s": 0.01, **keys}
+    config = TeacherConfig.model_validate(tables)
     teacher = Teacher(teacher_settings(config, url), embedded=True)
-    return Asker(store, teacher, config, Console(quiet=True), number, "solve", stopping)
+    return TeacherSession(store, teacher, config, reporter or Console(quiet=True), number, "solve", stopping)
