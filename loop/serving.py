@@ -9,9 +9,9 @@ from policies.probe import largest_difference
 from policies.sampler import Sampler
 from policies.verifier import ScoredChain
 from policies.vllm_engine import EngineSettings, VllmEngine
-from store.database import now
 from store.questions import find_questions
 from store.rounds import get_policy
+from store.sessions import add_swap, count_engine_start
 
 PROBE_QUESTIONS = 4
 
@@ -48,12 +48,7 @@ def serve(ctx: Context, policy: int, number: int | None) -> Sampler:
             f" (engine.probe_tolerance = {ctx.config.engine.probe_tolerance}); the sampler does not serve it"
         )
     seconds = time.monotonic() - started
-    with ctx.store.transaction():
-        ctx.store.connection.execute(
-            "INSERT INTO swap (session, round, policy, sha256, probe_difference, seconds, created)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (ctx.session, number, policy, loaded, difference, seconds, now()),
-        )
+    add_swap(ctx.store, ctx.session, number, policy, loaded, difference, seconds)
     ctx.serving = policy
     ctx.console.say(
         f"  serving policy {policy}: swapped and proved in {seconds:.2f} s (sha256 {loaded[:12]},"
@@ -100,10 +95,7 @@ def _start_engine(ctx: Context) -> Sampler:
     with library_noise_to(ctx.run_dir):
         ctx.sampler = VllmEngine(config.policy.model, ctx.encoder, settings, config.run.seed)
         _warm_up(ctx, ctx.sampler)
-    with ctx.store.transaction():
-        ctx.store.connection.execute(
-            "UPDATE session SET engine_starts = engine_starts + 1 WHERE id = ?", (ctx.session,)
-        )
+    count_engine_start(ctx.store, ctx.session)
     ctx.console.say(f"  vLLM started in {time.monotonic() - started:.1f} s")
     return ctx.sampler
 

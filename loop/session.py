@@ -1,7 +1,6 @@
 """One session of a run: its lock, log, store and running parts, and how it ended."""
 
 import importlib.util
-import os
 import resource
 import signal
 from collections.abc import Iterator
@@ -23,9 +22,9 @@ from policies.packaged_model import model_directory
 from policies.probe import learner_logprobs
 from policies.weights import weights_sha256
 from store import Store, open_store, run_lock
-from store.database import now
 from store.questions import load_image
 from store.rounds import Policy, add_policy
+from store.sessions import begin_session, end_session
 
 
 @contextmanager
@@ -58,7 +57,7 @@ def open_session(
     with ExitStack() as stack:
         teacher = open_teacher(config.teacher, config.questions.source, stack)
         trackers = open_trackers(config, store, stack, console.say)
-        ctx = Context(run_dir, config, store, encoder, console, _begin(store, command), teacher, trackers)
+        ctx = Context(run_dir, config, store, encoder, console, begin_session(store, command), teacher, trackers)
         stack.callback(_close_sampler, ctx)
         reason = "finished"
         try:
@@ -72,22 +71,9 @@ def open_session(
             _end(ctx, reason)
 
 
-def _begin(store: Store, command: str) -> int:
-    with store.transaction():
-        session = store.connection.execute(
-            "INSERT INTO session (pid, command, started) VALUES (?, ?, ?)", (os.getpid(), command, now())
-        ).lastrowid
-    assert session is not None
-    return session
-
-
 def _end(ctx: Context, reason: str) -> None:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    with ctx.store.transaction():
-        ctx.store.connection.execute(
-            "UPDATE session SET ended = ?, end_reason = ?, peak_memory_bytes = ? WHERE id = ?",
-            (now(), reason, peak, ctx.session),
-        )
+    end_session(ctx.store, ctx.session, reason, peak)
 
 
 def _close_sampler(ctx: Context) -> None:

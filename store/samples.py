@@ -44,6 +44,23 @@ class NewVerdict:
     """A JSON list of texts."""
 
 
+@dataclass(frozen=True)
+class NewVote:
+    """The vote of a question's samples: the answer that most of them give, and by how much it leads.
+
+    `samples` is how many were counted; `share` and `margin` are in [0, 1]. `outcome` is the verdict on `answer`,
+    None where no accepted answer is known.
+    """
+
+    round: int
+    question: int
+    answer: str | None
+    samples: int
+    share: float
+    margin: float
+    outcome: str | None
+
+
 WIDTHS = {1: "B", 2: "H", 3: "I", 4: "I"}
 """The array that ids of so many bytes are read into; there is none of three bytes."""
 DEFLATED = 0x78
@@ -122,4 +139,12 @@ def add_verdicts(store: Store, verdicts: Iterable[NewVerdict]) -> None:
         "INSERT INTO verdict (sample, judge, judge_version, extracted, score, outcome, flags)"
         " VALUES (?, ?, ?, ?, ?, ?, ?)",
         [(v.sample, v.judge, v.judge_version, v.extracted, v.score, v.outcome, v.flags) for v in verdicts],
+    )
+
+
+def add_votes(store: Store, votes: Iterable[NewVote]) -> None:
+    """Insert a batch; the caller's transaction decides when it is committed."""
+    store.connection.executemany(
+        "INSERT INTO vote (round, question, answer, samples, share, margin, outcome) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        [(v.round, v.question, v.answer, v.samples, v.share, v.margin, v.outcome) for v in votes],
     )

@@ -18,16 +18,17 @@ from judges import find_judge
 from judges.vote import Same, vote
 from loop.context import Context
 from loop.evaluation.commit_groups import commit_groups
-from loop.evaluation.judge_chains import JudgedChain, as_columns, judge_chains
+from loop.evaluation.judge_chains import Judged, JudgedChain, as_columns, judge_chains
 from loop.evaluation.statistics import mcnemar_p_value, wilson_interval
 from loop.serving import serve
 from policies.learner import free_accelerator, load_model
 from policies.sampler import Chain, Request
 from policies.verifier import ScoredChain, token_logprobs
+from store.evaluations import NewEvaluationSample, NewVerifierScore, add_evaluation_samples, add_verifier_scores
 from store.questions import Question
 from store.rounds import get_policy
-from store.samples import pack_token_ids, unpack_token_ids
-from store.token_scores import pack_scores, unpack_scores
+from store.samples import unpack_token_ids
+from store.token_scores import unpack_scores
 
 UNSCORED = """
 SELECT evaluation_sample.id, question, token_ids FROM evaluation_sample
@@ -174,22 +175,33 @@ def _sample(ctx: Context, policy: int, split: str, style: str, questions: dict[i
 
     def commit(group: list[Chain]) -> None:
         chains = [JudgedChain(questions[c.key[0]], c.text, style, c.finish_reason) for c in group]  # type: ignore[index]
-        rows = [
-            (policy, split, style, *c.key, c.text, pack_token_ids(c.token_ids), c.finish_reason, *as_columns(verdict))  # type: ignore[misc]
-            for c, verdict in zip(group, judge_chains(ctx, chains), strict=True)
+        added = [
+            _new_sample(policy, split, style, c, judged)
+            for c, judged in zip(group, judge_chains(ctx, chains), strict=True)
         ]
         with ctx.store.transaction():
-            ctx.store.connection.executemany(
-                'INSERT INTO evaluation_sample (policy, split, style, question, "index", text, token_ids,'
-                " finish_reason, judge, judge_version, extracted, score, outcome, flags)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                rows,
-            )
+            add_evaluation_samples(ctx.store, added)
 
     total = len(questions) * samples
     with ctx.console.bar(f"sampling policy {policy} ({split})", total, "chain", total - len(wanted)) as bar:
         for group in commit_groups(ctx, sampler.sample(requests()), bar):
             commit(group)
+
+
+def _new_sample(policy: int, split: str, style: str, chain: Chain, judged: Judged) -> NewEvaluationSample:
+    assert isinstance(chain.key, tuple)
+    question, index = chain.key
+    return NewEvaluationSample(
+        policy,
+        split,
+        style,
+        question,
+        index,
+        chain.text,
+        chain.token_ids,
+        chain.finish_reason,
+        *as_columns(judged),
+    )
 
 
 def _score(ctx: Context, policy: int, reference: int, split: str, style: str, questions: dict[int, Question]) -> None:
@@ -212,9 +224,8 @@ def _score(ctx: Context, policy: int, reference: int, split: str, style: str, qu
     earlier, later = (_logprobs(ctx, number, chains) for number in sorted((policy, reference)))
     ratios = [[b - a for a, b in zip(*pair, strict=True)] for pair in zip(earlier, later, strict=True)]
     with ctx.store.transaction():
-        ctx.store.connection.executemany(
-            "INSERT INTO verifier_score (sample, reference, score, token_scores) VALUES (?, ?, ?, ?)",
-            [(row["id"], reference, sum(each), pack_scores(each)) for row, each in zip(rows, ratios, strict=True)],
+        add_verifier_scores(
+            ctx.store, [NewVerifierScore(row["id"], reference, each) for row, each in zip(rows, ratios, strict=True)]
         )
 
 

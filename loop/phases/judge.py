@@ -10,7 +10,7 @@ from loop.evaluation.judge_chains import Judged, JudgedChain, as_columns, judge_
 from loop.evaluation.vote_verdicts import by_vote
 from store.questions import Question, find_questions
 from store.rounds import Round
-from store.samples import NewVerdict, add_verdicts
+from store.samples import NewVerdict, NewVote, add_verdicts, add_votes
 
 BATCH = 2000
 ASKED_BATCHES = 4
@@ -53,17 +53,12 @@ def judge(ctx: Context, state: Round) -> None:
     while waiting := find_questions(ctx.store, UNCOUNTED, state.number, state.number, VOTES):
         counted = [_count(ctx, state.number, question) for question in waiting]
         with ctx.store.transaction():
-            for row, verdicts in counted:
-                ctx.store.connection.execute(
-                    "INSERT INTO vote (round, question, answer, samples, share, margin, outcome)"
-                    " VALUES (?, ?, ?, ?, ?, ?, ?)",
-                    row,
-                )
-                add_verdicts(ctx.store, verdicts)
+            add_votes(ctx.store, [new_vote for new_vote, _ in counted])
+            add_verdicts(ctx.store, [verdict for _, verdicts in counted for verdict in verdicts])
         ctx.check_stop()
 
 
-def _count(ctx: Context, number: int, question: Question) -> tuple[tuple[object, ...], list[NewVerdict]]:
+def _count(ctx: Context, number: int, question: Question) -> tuple[NewVote, list[NewVerdict]]:
     """The vote of one question's samples, and their verdicts where nothing else decides."""
     rule = find_judge(question.judge)
     rows = ctx.store.rows(BALLOTS, number, question.id)
@@ -74,14 +69,14 @@ def _count(ctx: Context, number: int, question: Question) -> tuple[tuple[object,
     if question.answers:
         outcomes = {row["extracted"]: row["outcome"] for row in rows if row["outcome"] in ANSWERED}
         counted = vote([row["extracted"] if row["outcome"] in ANSWERED else None for row in rows], same)
-        return _row(number, question, counted, outcomes.get(counted.winner, "unparsable")), []
+        return _new_vote(number, question, counted, outcomes.get(counted.winner, "unparsable")), []
     readings = [read(rule, _chain(row, question).output) for row in rows]
     counted = vote([None if settled else extracted for extracted, _, settled in readings], same)
     verdicts = [
         _verdict(row["id"], Judged(f"vote({rule.name})", rule.version, verdict))
         for row, verdict in zip(rows, by_vote(counted, readings), strict=True)
     ]
-    return _row(number, question, counted, None), verdicts
+    return _new_vote(number, question, counted, None), verdicts
 
 
 def _chain(row: Any, question: Question) -> JudgedChain:
@@ -92,5 +87,5 @@ def _verdict(sample: int, judged: Judged) -> NewVerdict:
     return NewVerdict(sample, *as_columns(judged))
 
 
-def _row(number: int, question: Question, counted: Vote, outcome: str | None) -> tuple[object, ...]:
-    return number, question.id, counted.winner, counted.samples, counted.share, counted.margin, outcome
+def _new_vote(number: int, question: Question, counted: Vote, outcome: str | None) -> NewVote:
+    return NewVote(number, question.id, counted.winner, counted.samples, counted.share, counted.margin, outcome)

@@ -31,9 +31,9 @@ from policies.learner import (
 )
 from policies.probe import learner_logprobs
 from policies.weights import publish
-from store.database import as_json
 from store.imported import adopt_imported_pairs
-from store.rounds import Policy, Round, add_policy, cold_start_policy, decide, get_policy, next_policy_number
+from store.rounds import Policy, Round, cold_start_policy, decide, get_policy, next_policy_number
+from store.training import NewTraining, NewTrainingStep, record_candidate
 
 Recipe = TypeVar("Recipe", bound=TrainingConfig)
 
@@ -186,34 +186,26 @@ def _publish(ctx: Context, state: Round, start: int, stages: list[Stage]) -> Non
         }
         for stage in stages
     }
-    with ctx.store.transaction():
-        add_policy(ctx.store, Policy(number, start, method, digest, path, probe))
-        training = ctx.store.connection.execute(
-            "INSERT INTO training (round, candidate, method, recipe, items, steps, loss, seconds, metrics)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                state.number,
-                number,
-                method,
-                as_json(recipes),
-                sum(stage.items for stage in stages),
-                sum(stage.result.steps for stage in stages),
-                last.result.loss,
-                sum(stage.result.seconds for stage in stages),
-                as_json(metrics),
-            ),
-        ).lastrowid
-        ctx.store.connection.executemany(
-            "INSERT INTO training_step VALUES (?, ?, ?, ?, ?, ?, ?)",
-            ((training, *values) for values in _curve(stages)),
-        )
-        ctx.store.connection.execute("UPDATE round SET candidate_policy = ? WHERE number = ?", (number, state.number))
+    record_candidate(
+        ctx.store,
+        Policy(number, start, method, digest, path, probe),
+        NewTraining(
+            round=state.number,
+            recipe=recipes,
+            items=sum(stage.items for stage in stages),
+            steps=sum(stage.result.steps for stage in stages),
+            loss=last.result.loss,
+            seconds=sum(stage.result.seconds for stage in stages),
+            metrics=metrics,
+            curve=list(_curve(stages)),
+        ),
+    )
 
 
-def _curve(stages: list[Stage]) -> Iterator[tuple[int, str, float, float | None, float | None, float | None]]:
-    """Each step's (number, method, loss, learning rate, margin, accuracy); numbers count on over the stages."""
+def _curve(stages: list[Stage]) -> Iterator[NewTrainingStep]:
+    """Every step's figures; numbers count on over the stages."""
     before = 0
     for stage in stages:
         for at in stage.result.curve:
-            yield before + at.step, stage.method, at.loss, at.learning_rate, at.margin, at.accuracy
+            yield NewTrainingStep(before + at.step, stage.method, at.loss, at.learning_rate, at.margin, at.accuracy)
         before += stage.result.steps

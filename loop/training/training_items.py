@@ -8,10 +8,10 @@ from typing import Any
 
 from judges import extract_answer, find_judge
 from loop.context import Context
-from loop.phases.fallback import KEPT
 from loop.training.pair_candidates import judged_questions, question_weight
 from loop.training.pair_rules import sort_by_likelihood
 from policies.learner import PairItem, SftItem
+from store.fallback import kept_chains
 from store.questions import Question, find_questions
 from store.rounds import Round
 from store.samples import unpack_token_ids
@@ -71,7 +71,7 @@ def taught_items(ctx: Context, state: Round) -> list[SftItem]:
     """What the teacher wrote for this round's hard questions, where the recipe imitates it."""
     if ctx.config.fallback.use not in ("sft", "both"):
         return []
-    return _as_items(ctx, ctx.store.rows(KEPT, state.number))
+    return _as_items(ctx, kept_chains(ctx.store, state.number))
 
 
 def pair_items(ctx: Context, state: Round) -> list[PairItem]:
