@@ -3,13 +3,13 @@
 from pathlib import Path
 from typing import Any
 
-from loop.config.schema import Config, TrackingConfig
+from loop.config.schema import Config
 from loop.context import Stopped
 from loop.errors import InputError
 from loop.evaluation.answer_questions import STYLES, evaluate_policy
 from loop.evaluation.best_of import best_of
 from loop.reading.accuracy_log import accuracy
-from loop.session import open_session, work_on
+from loop.session import Parts, open_session, work_on
 from loop.terminal.console import Console
 from store.questions import find_questions
 from store.rounds import cold_start_policy, get_policy, served_policy
@@ -24,7 +24,7 @@ def evaluate_run(
     so its key is not needed, and trackers are not told.
     """
     no_teacher = config.teacher.model_copy(update={"enabled": False})
-    config = config.model_copy(update={"teacher": no_teacher, "tracking": TrackingConfig()})
+    config = config.model_copy(update={"teacher": no_teacher})
     with work_on(run_dir) as store:
         policy = served_policy(store) if number is None else get_policy(store, number).number
         against = cold_start_policy(store) if reference is None else get_policy(store, reference).number
@@ -35,7 +35,7 @@ def evaluate_run(
         if not questions:
             raise InputError(f"{run_dir} has no question of split {split!r}")
         try:
-            with open_session(store, config, run_dir, console, "evaluate") as ctx:
+            with open_session(store, config, run_dir, console, Parts(), "evaluate") as (ctx, _):
                 evaluate_policy(ctx, policy, None, split, questions, STYLES)
                 figures = best_of(ctx, policy, against, split, questions, samples) if samples else []
         except Stopped:

@@ -36,11 +36,11 @@ def fallback(ctx: Context, state: Round) -> None:
     try:
         _teach(ctx, ctx.teacher, state.number)
     except TeacherOutage as error:
-        ctx.console.say(f"  {error}; the round goes on with what the teacher has answered")
+        ctx.reporter.say(f"  {error}; the round goes on with what the teacher has answered")
     mark_unanswered(ctx.store, state.number)
     counts = count_outcomes(ctx.store, state.number)
     came_to = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
-    ctx.console.say(f"  fell back to the teacher: {came_to or 'no question'}")
+    ctx.reporter.say(f"  fell back to the teacher: {came_to or 'no question'}")
 
 
 def _teach(ctx: Context, teacher: Teacher, number: int) -> None:

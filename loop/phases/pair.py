@@ -37,4 +37,4 @@ def pair(ctx: Context, state: Round) -> None:
         chosen = choose(replace(own, samples=samples), settings, by_teacher, rng)
         pairs += [replace(new, weight=new.weight * weight) for new in chosen]
     replace_pairs(ctx.store, state.number, pairs)
-    ctx.console.say(f"  {len(pairs)} pairs from {questions} questions")
+    ctx.reporter.say(f"  {len(pairs)} pairs from {questions} questions")
