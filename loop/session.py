@@ -27,7 +27,7 @@ from policies.vllm_engine import VllmEngine
 from policies.weights import weights_sha256
 from store import Store, open_store, run_lock
 from store.database import CrashPoint, ignore
-from store.questions import load_image
+from store.questions import has_images, load_image
 from store.rounds import Policy, add_policy
 from store.sessions import begin_session, end_session
 
@@ -80,7 +80,7 @@ def open_session(
         raise InputError("vllm is not installed; install the extra 'cpu' or 'gpu', whichever this machine is")
     trust = config.policy.trust_remote_code
     encoder = parts.make_encoder(config.policy.model, lambda digest: load_image(store, digest), trust_remote_code=trust)
-    if not encoder.is_vision and store.row("SELECT 1 FROM question_image LIMIT 1"):
+    if not encoder.is_vision and has_images(store):
         raise InputError(
             f"policy.model = {config.policy.model!r} reads text only, but questions have images; take a"
             " vision-language model"

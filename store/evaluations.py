@@ -1,11 +1,11 @@
 """Evaluations: greedy answers to held-out questions, chains sampled for best-of-K, and their verifier scores."""
 
-from collections.abc import Iterable, Sequence
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from store.database import Store, now_s
-from store.samples import pack_token_ids
-from store.token_scores import pack_scores
+from store.packing import pack_scores, pack_token_ids
 
 
 @dataclass(frozen=True)
@@ -126,3 +126,84 @@ def add_verifier_scores(store: Store, scores: Iterable[NewVerifierScore]) -> Non
         "INSERT INTO verifier_score (sample, reference, score, token_scores) VALUES (?, ?, ?, ?)",
         [(s.sample, s.reference, sum(s.token_scores), pack_scores(s.token_scores)) for s in scores],
     )
+
+
+UNSCORED = """
+SELECT evaluation_sample.id, question, token_ids FROM evaluation_sample
+LEFT JOIN verifier_score ON verifier_score.sample = evaluation_sample.id AND verifier_score.reference = ?2
+WHERE policy = ?1 AND split = ?3 AND style = ?4 AND verifier_score.sample IS NULL
+ORDER BY evaluation_sample.id"""
+
+SCORED = """
+SELECT question, extracted, outcome, verifier_score.token_scores FROM evaluation_sample
+LEFT JOIN verifier_score ON verifier_score.sample = evaluation_sample.id AND verifier_score.reference = ?2
+WHERE policy = ?1 AND split = ?3 AND style = ?4 AND "index" < ?5
+ORDER BY question, "index" """
+
+BEST_ACCEPTED = """
+SELECT round.candidate_policy FROM round JOIN evaluation ON evaluation.policy = round.candidate_policy
+WHERE round.decision = 'accepted' AND round.number < ? AND evaluation.split = ? AND style = ?
+GROUP BY round.candidate_policy
+ORDER BY avg(evaluation.outcome = 'correct') DESC, round.candidate_policy DESC LIMIT 1"""
+
+# A policy that was asked a handful of questions, before an evaluation was interrupted, is not the best for that.
+MOST_ACCURATE = """
+WITH scored AS (SELECT policy, count(*) AS questions, avg(outcome = 'correct') AS accuracy
+                FROM evaluation WHERE split = ? AND style = ? GROUP BY policy)
+SELECT policy FROM scored WHERE 2 * questions > (SELECT max(questions) FROM scored)
+ORDER BY accuracy DESC, policy LIMIT 1"""
+
+
+def present_evaluations(store: Store, policy: int, split: str) -> set[tuple[int, str]]:
+    """(question, style) of every greedy answer that the policy gave to a split."""
+    rows = store.stream("SELECT question, style FROM evaluation WHERE policy = ? AND split = ?", policy, split)
+    return {(row[0], row[1]) for row in rows}
+
+
+def present_evaluation_samples(store: Store, policy: int, split: str, style: str) -> set[tuple[int, int]]:
+    """(question, index) of every chain that was sampled for best-of-K."""
+    rows = store.stream(
+        'SELECT question, "index" FROM evaluation_sample WHERE policy = ? AND split = ? AND style = ?',
+        policy,
+        split,
+        style,
+    )
+    return {(row[0], row[1]) for row in rows}
+
+
+def greedy_outcomes(store: Store, policy: int, split: str, style: str) -> dict[int, bool]:
+    """Question -> whether the policy's greedy answer is right."""
+    rows = store.stream(
+        "SELECT question, outcome = 'correct' AS correct FROM evaluation WHERE policy = ? AND split = ? AND style = ?",
+        policy,
+        split,
+        style,
+    )
+    return {row["question"]: bool(row["correct"]) for row in rows}
+
+
+def unscored_samples(store: Store, policy: int, reference: int, split: str, style: str) -> Iterator[sqlite3.Row]:
+    """(id, question, token_ids) of the policy's chains without a verifier score against `reference`; ids are packed."""
+    return store.stream(UNSCORED, policy, reference, split, style)
+
+
+def scored_samples(
+    store: Store, policy: int, reference: int, split: str, style: str, samples: int
+) -> Iterator[sqlite3.Row]:
+    """(question, extracted, outcome, token_scores) of the first `samples` chains of every question, by index.
+
+    `token_scores` is packed; None where a chain has no score against `reference`.
+    """
+    return store.stream(SCORED, policy, reference, split, style, samples)
+
+
+def best_accepted_policy(store: Store, before: int, split: str, style: str) -> int | None:
+    """The accepted policy of the rounds before this one that answers a split best; the latest among equals."""
+    policy: int | None = store.value(BEST_ACCEPTED, before, split, style)
+    return policy
+
+
+def most_accurate_policy(store: Store, split: str, style: str) -> int | None:
+    """The policy that answers a split best, accepted or not; the earliest among equals."""
+    policy: int | None = store.value(MOST_ACCURATE, split, style)
+    return policy

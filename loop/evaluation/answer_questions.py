@@ -8,7 +8,7 @@ from loop.evaluation.judge_chains import JudgedChain, as_columns, judge_chains
 from loop.questions.registry import FAITHFULNESS
 from loop.serving import serve
 from policies.sampler import Chain, Request
-from store.evaluations import NewEvaluation, add_evaluations
+from store.evaluations import NewEvaluation, add_evaluations, present_evaluations
 from store.questions import Question
 
 STYLES = ("cot", "direct")
@@ -19,12 +19,7 @@ def evaluate_policy(
 ) -> None:
     """Answer what the policy has not answered yet, committing every few hundred answers."""
     questions = {question.id: question for question in asked}
-    answered = {
-        (row[0], row[1])
-        for row in ctx.store.rows(
-            "SELECT question, style FROM evaluation WHERE policy = ? AND split = ?", policy, split
-        )
-    }
+    answered = present_evaluations(ctx.store, policy, split)
     missing = [(q, style) for style in styles for q in questions if (q, style) not in answered]
     if not missing:
         return

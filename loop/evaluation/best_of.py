@@ -23,26 +23,18 @@ from loop.evaluation.statistics import mcnemar_p_value, wilson_interval
 from loop.serving import serve
 from policies.sampler import Chain, Request
 from policies.verifier import ScoredChain
-from store.evaluations import NewEvaluationSample, NewVerifierScore, add_evaluation_samples, add_verifier_scores
+from store.evaluations import (
+    NewEvaluationSample,
+    NewVerifierScore,
+    add_evaluation_samples,
+    add_verifier_scores,
+    greedy_outcomes,
+    present_evaluation_samples,
+    scored_samples,
+    unscored_samples,
+)
+from store.packing import unpack_scores, unpack_token_ids
 from store.questions import Question
-from store.samples import unpack_token_ids
-from store.token_scores import unpack_scores
-
-UNSCORED = """
-SELECT evaluation_sample.id, question, token_ids FROM evaluation_sample
-LEFT JOIN verifier_score ON verifier_score.sample = evaluation_sample.id AND verifier_score.reference = ?2
-WHERE policy = ?1 AND split = ?3 AND style = ?4 AND verifier_score.sample IS NULL
-ORDER BY evaluation_sample.id"""
-
-SCORED = """
-SELECT question, extracted, outcome, verifier_score.token_scores FROM evaluation_sample
-LEFT JOIN verifier_score ON verifier_score.sample = evaluation_sample.id AND verifier_score.reference = ?2
-WHERE policy = ?1 AND split = ?3 AND style = ?4 AND "index" < ?5
-ORDER BY question, "index" """
-
-GREEDY = """
-SELECT question, outcome = 'correct' AS correct FROM evaluation
-WHERE policy = ? AND split = ? AND style = ?"""
 
 
 @dataclass(frozen=True)
@@ -86,9 +78,9 @@ def best_of(
     by_id = {question.id: question for question in questions}
     _sample(ctx, policy, split, style, by_id, samples)
     _score(ctx, policy, reference, split, style, by_id)
-    greedy = {row["question"]: bool(row["correct"]) for row in ctx.store.stream(GREEDY, policy, split, style)}
+    greedy = greedy_outcomes(ctx.store, policy, split, style)
     ballots: dict[int, list[Ballot]] = {}
-    for row in ctx.store.stream(SCORED, policy, reference, split, style, samples):
+    for row in scored_samples(ctx.store, policy, reference, split, style, samples):
         ballots.setdefault(row["question"], []).append(read_ballot(row))
     counted = [question for question in by_id if question in greedy and question in ballots]
     ways: dict[str, list[float]] = {"greedy": [], "one sample": [], "majority vote": [], "best of K": []}
@@ -106,7 +98,10 @@ def best_of(
 
 
 def read_ballot(row: Any, together: Callable[[Sequence[float]], float] = min) -> Ballot:
-    """A row of `SCORED` as a ballot; `together` makes one score of those of its tokens. No answer where none counts."""
+    """A row of `scored_samples` as a ballot; `together` makes one score of its tokens' scores.
+
+    The ballot has no answer where the chain does not count.
+    """
     if row["outcome"] not in ("correct", "wrong") or row["token_scores"] is None:
         return Ballot(None, False, 0.0)
     scores = unpack_scores(row["token_scores"])
@@ -145,15 +140,7 @@ def weighted_votes(ballots: Sequence[Ballot], same: Same) -> list[float]:
 
 def _sample(ctx: Context, policy: int, split: str, style: str, questions: dict[int, Question], samples: int) -> None:
     """K chains a question, the ones that are missing, at the temperature of the first round."""
-    present = {
-        (row[0], row[1])
-        for row in ctx.store.rows(
-            'SELECT question, "index" FROM evaluation_sample WHERE policy = ? AND split = ? AND style = ?',
-            policy,
-            split,
-            style,
-        )
-    }
+    present = present_evaluation_samples(ctx.store, policy, split, style)
     wanted = [(q, n) for q in questions for n in range(samples) if (q, n) not in present]
     if not wanted:
         return
@@ -207,7 +194,7 @@ def _score(ctx: Context, policy: int, reference: int, split: str, style: str, qu
 
     A chain with a stray image token has none: no model can read it back. It does not vote.
     """
-    found = ctx.store.stream(UNSCORED, policy, reference, split, style)
+    found = unscored_samples(ctx.store, policy, reference, split, style)
     rows = [
         row
         for row in found

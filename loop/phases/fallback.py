@@ -18,7 +18,7 @@ from store.fallback import (
     mark_unanswered,
     settle,
 )
-from store.questions import find_questions
+from store.questions import questions_by_id
 from store.rounds import Round
 
 
@@ -46,8 +46,7 @@ def fallback(ctx: Context, state: Round) -> None:
 def _teach(ctx: Context, teacher: Teacher, number: int) -> None:
     config = ctx.config.teacher
     failed = failed_chains(ctx.store, number)
-    asked = ",".join(map(str, failed))
-    questions = find_questions(ctx.store, f"id IN ({asked}) ORDER BY id")
+    questions = list(questions_by_id(ctx.store, failed).values())
     solves = {question.id: solve_task(config, question) for question in questions}
     unsolved = _ask_and_settle(ctx, teacher, number, "solve", solves, "solved")
     corrections = {

@@ -14,8 +14,8 @@ from loop.evaluation.streaks import rejections_before
 from loop.serving import first_probe_questions, probe_items
 from loop.training.stages import training_settings
 from policies.learner.base import Progress, TrainingDiverged, TrainingResult, TrainingSettings
-from store.imported import adopt_imported_pairs
-from store.rounds import Policy, Round, cold_start_policy, decide, next_policy_number
+from store.pairs import adopt_imported_pairs
+from store.rounds import Policy, Round, cold_start_policy, next_policy_number, record_decision
 from store.training import NewTraining, NewTrainingStep, record_candidate
 
 
@@ -117,7 +117,7 @@ def _reject(ctx: Context, state: Round, error: TrainingDiverged) -> None:
         cure = "run again with gate.learning_rate_factor below 1, for example 0.5"
         raise LoopError(f"{error}; the next rounds would do the same: {cure}") from error
     ctx.reporter.say(f"  {error}: rejected")
-    decide(ctx.store, state.number, "rejected", str(error))
+    record_decision(ctx.store, state.number, "rejected", str(error))
 
 
 def _publish(ctx: Context, state: Round, start: int, trainings: list[Training]) -> None:

@@ -19,11 +19,10 @@ from loop.terminal.log_table import format_log
 from policies.teacher.client import Teacher
 from policies.teacher.request import TeacherSettings
 from store import Store, open_store
-from store.fallback import kept_chains
+from store.fallback import kept_chains, suspects
 from store.questions import NewQuestion, add_questions
 from store.rounds import Policy, Round, add_policy, get_round, start_round
 from store.samples import NewSample, NewVerdict, add_samples, add_verdicts
-from store.teacher_calls import suspects
 from tests.support.fault_server import BODIES, completion, serve
 
 
