@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from base_model.scenes import draw_scene
 from store import RunLocked, StoreError, open_store, run_lock
+from store.packing import pack_token_ids, unpack_token_ids
 from store.questions import NewQuestion, add_questions, find_questions, image_bytes
 from store.rounds import Policy, add_policy, start_round
-from store.samples import NewSample, NewVerdict, add_samples, add_verdicts, pack_token_ids, unpack_token_ids
+from store.samples import NewSample, NewVerdict, add_samples, add_verdicts
 from tests.support.command_line import PROJECT
 
 
