@@ -9,7 +9,6 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from judges.verdict import OUTCOMES
 from loop.errors import InputError
 from loop.reading.accuracy_log import accuracy, log_rows, reported_split
 from loop.reading.frames import EVALUATIONS, PAIRS, POLICIES, QUESTIONS, ROUNDS, SAMPLES, STEPS, STYLES, frame
@@ -196,6 +195,8 @@ def _held_out(accuracies: dict[str, Any]) -> dict[str, Any]:
 
 def _wanted(filters: dict[str, Any], outcome: Names = None) -> dict[str, list[Any]]:
     """The filters that were given, as lists."""
+    from judges.verdict import OUTCOMES
+
     lists = {name: _values(given) for name, given in {**filters, "outcome": outcome}.items()}
     wanted = {name: values for name, values in lists.items() if values is not None}
     if unknown := sorted(set(wanted.get("outcome", ())) - set(OUTCOMES)):

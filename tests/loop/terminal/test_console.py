@@ -26,7 +26,7 @@ RUNS = """
 import os, pty, sys, threading
 from pathlib import Path
 from tests.support import scripted_run
-from loop.terminal.choose_console import console_for
+from loop.terminal.choose_console import choose_console
 scripted_run.prepare()
 train = scripted_run.loop.update.train_dpo
 
@@ -42,7 +42,7 @@ folder = Path(sys.argv[1])
 
 def run(how):
     (folder / how).mkdir()
-    with console_for(folder / how / "run", 2, quiet=how == "quiet", as_json=how == "json") as console:
+    with choose_console(folder / how / "run", 2, quiet=how == "quiet", as_json=how == "json") as console:
         scripted_run.Console = lambda quiet: console
         scripted_run.run_scripted(folder / how / "run", scripted_run.scripted_config(folder / how))
 
