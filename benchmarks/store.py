@@ -23,8 +23,8 @@ from typing import Any
 
 from loop.config.load import parse_config
 from loop.config.schema import Config
-from loop.evaluation.commit_groups import COMMIT_CHAINS
-from loop.phases.judge import BATCH, UNJUDGED
+from loop.context import BatchSizes
+from loop.phases.judge import UNJUDGED
 from loop.phases.pair import pair
 from loop.phases.sample import PRESENT
 from loop.terminal.console import Console
@@ -35,6 +35,7 @@ from store.rounds import Policy, add_policy, decide, end_phase, get_round, start
 from store.samples import NewSample, NewVerdict, add_samples, add_verdicts, pack_token_ids
 
 PROJECT = Path(__file__).resolve().parent.parent
+SIZES = BatchSizes()
 QUESTIONS, SAMPLES, HELD_OUT = 10_000, 16, 2_000
 ROUND = QUESTIONS * SAMPLES
 BEGUN = 10_000
@@ -207,7 +208,7 @@ class Bench:
         """'What is missing' for the next batch: as the phases `sample` and `judge` ask it."""
         asked: dict[str, Callable[[], object]] = {
             "sample": lambda: self.store.rows(PRESENT, self.number, self.number - 1, "cot"),
-            "judge": lambda: self.store.rows(UNJUDGED, self.number, 0, BATCH),
+            "judge": lambda: self.store.rows(UNJUDGED, self.number, 0, SIZES.verdicts),
         }
         for phase, ask in asked.items():
             ask()
@@ -237,7 +238,7 @@ class Bench:
         """Samples and verdicts as the loop writes them, beside bare executemany of the same rows, in turns."""
         self._start_round()
         last = self.store.value("SELECT max(id) FROM sample")
-        count = 20 * COMMIT_CHAINS
+        count = 20 * SIZES.commit_chains
         bare = sqlite3.connect(self.folder / "bare.db")
         bare.execute("PRAGMA journal_mode = WAL")
         for table in ("sample", "verdict"):
@@ -311,28 +312,28 @@ def _sample_row(s: NewSample) -> tuple[Any, ...]:
 
 
 def _insert_as_loop(store: Store, samples: list[NewSample], verdicts: list[NewVerdict]) -> None:
-    for start in range(0, len(samples), COMMIT_CHAINS):
+    for start in range(0, len(samples), SIZES.commit_chains):
         with store.transaction():
-            add_samples(store, samples[start : start + COMMIT_CHAINS])
-    for start in range(0, len(verdicts), BATCH):
+            add_samples(store, samples[start : start + SIZES.commit_chains])
+    for start in range(0, len(verdicts), SIZES.verdicts):
         with store.transaction():
-            add_verdicts(store, verdicts[start : start + BATCH])
+            add_verdicts(store, verdicts[start : start + SIZES.verdicts])
 
 
 def _insert_bare(
     connection: sqlite3.Connection, samples: list[tuple[Any, ...]], verdicts: list[tuple[Any, ...]]
 ) -> None:
-    for start in range(0, len(samples), COMMIT_CHAINS):
+    for start in range(0, len(samples), SIZES.commit_chains):
         connection.executemany(
             'INSERT INTO sample (round, question, author, policy, style, "index", seed, temperature, text, token_ids,'
             " tokens, logprob, finish_reason) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'stop')",
-            samples[start : start + COMMIT_CHAINS],
+            samples[start : start + SIZES.commit_chains],
         )
         connection.commit()
-    for start in range(0, len(verdicts), BATCH):
+    for start in range(0, len(verdicts), SIZES.verdicts):
         connection.executemany(
             "INSERT INTO verdict (sample, judge, judge_version, extracted, score, outcome) VALUES (?, ?, ?, ?, ?, ?)",
-            verdicts[start : start + BATCH],
+            verdicts[start : start + SIZES.verdicts],
         )
         connection.commit()
 

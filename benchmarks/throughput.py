@@ -28,11 +28,12 @@ from loop.phases.sample import sample
 from loop.run_log import run_log
 from loop.serving import serve
 from loop.terminal.console import Console
-from loop.training.stages import training_settings
+from loop.training.stages import STAGES, training_settings
 from loop.training.training_items import pair_items
 from policies import vllm_engine
 from policies.encoding import Encoder
-from policies.learner import DpoSettings, load_model, train_dpo
+from policies.learner.dpo import Dpo
+from policies.learner.learner import LocalLearner
 from policies.vllm_engine import VllmEngine
 from store import Store, open_store
 from store.database import now
@@ -70,7 +71,8 @@ def _context(run_dir: Path) -> Context:
     with store.transaction():
         session = store.connection.execute("INSERT INTO session (pid, started) VALUES (0, ?)", (now(),)).lastrowid
     assert session is not None
-    return Context(run_dir, config, store, encoder, Console(quiet=True), session)
+    learner = LocalLearner(encoder)
+    return Context(run_dir, config, store, encoder, Console(quiet=True), session, learner, VllmEngine, STAGES)
 
 
 def _sampling(ctx: Context, questions: int, repeats: int) -> dict[str, Any]:
@@ -148,10 +150,10 @@ def _training(ctx: Context, pairs: int, repeats: int) -> dict[str, Any]:
 
 def _loop_training(ctx: Context, directory: str, items: list[Any]) -> float:
     update = ctx.config.update
-    model = load_model(directory, ctx.encoder)
-    dpo = DpoSettings(losses=update.losses, beta=update.beta)
+    model = ctx.learner.load(directory)
+    dpo = Dpo(losses=update.losses, beta=update.beta)
     started = time.monotonic()
-    train_dpo(model, ctx.encoder, items, training_settings(update, 0), dpo, ctx.run_dir / "work", lambda *_: None)
+    ctx.learner.train(dpo, model, items, training_settings(update, 0), ctx.run_dir / "work", lambda *_: None)
     return len(items) * update.epochs / (time.monotonic() - started)
 
 
@@ -172,7 +174,7 @@ def _bare_rows(store: Store, config: Config, rows: list[Any]) -> list[dict[str, 
 
 def _bare_training(ctx: Context, directory: str, rows: list[dict[str, Any]]) -> float:
     update = ctx.config.update
-    model = load_model(directory, ctx.encoder)
+    model = ctx.learner.load(directory)
     arguments = DPOConfig(
         output_dir=str(ctx.run_dir / "work"),
         per_device_train_batch_size=update.batch_size,

@@ -1,22 +1,62 @@
-"""What every phase works with."""
+"""Context: one session of a run with its running parts, handed to every phase."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from loop.config.schema import Config
-from loop.terminal.console import Console
-from loop.trackers import Tracker
+from loop.config.schema import Config, TrainingConfig
+from loop.reporting import Reporter
 from policies.encoding import Encoder, Prompt
+from policies.learner.base import Algorithm
+from policies.learner.learner import Learner
 from policies.sampler import Sampler
 from policies.teacher.chat import Chat
 from policies.teacher.client import Teacher
+from policies.vllm_engine import EngineSettings
 from store import Store
 from store.questions import Question
+from store.rounds import Round, get_policy
+
+StartSampler = Callable[[str, Encoder, EngineSettings, int], Sampler]
+"""(model, encoder, settings, seed) -> a running engine."""
 
 
 class Stopped(Exception):
     """The user asked to stop; everything done so far is committed."""
+
+
+@dataclass(frozen=True)
+class BatchSizes:
+    """How much work one commit holds: a kill costs at most this much."""
+
+    commit_chains: int = 512
+    commit_seconds: float = 5.0
+    verdicts: int = 2000
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One training of an update: what it learns from, how, and with which settings.
+
+    `name` is stored with the policies that it makes.
+    """
+
+    name: str
+    settings: Callable[[Config], TrainingConfig]
+    """The stage's own table of the configuration."""
+    items: Callable[["Context", Round], Sequence[Any]]
+    """What a round has for it; the stage is left out where that is nothing."""
+    algorithm: Callable[["Context"], Algorithm]
+    """The algorithm with its own settings, made when the stage begins."""
+
+
+@dataclass(frozen=True)
+class Stages:
+    """The stages of an update, in order, each from where the one before it ended."""
+
+    cold_start: tuple[Stage, ...]
+    rounds: tuple[Stage, ...]
 
 
 @dataclass
@@ -27,14 +67,17 @@ class Context:
     config: Config
     store: Store
     encoder: Encoder
-    console: Console
+    reporter: Reporter
     session: int
+    learner: Learner
+    start_sampler: StartSampler
+    stages: Stages
     teacher: Teacher | None = None
-    trackers: Sequence[Tracker] = ()
+    batch_sizes: BatchSizes = field(default_factory=BatchSizes)
     chat: Chat | None = None
-    """Judge `llm`, once it was asked."""
+    """The client of judge `llm`, once it was asked."""
     sampler: Sampler | None = None
-    serving: int | None = None
+    loaded_policy: int | None = None
     """The policy whose weights the sampler is proved to hold."""
     stopping: bool = field(default=False)
 
@@ -51,3 +94,7 @@ class Context:
     def policy_directory(self, path: str) -> Path:
         """Where a policy's weights lie; published ones are relative to the run directory."""
         return self.run_dir / path
+
+    def load_policy(self, number: int) -> Any:
+        """A policy's model, ready to train or score."""
+        return self.learner.load(self.policy_directory(get_policy(self.store, number).path))

@@ -21,12 +21,10 @@ from loop.questions.ingest import ingest
 from loop.questions.order import choose_questions
 from loop.reading.accuracy_log import append_finished_rounds
 from loop.reading.model_card import write_cards
+from loop.reporting import Observer, RunReporter
 from loop.retention import delete_old_weights
-from loop.session import open_session, work_on
+from loop.session import Parts, open_session, work_on
 from loop.teaching.cost import confirm_cold_start
-from loop.terminal.console import Console
-from loop.trackers.feed import tell_trackers
-from store.crash_points import crash_point
 from store.rounds import (
     Round,
     add_phase_time,
@@ -59,33 +57,36 @@ ROUND_PHASES: dict[str, Phase] = {
 }
 
 
-def run(config: Config, run_dir: Path, console: Console, *, agreed: bool = False) -> bool:
+def run(
+    config: Config, run_dir: Path, reporter: RunReporter, *, agreed: bool = False, parts: Parts | None = None
+) -> bool:
     """Start or continue a run until its rounds are done; True if finished, False if stopped.
 
     One round after the other, one phase after the other: the phase is read from the store, does
     what is missing, and the next one is recorded. There is no other progress anywhere. `agreed`:
     the user agrees to a cold start that is estimated to cost more than `teacher.confirm_usd`.
     """
-    with work_on(run_dir, create=True) as store:
+    parts = parts or Parts()
+    with work_on(run_dir, create=True, crash_point=parts.crash_point) as store:
         record_run(store, config)
-        ingest(store, config, console)
+        ingest(store, config, parts.sources[config.questions.source], reporter)
         confirm_cold_start(config, store, agreed=agreed)
         try:
-            with open_session(store, config, run_dir, console) as ctx:
-                _rounds(ctx)
+            with open_session(store, config, run_dir, reporter, parts) as (ctx, observe):
+                _rounds(ctx, reporter, observe)
         except Stopped:
-            console.say(f"stopped; everything done so far is kept in {run_dir}, run again to go on")
+            reporter.say(f"stopped; everything done so far is kept in {run_dir}, run again to go on")
             return False
-        console.show_log(store)
+        reporter.show_log(store)
         return True
 
 
-def _rounds(ctx: Context) -> None:
+def _rounds(ctx: Context, reporter: RunReporter, observe: Observer) -> None:
     state = latest_round(ctx.store) or _start_round(ctx, 0, 0)
     _point_to_current(ctx)
-    tell_trackers(ctx.store, ctx.trackers, ctx.console.say)
+    observe(ctx.store)
     while True:
-        _finish_round(ctx, state)
+        _finish_round(ctx, state, reporter, observe)
         append_finished_rounds(ctx.store, ctx.run_dir / "rounds.jsonl")
         delete_old_weights(ctx)
         write_cards(ctx)
@@ -95,7 +96,7 @@ def _rounds(ctx: Context) -> None:
             return
         if _levelled_off(ctx, state):
             patience = ctx.config.gate.patience
-            ctx.console.say(f"none of the last {patience} rounds was accepted (gate.patience): levelled off")
+            ctx.reporter.say(f"none of the last {patience} rounds was accepted (gate.patience): levelled off")
             return
         following = state.candidate if state.decision == "accepted" else state.serving
         assert following is not None
@@ -107,13 +108,13 @@ def _levelled_off(ctx: Context, state: Round) -> bool:
     return patience > 0 and rounds_without_gain(ctx.store, state.number + 1) >= patience
 
 
-def _finish_round(ctx: Context, state: Round) -> None:
+def _finish_round(ctx: Context, state: Round, reporter: RunReporter, observe: Observer) -> None:
     phases = COLD_START_PHASES if state.number == 0 else ROUND_PHASES
     names = [*phases, "done"]
     while state.phase != "done":
-        ctx.console.phase_begins(ctx.store, state.number, state.phase)
+        reporter.phase_begins(ctx.store, state.number, state.phase)
         started = time.monotonic()
-        crash_point(f"round {state.number}: {state.phase} begins")
+        ctx.store.crash_point(f"round {state.number}: {state.phase} begins")
         try:
             phases[state.phase](ctx, state)
         except BaseException:
@@ -123,10 +124,10 @@ def _finish_round(ctx: Context, state: Round) -> None:
         following = names[names.index(state.phase) + 1]
         seconds = time.monotonic() - started
         end_phase(ctx.store, state.number, state.phase, following, seconds)
-        tell_trackers(ctx.store, ctx.trackers, ctx.console.say)
-        ctx.console.phase_ends(state.number, state.phase, seconds)
+        observe(ctx.store)
+        reporter.phase_ends(state.number, state.phase, seconds)
         if following == "done":
-            ctx.console.round_ends(ctx.store, state.number)
+            reporter.round_ends(ctx.store, state.number)
         _point_to_current(ctx)
         ctx.check_stop()
         state = get_round(ctx.store, state.number)

@@ -8,7 +8,7 @@ from loop.run_log import library_noise_to
 from policies.probe import largest_difference
 from policies.sampler import Sampler
 from policies.verifier import ScoredChain
-from policies.vllm_engine import EngineSettings, VllmEngine
+from policies.vllm_engine import EngineSettings
 from store.database import now
 from store.questions import find_questions
 from store.rounds import get_policy
@@ -24,12 +24,12 @@ def serve(ctx: Context, policy: int, number: int | None) -> Sampler:
     LoopError on a mismatch: better no samples than samples of unknown weights.
     """
     sampler = ctx.sampler or _start_engine(ctx)
-    if ctx.serving == policy:
+    if ctx.loaded_policy == policy:
         return sampler
     record = get_policy(ctx.store, policy)
     directory = ctx.policy_directory(record.path)
     started = time.monotonic()
-    ctx.serving = None
+    ctx.loaded_policy = None
     try:
         loaded = sampler.load_weights(directory)
     except OSError as error:
@@ -54,8 +54,8 @@ def serve(ctx: Context, policy: int, number: int | None) -> Sampler:
             " VALUES (?, ?, ?, ?, ?, ?, ?)",
             (ctx.session, number, policy, loaded, difference, seconds, now()),
         )
-    ctx.serving = policy
-    ctx.console.say(
+    ctx.loaded_policy = policy
+    ctx.reporter.say(
         f"  serving policy {policy}: swapped and proved in {seconds:.2f} s (sha256 {loaded[:12]},"
         f" probe differs by {difference:.1e} nats a token)"
     )
@@ -96,15 +96,15 @@ def _start_engine(ctx: Context) -> Sampler:
         max_images=most,
         trust_remote_code=config.policy.trust_remote_code,
     )
-    ctx.console.say("starting vLLM")
+    ctx.reporter.say("starting vLLM")
     with library_noise_to(ctx.run_dir):
-        ctx.sampler = VllmEngine(config.policy.model, ctx.encoder, settings, config.run.seed)
+        ctx.sampler = ctx.start_sampler(config.policy.model, ctx.encoder, settings, config.run.seed)
         _warm_up(ctx, ctx.sampler)
     with ctx.store.transaction():
         ctx.store.connection.execute(
             "UPDATE session SET engine_starts = engine_starts + 1 WHERE id = ?", (ctx.session,)
         )
-    ctx.console.say(f"  vLLM started in {time.monotonic() - started:.1f} s")
+    ctx.reporter.say(f"  vLLM started in {time.monotonic() - started:.1f} s")
     return ctx.sampler
 
 

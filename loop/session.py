@@ -4,67 +4,109 @@ import importlib.util
 import os
 import resource
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from loop.config.schema import Config
-from loop.context import Context, Stopped
+from loop.config.teacher import TeacherConfig
+from loop.context import BatchSizes, Context, Stages, StartSampler, Stopped
 from loop.errors import InputError
+from loop.questions.registry import RATIONALES, SOURCES, ReadQuestions, WriteRationale
+from loop.reporting import Observer, Reporter
 from loop.run_log import run_log
 from loop.serving import first_probe_questions, probe_items
 from loop.teaching.setup import open_teacher
-from loop.terminal.console import Console
-from loop.trackers.feed import open_trackers
+from loop.training.stages import STAGES
 from policies.encoding import Encoder
-from policies.learner import free_accelerator, load_model
+from policies.learner.learner import Learner, LocalLearner
 from policies.packaged_model import model_directory
-from policies.probe import learner_logprobs
+from policies.teacher.client import Teacher
+from policies.vllm_engine import VllmEngine
 from policies.weights import weights_sha256
 from store import Store, open_store, run_lock
-from store.database import now
+from store.database import CrashPoint, ignore, now
 from store.questions import load_image
 from store.rounds import Policy, add_policy
 
+OpenObserver = Callable[[Config, Store, ExitStack, Callable[[str], None]], Observer]
+"""(configuration, store, stack, say) -> an observer, open until the stack is left."""
+
+
+def no_observer(config: Config, store: Store, stack: ExitStack, say: Callable[[str], None]) -> Observer:
+    """Nobody else wants to know what was recorded."""
+    return lambda store: None
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a session is made of. Commands and tests hand in their own; nothing else replaces a part."""
+
+    sources: Mapping[str, ReadQuestions] = field(default_factory=lambda: SOURCES)
+    rationales: Mapping[str, WriteRationale] = field(default_factory=lambda: RATIONALES)
+    """What the embedded teacher writes, by source."""
+    make_encoder: Callable[..., Encoder] = Encoder
+    make_learner: Callable[..., Learner] = LocalLearner
+    start_sampler: StartSampler = VllmEngine
+    open_teacher: Callable[[TeacherConfig, WriteRationale | None, ExitStack], Teacher | None] = open_teacher
+    open_observer: OpenObserver = no_observer
+    stages: Stages = STAGES
+    batch_sizes: BatchSizes = field(default_factory=BatchSizes)
+    crash_point: CrashPoint = ignore
+
 
 @contextmanager
-def work_on(run_dir: Path, *, create: bool = False) -> Iterator[Store]:
+def work_on(run_dir: Path, *, create: bool = False, crash_point: CrashPoint = ignore) -> Iterator[Store]:
     """The store of a run that this process alone works on; what is said goes to the run's log file."""
-    with run_log(run_dir), run_lock(run_dir), closing(open_store(run_dir, create=create)) as store:
+    with (
+        run_log(run_dir),
+        run_lock(run_dir),
+        closing(open_store(run_dir, create=create, crash_point=crash_point)) as store,
+    ):
         yield store
 
 
 @contextmanager
 def open_session(
-    store: Store, config: Config, run_dir: Path, console: Console, command: str = "run"
-) -> Iterator[Context]:
+    store: Store, config: Config, run_dir: Path, reporter: Reporter, parts: Parts, command: str = "run"
+) -> Iterator[tuple[Context, Observer]]:
     """The running parts of one session, of `run` or of another command, and the signal that ends it gently.
 
     How it ended is recorded: `finished`, `stopped`, or the name of the error that went through.
     """
     if importlib.util.find_spec("vllm") is None:
         raise InputError("vllm is not installed; install the extra 'cpu' or 'gpu', whichever this machine is")
-    encoder = Encoder(
-        config.policy.model,
-        lambda digest: load_image(store, digest),
-        trust_remote_code=config.policy.trust_remote_code,
-    )
+    trust = config.policy.trust_remote_code
+    encoder = parts.make_encoder(config.policy.model, lambda digest: load_image(store, digest), trust_remote_code=trust)
     if not encoder.is_vision and store.row("SELECT 1 FROM question_image LIMIT 1"):
         raise InputError(
             f"policy.model = {config.policy.model!r} reads text only, but questions have images; take a"
             " vision-language model"
         )
     with ExitStack() as stack:
-        teacher = open_teacher(config.teacher, config.questions.source, stack)
-        trackers = open_trackers(config, store, stack, console.say)
-        ctx = Context(run_dir, config, store, encoder, console, _begin(store, command), teacher, trackers)
+        ctx = Context(
+            run_dir=run_dir,
+            config=config,
+            store=store,
+            encoder=encoder,
+            reporter=reporter,
+            learner=parts.make_learner(encoder, trust_remote_code=trust),
+            start_sampler=parts.start_sampler,
+            stages=parts.stages,
+            batch_sizes=parts.batch_sizes,
+            teacher=parts.open_teacher(config.teacher, parts.rationales.get(config.questions.source), stack),
+            session=0,
+        )
+        observer = parts.open_observer(config, store, stack, reporter.say)
+        ctx.session = _begin(store, command)
         stack.callback(_close_sampler, ctx)
         reason = "finished"
         try:
             _record_base_policy(ctx)
             with _stop_on_signal(ctx):
-                yield ctx
+                yield ctx, observer
         except BaseException as error:
             reason = "stopped" if isinstance(error, Stopped) else type(error).__name__
             raise
@@ -100,11 +142,11 @@ def _record_base_policy(ctx: Context) -> None:
     if ctx.store.row("SELECT 1 FROM policy"):
         return
     path = _local_directory(ctx.config.policy.model)
-    model = load_model(str(path), ctx.encoder, trust_remote_code=ctx.config.policy.trust_remote_code)
+    model = ctx.learner.load(path)
     questions = first_probe_questions(ctx)
-    logprobs = learner_logprobs(model, ctx.encoder, probe_items(ctx, questions))
+    logprobs = [sum(each) for each in ctx.learner.token_logprobs(model, probe_items(ctx, questions))]
     del model
-    free_accelerator()
+    ctx.learner.free_memory()
     probe = {"questions": questions, "logprobs": logprobs}
     with ctx.store.transaction():
         add_policy(ctx.store, Policy(0, None, "base", weights_sha256(path), str(path), probe))
@@ -127,7 +169,7 @@ def _stop_on_signal(ctx: Context) -> Iterator[None]:
         if ctx.stopping and number == signal.SIGINT:
             raise KeyboardInterrupt
         ctx.stopping = True
-        ctx.console.say("stopping after the batch in flight (Ctrl-C again to stop at once)")
+        ctx.reporter.say("stopping after the batch in flight (Ctrl-C again to stop at once)")
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

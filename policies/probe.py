@@ -2,16 +2,9 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 from policies import PolicyError
-from policies.encoding import Encoder
-from policies.verifier import ScoredChain, token_logprobs
-
-
-def learner_logprobs(model: Any, encoder: Encoder, items: Sequence[ScoredChain]) -> list[float]:
-    """Summed log-probability in nats of each completion, by the learner's own forward pass."""
-    return [sum(each) for each in token_logprobs(model, encoder, items)]
+from policies.verifier import ScoredChain
 
 
 def largest_difference(learner: Sequence[float], sampler: Sequence[float], items: Sequence[ScoredChain]) -> float:

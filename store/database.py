@@ -7,14 +7,13 @@ import os
 import re
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from store.crash_points import crash_point
 from store.schema.migrations import MIGRATIONS
 
 if TYPE_CHECKING:
@@ -43,12 +42,21 @@ class NoRunError(StoreError):
     """There is no run in the directory that was named."""
 
 
+CrashPoint = Callable[[str], None]
+"""Called at named moments that a crash must not harm; a test kills the process there."""
+
+
+def ignore(name: str) -> None:
+    """The crash point of a real run: nothing happens."""
+
+
 class Store:
     """The open store. Reads are plain SQL; writes go through `transaction`, all or nothing."""
 
-    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
+    def __init__(self, connection: sqlite3.Connection, path: Path, crash_point: CrashPoint = ignore) -> None:
         self.path = path
         self.connection = connection
+        self.crash_point = crash_point
 
     @cached_property
     def db(self) -> Database:
@@ -89,12 +97,12 @@ class Store:
         self.connection.execute("BEGIN IMMEDIATE")
         try:
             yield
-            crash_point("before commit")
+            self.crash_point("before commit")
         except BaseException:
             self.connection.rollback()
             raise
         self.connection.commit()
-        crash_point("after commit")
+        self.crash_point("after commit")
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
@@ -110,7 +118,9 @@ class Store:
         self.connection.close()
 
 
-def open_store(run_dir: Path, *, create: bool = False, read_only: bool = False) -> Store:
+def open_store(
+    run_dir: Path, *, create: bool = False, read_only: bool = False, crash_point: CrashPoint = ignore
+) -> Store:
     """Open `run_dir/store.db`, applying pending migrations.
 
     With `read_only` nothing is changed, and a store that an older version wrote is refused.
@@ -131,7 +141,7 @@ def open_store(run_dir: Path, *, create: bool = False, read_only: bool = False) 
         connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
         if not read_only:
             connection.execute("PRAGMA journal_mode = WAL")
-        store = Store(connection, path)
+        store = Store(connection, path, crash_point)
         _migrate(store, new, read_only)
     except sqlite3.OperationalError as error:
         if FULL.search(str(error)):

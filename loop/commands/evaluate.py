@@ -62,17 +62,16 @@ def evaluate_run(
     Without a number the accepted policy; without a reference the cold start's. The teacher is not asked,
     so its key is not needed, and trackers are not told.
     """
-    from loop.config.schema import TrackingConfig
     from loop.context import Stopped
     from loop.evaluation.answer_questions import STYLES, evaluate_policy
     from loop.evaluation.best_of import best_of
     from loop.reading.accuracy_log import accuracy
-    from loop.session import open_session, work_on
+    from loop.session import Parts, open_session, work_on
     from store.questions import find_questions
     from store.rounds import cold_start_policy, get_policy, served_policy
 
     no_teacher = config.teacher.model_copy(update={"enabled": False})
-    config = config.model_copy(update={"teacher": no_teacher, "tracking": TrackingConfig()})
+    config = config.model_copy(update={"teacher": no_teacher})
     with work_on(run_dir) as store:
         policy = served_policy(store) if number is None else get_policy(store, number).number
         against = cold_start_policy(store) if reference is None else get_policy(store, reference).number
@@ -83,7 +82,7 @@ def evaluate_run(
         if not questions:
             raise InputError(f"{run_dir} has no question of split {split!r}")
         try:
-            with open_session(store, config, run_dir, console, "evaluate") as ctx:
+            with open_session(store, config, run_dir, console, Parts(), "evaluate") as (ctx, _):
                 evaluate_policy(ctx, policy, None, split, questions, STYLES)
                 figures = best_of(ctx, policy, against, split, questions, samples) if samples else []
         except Stopped:

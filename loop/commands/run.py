@@ -60,8 +60,11 @@ def run(
     # What libraries say while they are loaded belongs in run.log too.
     with choose_console(run_dir, resolved.run.rounds, quiet=quiet, as_json=as_json) as console, run_log(run_dir):
         from loop.controller import run as run_rounds
+        from loop.session import Parts
+        from loop.trackers.feed import observe_with_trackers
 
-        finished = run_rounds(resolved, run_dir, console, agreed=yes)
+        parts = Parts(open_observer=observe_with_trackers)
+        finished = run_rounds(resolved, run_dir, console, agreed=yes, parts=parts)
     if not finished:
         sys.exit(INTERRUPTED)
 

@@ -66,6 +66,6 @@ def evaluate_policy(
             )
 
     total = len(questions) * len(styles)
-    with ctx.console.bar(f"evaluating policy {policy} ({split})", total, "answer", total - len(missing)) as bar:
+    with ctx.reporter.bar(f"evaluating policy {policy} ({split})", total, "answer", total - len(missing)) as bar:
         for group in commit_groups(ctx, sampler.sample(requests()), bar):
             commit(group)

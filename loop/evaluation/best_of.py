@@ -21,11 +21,9 @@ from loop.evaluation.commit_groups import commit_groups
 from loop.evaluation.judge_chains import JudgedChain, as_columns, judge_chains
 from loop.evaluation.statistics import mcnemar_p_value, wilson_interval
 from loop.serving import serve
-from policies.learner import free_accelerator, load_model
 from policies.sampler import Chain, Request
-from policies.verifier import ScoredChain, token_logprobs
+from policies.verifier import ScoredChain
 from store.questions import Question
-from store.rounds import get_policy
 from store.samples import pack_token_ids, unpack_token_ids
 from store.token_scores import pack_scores, unpack_scores
 
@@ -187,7 +185,7 @@ def _sample(ctx: Context, policy: int, split: str, style: str, questions: dict[i
             )
 
     total = len(questions) * samples
-    with ctx.console.bar(f"sampling policy {policy} ({split})", total, "chain", total - len(wanted)) as bar:
+    with ctx.reporter.bar(f"sampling policy {policy} ({split})", total, "chain", total - len(wanted)) as bar:
         for group in commit_groups(ctx, sampler.sample(requests()), bar):
             commit(group)
 
@@ -219,17 +217,16 @@ def _score(ctx: Context, policy: int, reference: int, split: str, style: str, qu
 
 
 def _logprobs(ctx: Context, policy: int, chains: list[ScoredChain]) -> list[list[float]]:
-    directory = ctx.policy_directory(get_policy(ctx.store, policy).path)
-    model = load_model(str(directory), ctx.encoder, trust_remote_code=ctx.config.policy.trust_remote_code)
-    with ctx.console.bar(f"scoring by policy {policy}", len(chains), "chain") as bar:
+    model = ctx.load_policy(policy)
+    with ctx.reporter.bar(f"scoring by policy {policy}", len(chains), "chain") as bar:
 
         def scored(count: int = 1) -> None:
             bar.update(count)
             ctx.check_stop()
 
-        found: list[list[float]] = token_logprobs(model, ctx.encoder, chains, scored)
+        found = ctx.learner.token_logprobs(model, chains, scored)
     del model
-    free_accelerator()
+    ctx.learner.free_memory()
     return found
 
 

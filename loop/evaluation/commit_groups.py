@@ -7,9 +7,6 @@ from loop.context import Context
 from loop.reporting import Bar
 from policies.sampler import Chain
 
-COMMIT_CHAINS = 512
-COMMIT_SECONDS = 5.0
-
 
 def commit_groups(ctx: Context, chains: Iterable[Chain], bar: Bar) -> Iterator[list[Chain]]:
     """Groups of a few hundred chains or a few seconds, for the caller to commit; the bar counts each chain.
@@ -17,11 +14,12 @@ def commit_groups(ctx: Context, chains: Iterable[Chain], bar: Bar) -> Iterator[l
     When the user wants to stop, what has finished is handed out at once; Stopped is raised when it was taken.
     """
     group: list[Chain] = []
+    sizes = ctx.batch_sizes
     began = time.monotonic()
     for chain in chains:
         group.append(chain)
         bar.update()
-        if len(group) >= COMMIT_CHAINS or time.monotonic() - began > COMMIT_SECONDS or ctx.stopping:
+        if len(group) >= sizes.commit_chains or time.monotonic() - began > sizes.commit_seconds or ctx.stopping:
             yield group
             ctx.check_stop()
             group, began = [], time.monotonic()

@@ -23,4 +23,4 @@ def cold_start(ctx: Context, state: Round) -> None:
     counts = count_reasons(ctx.store, state.number)
     kept = counts.pop("kept", 0)
     dropped = ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items()))
-    ctx.console.say(f"  the teacher wrote {kept} rationales to keep{dropped and f'; dropped: {dropped}'}")
+    ctx.reporter.say(f"  the teacher wrote {kept} rationales to keep{dropped and f'; dropped: {dropped}'}")

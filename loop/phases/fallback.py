@@ -48,7 +48,7 @@ def fallback(ctx: Context, state: Round) -> None:
     try:
         _teach(ctx, ctx.teacher, state.number)
     except TeacherOutage as error:
-        ctx.console.say(f"  {error}; the round goes on with what the teacher has answered")
+        ctx.reporter.say(f"  {error}; the round goes on with what the teacher has answered")
     with ctx.store.transaction():
         ctx.store.connection.execute(
             "UPDATE fallback SET outcome = 'unanswered' WHERE round = ? AND outcome IS NULL", (state.number,)
@@ -57,7 +57,7 @@ def fallback(ctx: Context, state: Round) -> None:
         "SELECT outcome, count(*) FROM fallback WHERE round = ? GROUP BY outcome ORDER BY outcome", state.number
     )
     came_to = ", ".join(f"{count} {outcome}" for outcome, count in counts)
-    ctx.console.say(f"  fell back to the teacher: {came_to or 'no question'}")
+    ctx.reporter.say(f"  fell back to the teacher: {came_to or 'no question'}")
 
 
 def _choose(ctx: Context, number: int, limit: int) -> None:

@@ -38,7 +38,7 @@ def gate(ctx: Context, state: Round) -> None:
         accepted = accepted and accepts("not_worse", settings.level, comparison)
         reason += f"; {style} against policy {best}: {_in_words(comparison)}"
     decide(ctx.store, state.number, "accepted" if accepted else "rejected", reason, other)
-    ctx.console.say(f"  {reason}: {'accepted' if accepted else 'rejected'}")
+    ctx.reporter.say(f"  {reason}: {'accepted' if accepted else 'rejected'}")
     if not accepted:
         serve(ctx, state.serving, state.number)
 

@@ -12,7 +12,6 @@ from store.questions import Question, find_questions
 from store.rounds import Round
 from store.samples import NewVerdict, add_verdicts
 
-BATCH = 2000
 ASKED_BATCHES = 4
 """Where judge `llm` is asked, a commit holds so many times `judging.concurrency` verdicts: they take their time."""
 VOTES = 200
@@ -36,9 +35,11 @@ WHERE sample.round = ? AND sample.author = 'policy' AND sample.question = ? ORDE
 def judge(ctx: Context, state: Round) -> None:
     """Judge in batches, one transaction each; questions without an accepted answer by their vote."""
     last, right = 0, 0
-    size = BATCH if ctx.config.judging.base_url is None else ASKED_BATCHES * ctx.config.judging.concurrency
+    size = ctx.batch_sizes.verdicts
+    if ctx.config.judging.base_url is not None:
+        size = ASKED_BATCHES * ctx.config.judging.concurrency
     unjudged = ctx.store.value(f"SELECT count(*) FROM ({UNJUDGED})", state.number, last, -1)
-    with ctx.console.bar(f"round {state.number}: judging", unjudged, "chain") as bar:
+    with ctx.reporter.bar(f"round {state.number}: judging", unjudged, "chain") as bar:
         while rows := ctx.store.rows(UNJUDGED, state.number, last, size):
             wanted = ",".join(str(number) for number in {row["question"] for row in rows})
             questions = {question.id: question for question in find_questions(ctx.store, f"id IN ({wanted})")}

@@ -40,4 +40,4 @@ def pair(ctx: Context, state: Round) -> None:
         ctx.store.connection.executemany(
             "INSERT INTO pair (round, chosen, rejected, rule, weight) VALUES (?, ?, ?, ?, ?)", rows
         )
-    ctx.console.say(f"  {len(rows)} pairs from {questions} questions")
+    ctx.reporter.say(f"  {len(rows)} pairs from {questions} questions")

@@ -35,14 +35,14 @@ def sample(ctx: Context, state: Round) -> None:
         return
     sampler = serve(ctx, state.serving, state.number)
     started, tokens = time.monotonic(), 0
-    with ctx.console.bar(f"round {state.number}: sampling", total, "chain", len(present)) as bar:
+    with ctx.reporter.bar(f"round {state.number}: sampling", total, "chain", len(present)) as bar:
         for group in commit_groups(ctx, sampler.sample(_requests(ctx, state, questions, present)), bar):
             with ctx.store.transaction():
                 add_samples(ctx.store, [_new_sample(ctx, state, chain) for chain in group])
             tokens += sum(len(chain.token_ids) for chain in group)
             bar.note(tokens=f"{tokens / (time.monotonic() - started):,.0f}/s")
     rate = tokens / (time.monotonic() - started)
-    ctx.console.say(f"  sampled {total - len(present)} chains of {len(questions)} questions, {rate:.0f} tokens/s")
+    ctx.reporter.say(f"  sampled {total - len(present)} chains of {len(questions)} questions, {rate:.0f} tokens/s")
 
 
 def _requests(ctx: Context, state: Round, questions: list[Question], present: set[Key]) -> Iterator[Request]:

@@ -10,7 +10,7 @@ from typing import Any
 from loop.config.schema import Config
 from loop.errors import InputError
 from loop.questions.sources.jsonl import read_image
-from loop.terminal.console import Console
+from loop.reporting import Reporter
 from store import Store
 from store.imported import NewImportedPair, add_imported_pairs, find_question
 from store.maintenance.archive import file_sha256
@@ -23,7 +23,7 @@ SOURCE = SPLIT = "imported"
 STYLES = ("cot", "direct")
 
 
-def import_pairs(store: Store, config: Config, path: Path, console: Console) -> int:
+def import_pairs(store: Store, config: Config, path: Path, reporter: Reporter) -> int:
     """Keep the new pairs of a JSONL or Parquet file for the next update; returns how many were new.
 
     A row has `prompt`, `chosen`, `rejected` (texts or messages) and maybe `images`. A prompt made by one of the run's
@@ -34,7 +34,7 @@ def import_pairs(store: Store, config: Config, path: Path, console: Console) -> 
 
     def pairs() -> Iterator[NewImportedPair]:
         nonlocal vision
-        with console.bar(f"reading {path.name}", 0, "pair") as bar:
+        with reporter.bar(f"reading {path.name}", 0, "pair") as bar:
             for number, row in _rows(path):
                 pair = _pair(store, config, path, number, row)
                 if isinstance(pair.question, NewQuestion) and pair.question.images:

@@ -7,22 +7,22 @@ import transformers
 
 from loop.config.schema import Config
 from loop.errors import InputError
-from loop.questions.registry import SOURCES
+from loop.questions.registry import ReadQuestions
 from loop.questions.sources.jsonl import read_file
-from loop.terminal.console import Console
+from loop.reporting import Reporter
 from policies.encoding import is_vision_model
 from store import Store
 from store.questions import NewQuestion, add_questions
 
 
-def ingest(store: Store, config: Config, console: Console) -> None:
+def ingest(store: Store, config: Config, read_questions: ReadQuestions, reporter: Reporter) -> None:
     """Ingest the configured source once; a run that has questions is left as it is."""
     if store.value("SELECT 1 FROM question LIMIT 1"):
         return
 
     def counted() -> Iterator[NewQuestion]:
-        with console.bar("reading questions", 0, "question") as bar:
-            for question in SOURCES[config.questions.source](config.questions):
+        with reporter.bar("reading questions", 0, "question") as bar:
+            for question in read_questions(config.questions):
                 yield question
                 bar.update()
 
@@ -38,7 +38,7 @@ def ingest(store: Store, config: Config, console: Console) -> None:
                 )
         _check_judges(store, config)
     images = store.value("SELECT count(*) FROM image")
-    console.say(f"{added} questions ({', '.join(f'{n} {split}' for split, n in counts.items())}), {images} images")
+    reporter.say(f"{added} questions ({', '.join(f'{n} {split}' for split, n in counts.items())}), {images} images")
 
 
 def _check_judges(store: Store, config: Config) -> None:

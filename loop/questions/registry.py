@@ -6,17 +6,21 @@ from loop.config.schema import QuestionsConfig
 from loop.questions.sources import easy_vqa, jsonl, reasoning_gym
 from store.questions import NewQuestion
 
-SOURCES: dict[str, Callable[[QuestionsConfig], Iterator[NewQuestion]]] = {
+ReadQuestions = Callable[[QuestionsConfig], Iterator[NewQuestion]]
+WriteRationale = Callable[[str, str | None, list[str]], str | None]
+"""(question, accepted answer or None, image hashes) -> rationale, None for a question it does not know."""
+
+SOURCES: dict[str, ReadQuestions] = {
     "easy_vqa": easy_vqa.read_questions,
     "jsonl": jsonl.read_questions,
     "reasoning_gym": reasoning_gym.read_questions,
 }
 
-RATIONALES: dict[str, Callable[[str, str | None, list[str]], str | None]] = {
+RATIONALES: dict[str, WriteRationale] = {
     "easy_vqa": easy_vqa.write_rationale,
     "reasoning_gym": reasoning_gym.write_rationale,
 }
-"""What the embedded teacher writes: (question, accepted answer or None, image hashes) -> rationale."""
+"""What the embedded teacher writes, by source."""
 
 FAITHFULNESS: dict[str, Callable[[str, Sequence[str]], bool | None]] = {"easy_vqa": easy_vqa.is_faithful}
 """Sources that can check a chain's own statements: (chain, image hashes) -> whether they are true."""

@@ -12,7 +12,7 @@ from typing import Any
 
 from loop.config.schema import Config
 from loop.errors import InputError
-from loop.terminal.console import Console
+from loop.reporting import Reporter
 from store import Store
 from store.maintenance.archive import round_samples
 from store.questions import Question, find_questions, image_bytes
@@ -90,7 +90,7 @@ def require_place(file: Path) -> None:
 
 
 def export_pairs(
-    store: Store, config: Config, path: Path, form: str, rounds: Collection[int], rules: Collection[str], say: Console
+    store: Store, config: Config, path: Path, form: str, rounds: Collection[int], rules: Collection[str], say: Reporter
 ) -> int:
     """Write the pairs of these rounds and rules (all, if empty) to a file; returns how many there were."""
     question = _question_cache(store)
@@ -115,7 +115,7 @@ def export_samples(
     form: str,
     rounds: Collection[int],
     outcomes: Collection[str],
-    say: Console,
+    say: Reporter,
 ) -> int:
     """Write the samples of these rounds and outcomes (all, if empty), archived ones too; returns how many."""
     question = _question_cache(store)
@@ -175,7 +175,7 @@ def _sample(row: Row, question: tuple[Question, str], weights: str | None, confi
     }
 
 
-def _write(store: Store, path: Path, form: str, columns: Columns, rows: Iterable[Row], say: Console) -> int:
+def _write(store: Store, path: Path, form: str, columns: Columns, rows: Iterable[Row], say: Reporter) -> int:
     """Write beside the file and rename: what was there before stays until the new file is whole."""
     if not store.value("SELECT 1 FROM question_image LIMIT 1"):
         # A run of texts only: TRL takes a column of images for a vision-language task.

@@ -51,7 +51,7 @@ def ask_batch(asker: Asker, tasks: Sequence[Task]) -> Iterator[list[TeacherCall]
                 yield group
             if batch.status != "completed":
                 fault = f"{batch.status}{batch.reason and ': '}{batch.reason}"
-                asker.console.say(f"  batch {batch.id} is {fault}")
+                asker.reporter.say(f"  batch {batch.id} is {fault}")
         asker.say_if_spent(budget)
         if fault and not some:
             raise TeacherOutage(f"the teacher's batch is {fault}; run again to send what is missing once more")
@@ -99,7 +99,7 @@ def _send(asker: Asker, server: BatchTeacher, tasks: Sequence[Task], budget: Bud
                 drop_batch(asker.store, plan.key)
                 raise
             name_batch(asker.store, plan.key, sent.id)
-        asker.console.say(
+        asker.reporter.say(
             f"  {len(taken)} requests sent as a batch; the answers may take a day (Ctrl-C, and run again to go on)"
         )
 
@@ -115,7 +115,7 @@ def _ended(asker: Asker, server: BatchTeacher) -> Iterator[tuple[StoredBatch, Ba
     waiting = [stored for stored in open_batches(asker.store) if stored.id is not None]
     total = sum(len(pending_calls(asker.store, stored.key)) for stored in waiting)
     done: dict[str, int] = {}
-    with asker.console.bar("waiting for the teacher's batches", total, "request") as bar:
+    with asker.reporter.bar("waiting for the teacher's batches", total, "request") as bar:
         while waiting and not asker.stopping():
             for stored in list(waiting):
                 assert stored.id is not None

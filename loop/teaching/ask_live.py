@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 
 from loop.config.teacher import TeacherConfig
 from loop.evaluation.image_file import image_file
+from loop.reporting import Reporter
 from loop.teaching.tasks import Task
-from loop.terminal.console import Console
 from policies import PolicyError
 from policies.teacher.budget import Budget, Limit
 from policies.teacher.client import Teacher
@@ -26,7 +26,7 @@ class Asker:
     store: Store
     teacher: Teacher
     config: TeacherConfig
-    console: Console
+    reporter: Reporter
     round: int
     purpose: str
     stopping: Callable[[], bool]
@@ -64,7 +64,7 @@ class Asker:
         """Tell the user which limit ended the asking, if one did."""
         if budget.spent is not None and not self.stopping():
             limit = getattr(self.config, budget.spent)
-            self.console.say(
+            self.reporter.say(
                 f"  the teacher's budget is spent (teacher.{budget.spent} = {limit});"
                 " the loop goes on without the teacher"
             )

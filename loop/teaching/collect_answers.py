@@ -41,7 +41,7 @@ def distil(ctx: Context, teacher: Teacher, number: int, purpose: str, tasks: Seq
     _keep(ctx, asker, tasks)
     asking = ask_batch if ctx.config.teacher.mode == "batch" else ask
     kept, done, usd = 0, 0, 0.0
-    with ctx.console.bar(f"asking the teacher ({purpose})", len(asker.missing(tasks)), "request") as bar:
+    with ctx.reporter.bar(f"asking the teacher ({purpose})", len(asker.missing(tasks)), "request") as bar:
         try:
             for calls in asking(asker, tasks):
                 answered = [task for call in calls for task in by_key.get(call.hash, ())]
@@ -58,7 +58,7 @@ def distil(ctx: Context, teacher: Teacher, number: int, purpose: str, tasks: Seq
 
 def make_asker(ctx: Context, teacher: Teacher, number: int, purpose: str) -> Asker:
     """The teacher for one purpose of one round."""
-    return Asker(ctx.store, teacher, ctx.config.teacher, ctx.console, number, purpose, lambda: ctx.stopping)
+    return Asker(ctx.store, teacher, ctx.config.teacher, ctx.reporter, number, purpose, lambda: ctx.stopping)
 
 
 def taught(ctx: Context, asker: Asker, task: Task) -> tuple[int, str] | None:

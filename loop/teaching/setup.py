@@ -3,7 +3,7 @@
 from contextlib import ExitStack
 
 from loop.config.teacher import EMBEDDED, TeacherConfig
-from loop.questions.registry import RATIONALES
+from loop.questions.registry import WriteRationale
 from policies.teacher.client import Teacher
 from policies.teacher.embedded_server import serve_teacher
 from policies.teacher.prices import Price
@@ -15,16 +15,19 @@ SETTINGS = (
 )
 
 
-def open_teacher(config: TeacherConfig, source: str, stack: ExitStack) -> Teacher | None:
-    """The configured teacher, None without one; the embedded one, which knows the questions of
-    `source`, is served until `stack` is left.
+def open_teacher(config: TeacherConfig, write: WriteRationale | None, stack: ExitStack) -> Teacher | None:
+    """The configured teacher, None without one; the embedded one, which writes with `write`, is served until
+    `stack` is left.
 
     Raises PolicyError, naming the variable, if the key is not in the environment.
     """
     if not config.enabled:
         return None
     embedded = config.base_url == EMBEDDED
-    url = stack.enter_context(serve_teacher(RATIONALES[source])) if embedded else config.base_url
+    url = config.base_url
+    if embedded:
+        assert write is not None, "the configuration allows the embedded teacher for sources that it knows only"
+        url = stack.enter_context(serve_teacher(write))
     return Teacher(teacher_settings(config, url), embedded=embedded)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from loop.config.schema import Config
 from loop.reading.accuracy_log import log_rows
+from loop.reporting import Observer
 from loop.trackers import GLOBAL_STEP, ROUND, Report, Target, Tracker, open_tracker
 from store import Store
 from store.database import as_json
@@ -31,7 +32,19 @@ SELECT training.id, training.round, policy.created, sum(training.steps) OVER (OR
 FROM training JOIN policy ON policy.number = training.candidate ORDER BY training.id"""
 
 
-def open_trackers(config: Config, store: Store, stack: ExitStack, say: Callable[[str], None]) -> list[Tracker]:
+def observe_with_trackers(config: Config, store: Store, stack: ExitStack, say: Callable[[str], None]) -> Observer:
+    """An observer that sends the trackers of `[tracking]` whatever they have not got yet."""
+    trackers = open_trackers(config, store, stack, say)
+    return lambda store: tell_trackers(store, trackers, say)
+
+
+def open_trackers(
+    config: Config,
+    store: Store,
+    stack: ExitStack,
+    say: Callable[[str], None],
+    open_one: Callable[[str, Target], Tracker] = open_tracker,
+) -> list[Tracker]:
     """The trackers of `[tracking]`, open until `stack` is left; one that cannot be closed is said and passed over."""
     row = store.row("SELECT configuration, created FROM run")
     assert row is not None
@@ -42,7 +55,7 @@ def open_trackers(config: Config, store: Store, stack: ExitStack, say: Callable[
     identity = hashlib.sha256(f"{row['created']} {as_json(wanted)}".encode()).hexdigest()[:16]
     name = tracking.name or run_dir.resolve().name
     target = Target(run_dir, tracking.project, name, identity, json.loads(row["configuration"]))
-    trackers = [open_tracker(each, target) for each in tracking.report_to]
+    trackers = [open_one(each, target) for each in tracking.report_to]
     for tracker in trackers:
         stack.callback(_close, tracker, say)
     return trackers

@@ -1,39 +1,57 @@
-"""The trainings that an update is made of."""
-
-from dataclasses import dataclass
+"""The stages of an update: which algorithm learns from what. To add an algorithm: its file, and a line here."""
 
 from loop.config.schema import TrainingConfig
-from policies.learner import (
-    TrainingResult,
-    TrainingSettings,
+from loop.context import Context, Stage, Stages
+from loop.training.training_items import cold_start_items, imitation_items, pair_items
+from policies.learner.base import Algorithm, TrainingSettings
+from policies.learner.dpo import Dpo
+from policies.learner.sft import Sft
+from store.rounds import cold_start_policy
+
+
+def sft(ctx: Context) -> Algorithm:
+    """SFT has no settings of its own."""
+    return Sft()
+
+
+def dpo(ctx: Context) -> Algorithm:
+    """DPO by `[update]`, against the start, a moving reference, or the cold start's policy."""
+    settings = ctx.config.update
+    reference = ctx.load_policy(cold_start_policy(ctx.store)) if settings.reference == "cold_start" else None
+    return Dpo(
+        losses=settings.losses,
+        beta=settings.beta,
+        label_smoothing=settings.label_smoothing,
+        ema_steps=settings.ema_steps if settings.reference == "ema" else None,
+        ema_mixup=settings.ema_mixup,
+        reference=reference,
+    )
+
+
+STAGES = Stages(
+    cold_start=(Stage("sft", lambda config: config.cold_start, cold_start_items, sft),),
+    rounds=(
+        Stage("rft", lambda config: config.rft, imitation_items, sft),
+        Stage("dpo", lambda config: config.update, pair_items, dpo),
+    ),
 )
 
 
-@dataclass(frozen=True)
-class Stage:
-    """One training of an update: its method, recipe table, items, and what came of it."""
-
-    method: str
-    recipe: TrainingConfig
-    items: int
-    result: TrainingResult
-
-
-def training_settings(recipe: TrainingConfig, seed: int) -> TrainingSettings:
-    """The learner's settings of a recipe table."""
+def training_settings(table: TrainingConfig, seed: int) -> TrainingSettings:
+    """The learner's settings of a training table of the configuration."""
     return TrainingSettings(
-        learning_rate=recipe.learning_rate,
-        epochs=recipe.epochs,
-        batch_size=recipe.batch_size,
+        learning_rate=table.learning_rate,
+        epochs=table.epochs,
+        batch_size=table.batch_size,
         seed=seed,
-        accumulation=recipe.accumulation,
-        scheduler=recipe.scheduler,
-        warmup_ratio=recipe.warmup_ratio,
-        max_grad_norm=recipe.max_grad_norm,
-        weight_decay=recipe.weight_decay,
-        mixed_precision=recipe.mixed_precision,
-        gradient_checkpointing=recipe.gradient_checkpointing,
-        frozen=tuple(recipe.frozen),
-        lora_rank=recipe.lora_rank,
-        lora_alpha=recipe.lora_alpha,
+        accumulation=table.accumulation,
+        scheduler=table.scheduler,
+        warmup_ratio=table.warmup_ratio,
+        max_grad_norm=table.max_grad_norm,
+        weight_decay=table.weight_decay,
+        mixed_precision=table.mixed_precision,
+        gradient_checkpointing=table.gradient_checkpointing,
+        frozen=tuple(table.frozen),
+        lora_rank=table.lora_rank,
+        lora_alpha=table.lora_alpha,
     )

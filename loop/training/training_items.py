@@ -11,7 +11,7 @@ from loop.context import Context
 from loop.phases.fallback import KEPT
 from loop.training.pair_candidates import judged_questions, question_weight
 from loop.training.pair_rules import sort_by_likelihood
-from policies.learner import PairItem, SftItem
+from policies.learner.items import PairItem, SftItem
 from store.questions import Question, find_questions
 from store.rounds import Round
 from store.samples import unpack_token_ids
@@ -28,10 +28,15 @@ FROM sample JOIN verdict ON verdict.sample = sample.id
 WHERE sample.round = 0 AND sample.author = 'teacher' AND verdict.outcome = 'correct' ORDER BY sample.question"""
 
 
-def cold_start_items(ctx: Context) -> list[SftItem]:
+def cold_start_items(ctx: Context, state: Round) -> list[SftItem]:
     """The cold start's mixture: kept rationales, direct short answers, and format items."""
     settings = ctx.config.cold_start
     return [*_rationales(ctx), *_short_answers(ctx, "direct", settings.direct_items, settings.format_items)]
+
+
+def imitation_items(ctx: Context, state: Round) -> list[SftItem]:
+    """The round's right samples with the mixture beside them, then what the teacher wrote for its hard questions."""
+    return [*rft_items(ctx, state), *taught_items(ctx, state)]
 
 
 def rft_items(ctx: Context, state: Round) -> list[SftItem]:
@@ -95,7 +100,7 @@ def pair_items(ctx: Context, state: Round) -> list[PairItem]:
         kept = sum(
             extract_answer(ctx.encoder.text(item.chosen), needs_marker=True) is not None for item in items
         ) / len(items)
-        ctx.console.say(f"  cut to {settings.max_words} words; {kept:.0%} of the chosen chains still carry an answer")
+        ctx.reporter.say(f"  cut to {settings.max_words} words; {kept:.0%} of the chosen chains still carry an answer")
     return items
 
 

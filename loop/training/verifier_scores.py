@@ -5,20 +5,14 @@ from dataclasses import replace
 
 from loop.context import Context
 from loop.training.pair_candidates import Own
-from policies.learner import free_accelerator, load_model
-from policies.verifier import ScoredChain, token_logprobs
+from policies.verifier import ScoredChain
 from store.questions import find_questions
-from store.rounds import cold_start_policy, get_policy
+from store.rounds import cold_start_policy
 
 
 def with_verifier_scores(ctx: Context, judged: Sequence[Own]) -> Iterator[Own]:
     """The same with log pi_serving - log pi_cold_start of every sample; the sampler gave the first."""
-    number = cold_start_policy(ctx.store)
-    model = load_model(
-        str(ctx.policy_directory(get_policy(ctx.store, number).path)),
-        ctx.encoder,
-        trust_remote_code=ctx.config.policy.trust_remote_code,
-    )
+    model = ctx.load_policy(cold_start_policy(ctx.store))
     wanted = ",".join(str(own.question) for own in judged)
     questions = {q.id: q for q in find_questions(ctx.store, f"id IN ({wanted})")} if judged else {}
     chains = [
@@ -26,15 +20,15 @@ def with_verifier_scores(ctx: Context, judged: Sequence[Own]) -> Iterator[Own]:
         for own in judged
         for sample in own.samples
     ]
-    with ctx.console.bar("scoring samples", len(chains), "chain") as bar:
+    with ctx.reporter.bar("scoring samples", len(chains), "chain") as bar:
 
         def scored(count: int = 1) -> None:
             bar.update(count)
             ctx.check_stop()
 
-        scores = iter([sum(each) for each in token_logprobs(model, ctx.encoder, chains, scored)])
+        scores = iter([sum(each) for each in ctx.learner.token_logprobs(model, chains, scored)])
     del model
-    free_accelerator()
+    ctx.learner.free_memory()
     for own in judged:
         samples = [s._replace(verifier=(s.logprob or 0.0) - next(scores)) for s in own.samples]
         yield replace(own, samples=samples)

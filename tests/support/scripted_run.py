@@ -19,27 +19,26 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import loop.controller
-import loop.evaluation.commit_groups
-import loop.phases.judge
-import loop.phases.update
-import loop.serving
-import loop.session
 from loop.config.load import parse_config
 from loop.config.schema import Config, PromptsConfig
-from loop.questions.registry import RATIONALES, SOURCES
+from loop.context import BatchSizes
+from loop.controller import run
+from loop.reporting import RunReporter
+from loop.session import Parts
 from loop.terminal.console import Console
+from loop.trackers.feed import observe_with_trackers
 from policies.encoding import Encoder, Prompt
-from policies.learner import TrainingDiverged, TrainingResult, TrainingStep
+from policies.learner.base import Algorithm, Progress, TrainingDiverged, TrainingResult, TrainingSettings, TrainingStep
 from policies.sampler import Chain, Request
-from policies.weights import reading, weights_sha256
-from store import crash_points
+from policies.verifier import ScoredChain
+from policies.vllm_engine import EngineSettings
+from policies.weights import publish, reading, weights_sha256
 from store.questions import NewQuestion
 from tests.support.command_line import BASE_MODEL, PROJECT
 
@@ -68,10 +67,10 @@ def scripted_config(folder: Path, **tables: dict[str, Any]) -> Config:
     return parse_config(recipe, "scripted")
 
 
-def questions(_: object) -> Iterator[NewQuestion]:
+def questions(held_out: int) -> Iterator[NewQuestion]:
     """Questions that name their answer; one in four is too hard for any policy."""
     image = (PROJECT / "tests" / "fixtures" / "red.png").read_bytes()
-    for number in range(TRAIN + TEST):
+    for number in range(TRAIN + held_out):
         colour = COLOURS[number % len(COLOURS)]
         kind = "hard" if number % 4 == 3 else "easy"
         split = "train" if number < TRAIN else "test"
@@ -98,19 +97,27 @@ class Weights:
         (folder / "model.safetensors").write_text(self.content)
 
 
-class ScriptedEngine:
-    """A `policies.sampler.Sampler` whose chains depend on served weights, prompt and seed, and name the weights."""
+@dataclass
+class Script:
+    """What varies from test to test."""
 
-    latest: "ScriptedEngine | None" = None
     skills: Sequence[float] = (0.6,)
     """How often the weights are right, in the order in which they come; all later ones as the last."""
     direct_skills: Sequence[float] = ()
     """The same of answers without a chain, where it is another."""
+    held_out: int = TEST
+    """Questions of the test split."""
+    reporter: RunReporter = field(default_factory=lambda: Console(quiet=True))
+    while_training: Callable[[], None] = lambda: None
+    """Called in every training, where a library would write to the terminal."""
 
-    def __init__(self, model: str, encoder: Encoder, *_: object) -> None:
-        self.encoder, self.serves = encoder, ""
+
+class ScriptedEngine:
+    """A `policies.sampler.Sampler` whose chains depend on served weights, prompt and seed, and name the weights."""
+
+    def __init__(self, encoder: Encoder, script: Script) -> None:
+        self.encoder, self.script, self.serves = encoder, script, ""
         self.known: list[str] = []
-        ScriptedEngine.latest = self
 
     def sample(self, requests: Iterable[Request]) -> Iterator[Chain]:
         waiting = list(requests)
@@ -122,7 +129,7 @@ class ScriptedEngine:
         question = request.prompt.text.splitlines()[0]
         rng = drawn(self.serves, request.prompt, request.seed)
         direct = request.prompt.text == PromptsConfig().direct.replace("{question}", question)
-        skills = self.direct_skills if direct and self.direct_skills else self.skills
+        skills = self.script.direct_skills if direct and self.script.direct_skills else self.script.skills
         skill = skills[min(self.known.index(self.serves), len(skills) - 1)]
         right = not question.startswith("hard") and rng.random() < skill
         answer = question.rsplit(maxsplit=1)[-1] if right else "black"
@@ -148,25 +155,46 @@ def logprobs(sha256: str, prompts: Sequence[Prompt], completions: Sequence[Seque
     return [-drawn(sha256, p, list(c)).random() for p, c in zip(prompts, completions, strict=True)]
 
 
-def load_model(model: str, *_: object, **__: object) -> Weights:
-    return Weights((Path(model) / "model.safetensors").read_text())
+class ScriptedLearner:
+    """A `policies.learner.learner.Learner` of such weights."""
 
+    def __init__(self, encoder: Encoder, script: Script) -> None:
+        self.encoder, self.script = encoder, script
 
-def learner_logprobs(model: Weights, _: object, items: Sequence[Any]) -> list[float]:
-    return logprobs(model.sha256, [item.prompt for item in items], [item.completion for item in items])
+    def load(self, directory: Path | str) -> Weights:
+        return Weights((Path(directory) / "model.safetensors").read_text())
 
+    def train(
+        self,
+        algorithm: Algorithm,
+        model: Weights,
+        items: Sequence[Any],
+        settings: TrainingSettings,
+        work_dir: Path,
+        progress: Progress,
+    ) -> TrainingResult:
+        """Weights that depend on the model they start from and on every item, in order; none at a rate beyond 1."""
+        work_dir.mkdir(exist_ok=True)
+        self.script.while_training()
+        if settings.learning_rate > 1:
+            raise TrainingDiverged(f"training diverged: the loss is nan at step 1 of 1 ({settings.learning_rate:g})")
+        progress(1, 1, 0.5)
+        made = hashlib.sha256(repr([model.sha256, list(items), settings.seed]).encode()).hexdigest()
+        curve = (TrainingStep(1, len(items) / 100, 1e-5, 0.25, 0.75),)
+        return TrainingResult(Weights(f"trained {made}"), 1, len(items) / 100, 0.01, {}, curve)
 
-def train(model: Weights, _: object, items: Sequence[Any], settings: Any, *rest: Any, **__: Any) -> TrainingResult:
-    """Weights that depend on the model they start from and on every item, in order; none at a rate beyond 1."""
-    progress: Callable[[int, int, float | None], None] = rest[-1]
-    work_dir: Path = rest[-2]
-    work_dir.mkdir(exist_ok=True)
-    if settings.learning_rate > 1:
-        raise TrainingDiverged(f"training diverged: the loss is nan at step 1 of 1 ({settings.learning_rate:g})")
-    progress(1, 1, 0.5)
-    made = hashlib.sha256(repr([model.sha256, list(items), settings.seed]).encode()).hexdigest()
-    curve = (TrainingStep(1, len(items) / 100, 1e-5, 0.25, 0.75),)
-    return TrainingResult(Weights(f"trained {made}"), 1, len(items) / 100, 0.01, {}, curve)
+    def token_logprobs(
+        self, model: Weights, chains: Sequence[ScoredChain], progress: Callable[[int], object] = lambda _: None
+    ) -> list[list[float]]:
+        """One figure a chain, as if it were a single token."""
+        found = logprobs(model.sha256, [chain.prompt for chain in chains], [chain.completion for chain in chains])
+        return [[each] for each in found]
+
+    def publish(self, model: Weights, directory: Path) -> str:
+        return publish(model, self.encoder.processor, directory)
+
+    def free_memory(self) -> None:
+        pass
 
 
 def write_rationale(question: str, answer: str | None, images: Sequence[str]) -> str:
@@ -176,49 +204,63 @@ def write_rationale(question: str, answer: str | None, images: Sequence[str]) ->
     return f"I look. It is {answer}.\n### Answer: {answer}"
 
 
-def prepare() -> None:
-    """Put the stand-ins in the places of vLLM and TRL, and make batches small."""
-    encoder = Encoder(str(BASE_MODEL), lambda _: None)
+@lru_cache
+def scripted_encoder() -> Encoder:
+    """The shipped model's encoder, which publishes a file of its own and encodes every text once."""
+    encoder = Encoder(str(BASE_MODEL), lambda _: None)  # type: ignore[arg-type, return-value]
     encoder.processor = SimpleNamespace(save_pretrained=lambda folder: (folder / "processor.json").write_text("{}"))
-
-    encoder.completion_ids = lru_cache(maxsize=None)(encoder.completion_ids)
-
-    def prepared(_: str, load_image: Any, **__: object) -> Encoder:
-        encoder.load_image = load_image
-        return encoder
-
-    loop.session.Encoder = prepared
-    loop.session.load_model = loop.phases.update.load_model = load_model
-    loop.session.learner_logprobs = loop.phases.update.learner_logprobs = learner_logprobs
-    RATIONALES["easy_vqa"] = write_rationale
-    loop.phases.update.train_sft = loop.phases.update.train_dpo = train
-    loop.serving.VllmEngine = ScriptedEngine
-    loop.evaluation.commit_groups.COMMIT_CHAINS = 6
-    loop.phases.judge.BATCH = 8
-    SOURCES["easy_vqa"] = questions
+    encoder.completion_ids = lru_cache(maxsize=None)(encoder.completion_ids)  # type: ignore[method-assign]
+    return encoder
 
 
-def run_scripted(run_dir: Path, config: Config, reached: Callable[[str], None] | None = None) -> None:
-    """Run to the end in this process; `reached` is told every crash point by name."""
+def make_encoder(_: str, load_image: Any, **__: object) -> Encoder:
+    """The one encoder, which reads this store's images."""
+    encoder = scripted_encoder()
+    encoder.load_image = load_image
+    return encoder
+
+
+def scripted_parts(script: Script, engines: list[ScriptedEngine], crash_point: Callable[[str], None]) -> Parts:
+    """Scripted weights in the places of vLLM and TRL, and small batches; every engine started is added to the list."""
+
+    def start_sampler(model: str, encoder: Encoder, settings: EngineSettings, seed: int) -> ScriptedEngine:
+        engines.append(ScriptedEngine(encoder, script))
+        return engines[-1]
+
+    return Parts(
+        sources={"easy_vqa": lambda _: questions(script.held_out)},
+        rationales={"easy_vqa": write_rationale},
+        make_encoder=make_encoder,
+        make_learner=lambda encoder, **_: ScriptedLearner(encoder, script),
+        start_sampler=start_sampler,
+        open_observer=observe_with_trackers,
+        batch_sizes=BatchSizes(commit_chains=6, verdicts=8),
+        crash_point=crash_point,
+    )
+
+
+def run_scripted(
+    run_dir: Path, config: Config, reached: Callable[[str], None] | None = None, script: Script | None = None
+) -> None:
+    """Run to the end in this process; `reached` is called with every crash point's name."""
     run_dir.mkdir(exist_ok=True)
     os.chdir(run_dir)
     phase = "before the first round"
 
-    def observer(name: str) -> None:
+    def crash_point(name: str) -> None:
         nonlocal phase
         if name.endswith("begins"):
             phase = name.removesuffix(" begins")
         if reached is not None:
             reached(name if name.endswith("begins") else f"{phase}: {name}")
 
-    crash_points.observer = observer
-    ScriptedEngine.latest = None
-    finished = loop.controller.run(config, run_dir, Console(quiet=True))
-    if finished and ScriptedEngine.latest is not None:
+    script, engines = script or Script(), list[ScriptedEngine]()
+    finished = run(config, run_dir, script.reporter, parts=scripted_parts(script, engines, crash_point))
+    if finished and engines:
         connection = sqlite3.connect(run_dir / "store.db")
         serving = """SELECT sha256 FROM policy, round WHERE policy.number = CASE decision WHEN 'accepted'
                      THEN candidate_policy ELSE serving_policy END ORDER BY round.number DESC LIMIT 1"""
-        assert connection.execute(serving).fetchone() == (ScriptedEngine.latest.serves,)
+        assert connection.execute(serving).fetchone() == (engines[-1].serves,)
         connection.close()
 
 
@@ -312,7 +354,7 @@ def kill_at(run_dir: Path, config: Config, point: int) -> None:
 
 def main(folder: Path, which: str) -> None:
     """Kill a run at every crash point and print what came of it."""
-    prepare()
+    scripted_encoder()  # before any fork: it takes seconds
     config = scripted_config(folder)
     names: list[str] = []
     run_scripted(folder / "unbroken", config, names.append)

@@ -1,0 +1,22 @@
+"""Items that algorithms learn from: token ids that somebody has already made."""
+
+from dataclasses import dataclass
+
+from policies.encoding import Prompt
+
+
+@dataclass(frozen=True)
+class SftItem:
+    """A prompt and the completion to imitate."""
+
+    prompt: Prompt
+    completion: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class PairItem:
+    """A prompt with a chosen and a rejected completion, as the sampler wrote them."""
+
+    prompt: Prompt
+    chosen: tuple[int, ...]
+    rejected: tuple[int, ...]

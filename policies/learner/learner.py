@@ -1,0 +1,99 @@
+"""The learner: a policy's model loaded, trained, scored and published."""
+
+import gc
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
+
+from policies import PolicyError, first_line
+from policies.encoding import Encoder
+from policies.learner.base import Algorithm, Progress, TrainingResult, TrainingSettings
+from policies.verifier import ScoredChain, token_logprobs
+from policies.weights import publish
+
+
+class Learner(Protocol):
+    """What learns: the one model-side interface of the loop. `LocalLearner` is the real one."""
+
+    def load(self, directory: Path | str) -> Any:
+        """A policy's model, ready to train or score. Raises PolicyError if its weights cannot be loaded."""
+
+    def train(
+        self,
+        algorithm: Algorithm,
+        model: Any,
+        items: Sequence[Any],
+        settings: TrainingSettings,
+        work_dir: Path,
+        progress: Progress,
+    ) -> TrainingResult:
+        """Train the model on the items. Raises TrainingDiverged where there is nothing to publish."""
+
+    def token_logprobs(
+        self, model: Any, chains: Sequence[ScoredChain], progress: Callable[[int], object] = ...
+    ) -> list[list[float]]:
+        """Log-probability in nats of every completion token of each chain."""
+
+    def publish(self, model: Any, directory: Path) -> str:
+        """Write the model to a directory, whole or not at all; returns the weights' sha256."""
+
+    def free_memory(self) -> None:
+        """Give memory of models that are gone back, for the sampler to use."""
+
+
+class LocalLearner:
+    """The learner in this process, on the accelerator if there is one."""
+
+    def __init__(self, encoder: Encoder, *, trust_remote_code: bool = False) -> None:
+        self._encoder = encoder
+        self._trust_remote_code = trust_remote_code
+
+    def load(self, directory: Path | str) -> Any:
+        """Load in float32, whatever the sampler computes in.
+
+        At the learning rates of DPO a bfloat16 weight is too coarse to move at all. `mixed_precision` makes the
+        arithmetic bfloat16.
+        """
+        loader: Any = AutoModelForImageTextToText if self._encoder.is_vision else AutoModelForCausalLM
+        try:
+            loaded = loader.from_pretrained(
+                str(directory),
+                dtype=torch.float32,
+                use_safetensors=True,
+                trust_remote_code=self._trust_remote_code,
+            )
+        except (OSError, ValueError) as error:
+            raise PolicyError(f"{directory}: its weights cannot be loaded ({first_line(error)})") from error
+        return loaded.to("cuda") if torch.cuda.is_available() else loaded
+
+    def train(
+        self,
+        algorithm: Algorithm,
+        model: Any,
+        items: Sequence[Any],
+        settings: TrainingSettings,
+        work_dir: Path,
+        progress: Progress,
+    ) -> TrainingResult:
+        """Train in this process."""
+        return algorithm.train(model, self._encoder, items, settings, work_dir, progress)
+
+    def token_logprobs(
+        self, model: Any, chains: Sequence[ScoredChain], progress: Callable[[int], object] = lambda _: None
+    ) -> list[list[float]]:
+        """Score by forward passes of the model."""
+        found: list[list[float]] = token_logprobs(model, self._encoder, chains, progress)
+        return found
+
+    def publish(self, model: Any, directory: Path) -> str:
+        """Write model and processor."""
+        return publish(model, self._encoder.processor, directory)
+
+    def free_memory(self) -> None:
+        """Collect what is gone, and empty the accelerator's cache."""
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
