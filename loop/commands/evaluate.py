@@ -62,8 +62,9 @@ def evaluate_run(
     Without a number the accepted policy; without a reference the cold start's. The teacher is not asked,
     so its key is not needed, and trackers are not told.
     """
+    from loop.config.prompt_styles import STYLES
     from loop.context import Stopped
-    from loop.evaluation.answer_questions import STYLES, evaluate_policy
+    from loop.evaluation.answer_questions import evaluate_policy
     from loop.evaluation.best_of import best_of
     from loop.reading.accuracy_log import accuracy
     from loop.session import Parts, open_session, work_on

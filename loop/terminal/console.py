@@ -49,9 +49,9 @@ class Console:
     def round_ends(self, store: Store, number: int) -> None:
         """A round is through and decided."""
         from loop.reading.accuracy_log import log_rows
-        from loop.terminal.log_table import in_a_line
+        from loop.terminal.log_table import round_sentence
 
-        self.say(in_a_line(log_rows(store, after=number - 1)[0]))
+        self.say(round_sentence(log_rows(store, after=number - 1)[0]))
 
     @contextmanager
     def bar(self, what: str, total: int, unit: str, done: int = 0) -> Iterator[Bar]:

@@ -11,6 +11,7 @@ import click
 from loop.commands.options import open_to_read, run_dir_argument
 from loop.errors import InputError
 from loop.terminal.console import table_width
+from loop.terminal.escape import one_line
 
 if TYPE_CHECKING:
     from store import Store
@@ -42,9 +43,8 @@ def log(run_dir: Path, follow: bool, as_json: bool, as_csv: bool) -> None:
 
 
 def _follow(store: Store, *, as_json: bool, as_csv: bool) -> None:
-    from loop.reading.run_status import run_status
+    from loop.reading.run_status import explain_state, run_status
     from loop.terminal.follow import follow
-    from loop.terminal.status_view import why
 
     try:
         for line in follow(store, "json" if as_json else "csv" if as_csv else "table", table_width()):
@@ -53,4 +53,4 @@ def _follow(store: Store, *, as_json: bool, as_csv: bool) -> None:
         return
     status = run_status(store)
     if status.state != "finished":
-        click.echo(f"the run is {status.state}{why(status)}", err=True)
+        click.echo(f"the run is {status.state}{one_line(explain_state(status))}", err=True)

@@ -41,13 +41,13 @@ def show(
     --policy is the accepted one where --changed-since is given without it.
     """
     from loop.reading.records import Filters
-    from loop.terminal.show import show_many, show_one
+    from loop.terminal.show import print_list, print_record
 
     if number is None and save_images is not None:
         raise InputError("--save-images is for one record; give its ID")
     store = open_to_read(run_dir)
     if number is None:
-        show_many(store, kind, Filters(**filters), limit, table_width(), as_json=as_json)
+        print_list(store, kind, Filters(**filters), limit, table_width(), as_json=as_json)
     else:
-        show_one(store, kind, number, Filters(**filters), save_images, table_width(), as_json=as_json)
+        print_record(store, kind, number, Filters(**filters), save_images, table_width(), as_json=as_json)
     store.close()

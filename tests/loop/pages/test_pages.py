@@ -20,17 +20,17 @@ from starlette.testclient import TestClient
 
 from loop.errors import InputError
 from loop.pages.access import is_loopback
-from loop.pages.attempts import attempts, coloured, read_card, some_of_each
+from loop.pages.attempts import choose_attempts, read_attempts, read_question, with_token_scores
 from loop.pages.browse import ORDERS, SHOWS, list_questions, page_query, parse_filter, question_sets, sides
 from loop.pages.charts import charts
+from loop.pages.escape import HIDDEN, plain, visible
 from loop.pages.figures import pass_rate_bin, read_figures
-from loop.pages.plain_text import HIDDEN, plain, visible
 from loop.pages.render import shade, status_line
-from loop.pages.report import PART, _draw
+from loop.pages.report import QUESTIONS_PER_PART, _choose_questions
 from loop.pages.serve import application, serve_run
 from loop.reading.accuracy_log import log_rows
 from loop.reading.run_status import Status
-from loop.terminal.escape import MARKS_IN_A_ROW
+from loop.reading.text import MAX_MARKS
 from store import open_store
 from store.maintenance.archive import archive_round
 from store.rounds import start_round
@@ -67,7 +67,7 @@ def test_every_character_that_shows_nothing_is_named_and_piled_up_marks_are_thin
     for code in range(sys.maxunicode + 1):
         if unicodedata.category(chr(code)) in ("Cc", "Cf", "Cs", "Zl", "Zp") and chr(code) not in "\t\n":
             assert HIDDEN.fullmatch(chr(code)), hex(code)
-    assert len(plain("a" + "\u0301" * 60)) == len(visible("a" + "\u0301" * 60)) == 1 + MARKS_IN_A_ROW
+    assert len(plain("a" + "\u0301" * 60)) == len(visible("a" + "\u0301" * 60)) == 1 + MAX_MARKS
 
 
 def test_a_run_of_hidden_characters_is_one_label() -> None:
@@ -131,7 +131,9 @@ def test_filters_keep_what_they_say(store) -> None:
     assert odd == {
         id
         for id in range(1, 13)
-        if any(each.outcome == "unparsable" for each in attempts(store, read_card(store, id), sides(store)[-1]))
+        if any(
+            each.outcome == "unparsable" for each in read_attempts(store, read_question(store, id), sides(store)[-1])
+        )
     }
 
 
@@ -171,7 +173,7 @@ def test_a_question_shows_the_chains_of_both_rounds_and_coloured_tokens(client: 
     assert page.count('<article class="attempt') == 2 * SAMPLES
     held_out = client.get("/questions/13", params={"first": "2", "second": "3"}).text
     assert "best of K, sample 1" in held_out
-    found = [coloured(store, each) for each in attempts(store, read_card(store, 13), sides(store)[3])]
+    found = [with_token_scores(store, each) for each in read_attempts(store, read_question(store, 13), sides(store)[3])]
     best = next(each for each in found if each.pieces)
     assert "".join(piece.text for piece in best.pieces) == best.text
     assert sum(piece.score for piece in best.pieces) == pytest.approx(best.verified, abs=1e-4)
@@ -237,13 +239,13 @@ def test_search_knows_the_case_of_every_alphabet(tmp_path: Path) -> None:
 
 
 def test_right_and_wrong_chains_share_the_room(store) -> None:
-    chains = attempts(store, read_card(store, 3), sides(store)[2])
+    chains = read_attempts(store, read_question(store, 3), sides(store)[2])
     right = [replace(each, outcome="correct") for each in chains]
     wrong = [replace(each, outcome="wrong") for each in chains]
-    mixed = some_of_each([*right, *wrong], 4)
+    mixed = choose_attempts([*right, *wrong], 4)
     assert [each.outcome for each in mixed] == ["correct"] * 2 + ["wrong"] * 2
-    assert len(some_of_each(right, 3)) == 3
-    assert some_of_each(wrong[:1] + right, 4) == [wrong[0], *right[:3]]
+    assert len(choose_attempts(right, 3)) == 3
+    assert choose_attempts(wrong[:1] + right, 4) == [wrong[0], *right[:3]]
 
 
 @pytest.mark.parametrize(
@@ -259,11 +261,11 @@ def test_no_text_of_others_becomes_markup(client: TestClient, path: str) -> None
 def test_archived_samples_are_still_shown(run_dir: Path, tmp_path: Path) -> None:
     copy = make_run(tmp_path / "run")
     store = open_store(copy)
-    card = read_card(store, 2)
-    before = attempts(store, card, sides(store)[2])
+    card = read_question(store, 2)
+    before = read_attempts(store, card, sides(store)[2])
     assert archive_round(store, 1) > 0
-    assert attempts(store, card, sides(store)[2]) == before
-    assert read_card(store, 2) == card
+    assert read_attempts(store, card, sides(store)[2]) == before
+    assert read_question(store, 2) == card
     store.close()
 
 
@@ -416,10 +418,10 @@ def test_a_report_says_what_it_left_out(run_dir: Path, tmp_path: Path) -> None:
 
 
 def test_every_set_of_questions_gets_its_part() -> None:
-    drawn = _draw({"sampled": list(range(1000)), "test": list(range(2000, 2030))}, 100)
+    drawn = _choose_questions({"sampled": list(range(1000)), "test": list(range(2000, 2030))}, 100)
     assert {name: len(ids) for name, ids in drawn.items()} == {"sampled": 70, "test": 30}
-    assert drawn == _draw({"sampled": list(range(1000)), "test": list(range(2000, 2030))}, 100)
-    assert PART < 100
+    assert drawn == _choose_questions({"sampled": list(range(1000)), "test": list(range(2000, 2030))}, 100)
+    assert QUESTIONS_PER_PART < 100
 
 
 def test_the_chart_library_is_the_one_that_was_looked_at() -> None:

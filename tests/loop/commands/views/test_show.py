@@ -16,7 +16,7 @@ from rich.text import Text
 
 from loop.reading.scored_tokens import scored_pieces
 from loop.terminal.images import Picture, protocol, sixel, size
-from loop.terminal.record_view import WORDS_COMPARED, differing
+from loop.terminal.record_view import WORDS_COMPARED, mark_differences
 from store import open_store
 from store.maintenance.archive import archive_round
 from store.samples import pack_token_ids
@@ -158,10 +158,10 @@ def test_hostile_text_is_shown_as_text_everywhere(run_dir: Path) -> None:
 
 
 def test_what_differs_is_marked_and_the_rest_is_as_it_was() -> None:
-    old, new = differing("The car is red.\n### Answer: red", "The car is blue.\n### Answer: blue", plain=True)
+    old, new = mark_differences("The car is red.\n### Answer: red", "The car is blue.\n### Answer: blue", plain=True)
     assert old.plain == "The car is [-red.-]\n### Answer: [-red-]"
     assert new.plain == "The car is {+blue.+}\n### Answer: {+blue+}"
-    coloured = differing("a b c", "a x c")
+    coloured = mark_differences("a b c", "a x c")
     assert [text.plain for text in coloured] == ["a b c", "a x c"]
     assert [[(s.start, s.end) for s in text.spans if s.style] for text in coloured] == [[(2, 3)], [(2, 3)]]
 
@@ -169,7 +169,7 @@ def test_what_differs_is_marked_and_the_rest_is_as_it_was() -> None:
 def test_texts_too_long_to_compare_are_shown_whole() -> None:
     rng = random.Random(0)
     texts = [" ".join(rng.choice(string.ascii_letters) for _ in range(WORDS_COMPARED + 1)) for _ in range(2)]
-    assert [text.plain for text in differing(texts[0], texts[1], plain=True)] == texts
+    assert [text.plain for text in mark_differences(texts[0], texts[1], plain=True)] == texts
 
 
 @pytest.mark.parametrize(
