@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from base_model.scenes import draw_scene
-from tests.support.command_line import run_python
+from tests.support.command_line import run_program
 
 
 @pytest.fixture(scope="session")
@@ -55,20 +55,9 @@ def text_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-SCRIPTED = """
-import sys
-from pathlib import Path
-from tests.support import scripted_run
-scripted_run.prepare()
-folder = Path(sys.argv[1])
-config = scripted_run.scripted_config(folder, tracking={"report_to": ["tensorboard"]})
-scripted_run.run_scripted(folder / "run", config)
-"""
-
-
 @pytest.fixture(scope="session")
 def scripted_run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of two rounds through every phase, with scripted weights; tests only read it."""
     folder = tmp_path_factory.mktemp("scripted")
-    run_python(SCRIPTED, folder)
+    run_program("scripted_run_with_tensorboard", folder)
     return folder / "run"

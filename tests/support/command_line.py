@@ -65,3 +65,17 @@ def run_python(program: str, *arguments: object, check: bool = True) -> subproce
     )
     assert done.returncode == 0 or not check, done.stderr[-3000:]
     return done
+
+
+def run_program(name: str, *arguments: object, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """A program of `tests/support/programs` in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", f"tests.support.programs.{name}", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=PROJECT,
+        env={**os.environ, "TOKENIZERS_PARALLELISM": "false"},
+        check=False,
+    )
+    assert done.returncode == 0 or not check, done.stderr[-3000:]
+    return done
