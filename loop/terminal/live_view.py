@@ -6,7 +6,6 @@ It shows what the loop's own thread last said; the drawing thread reads no store
 import os
 import re
 import termios
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -51,7 +50,7 @@ class LiveConsole(Console):
         super().__init__()
         self.run_dir, self.rounds = run_dir, rounds
         self.terminal = terminal or Terminal(highlight=False, markup=False, emoji=False)
-        self._started, self._phase_started = time.monotonic(), time.monotonic()
+        self._started, self._phase_started = self.clock(), self.clock()
         self._title, self._bars = "loading", list[Bar]()
         self._rows, self._teacher = list[Row](), (0, 0.0)
         self._stack = ExitStack()
@@ -85,7 +84,7 @@ class LiveConsole(Console):
         super().phase_begins(store, number, phase)
         self._read_store(store, number)
         of = f" of {self.rounds}" if self.rounds else ""
-        self._title, self._phase_started = f"round {number}{of}: {phase}", time.monotonic()
+        self._title, self._phase_started = f"round {number}{of}: {phase}", self.clock()
 
     def round_ends(self, store: Store, number: int) -> None:
         """A line for the round, and the panel knows its figures."""
@@ -101,7 +100,7 @@ class LiveConsole(Console):
     def bar(self, what: str, total: int, unit: str, done: int = 0) -> Iterator[Bar]:
         """A bar in the panel."""
         # The panel's title names the round already.
-        bar = Bar(re.sub(r"^round \d+: ", "", what), total, unit, done, lambda _: None)
+        bar = Bar(re.sub(r"^round \d+: ", "", what), total, unit, done, lambda _: None, self.clock)
         self._bars.append(bar)
         try:
             yield bar
@@ -122,7 +121,7 @@ class LiveConsole(Console):
         return Panel(Group(*parts), title=title, title_align="left", border_style="blue")
 
     def _figures(self) -> Iterator[str]:
-        now, right = time.monotonic(), self._rows[-1]["pass_rate"] if self._rows else None
+        now, right = self.clock(), self._rows[-1]["pass_rate"] if self._rows else None
         yield f"phase {format_duration(now - self._phase_started)}, session {format_duration(now - self._started)}"
         if right is not None:
             yield f"pass rate {100 * right:.1f} %"

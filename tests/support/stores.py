@@ -2,9 +2,11 @@
 
 import contextlib
 import io
+import json
 import shutil
 import sqlite3
 import subprocess
+import sys
 from pathlib import Path
 
 import run_loop
@@ -41,3 +43,11 @@ def run_here(*arguments: object, check: int = 0) -> subprocess.CompletedProcess[
             code = int(end.code or 0)
     assert code == check, f"exit {code}\n{out.getvalue()[-3000:]}\n{err.getvalue()[-3000:]}"
     return subprocess.CompletedProcess(texts, code, out.getvalue(), err.getvalue())
+
+
+def modules_of(*arguments: object) -> set[str]:
+    """The modules that a command has loaded when it ends."""
+    program = [sys.executable, "-m", "tests.support.programs.modules_of_command", *map(str, arguments)]
+    done = subprocess.run(program, input="", capture_output=True, text=True, cwd=PROJECT, check=True)
+    names: list[str] = json.loads(done.stderr.splitlines()[-1])
+    return set(names)

@@ -8,6 +8,7 @@ import subprocess
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,7 +34,7 @@ def run_dir(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def rows_of(run_dir: Path) -> list[dict]:
+def rows_of(run_dir: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in run_here("log", run_dir, "--json").stdout.splitlines()]
 
 
