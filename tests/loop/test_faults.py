@@ -51,7 +51,7 @@ if fault == "clock":
     from datetime import UTC, datetime
     for module in (store.database, store.rounds, loop.config.run_identity, loop.session):
         module.now = lambda: datetime.fromtimestamp(time.time(), UTC).isoformat()
-run_loop.cli.main = lambda standalone_mode: go(reached)
+run_loop.cli.main = lambda **_: go(reached)
 run_loop.main()
 """
 

@@ -9,7 +9,7 @@ import pytest
 
 from loop.pages.browse import default_sides, sides
 from loop.reading.accuracy_log import log_rows
-from loop.terminal.log_table import in_a_line
+from loop.terminal.log_table import round_sentence
 from store import Store, open_store
 from tests.support.command_line import run_python
 
@@ -166,7 +166,7 @@ def test_a_training_that_diverges_is_a_rejected_round_that_says_so_and_the_next_
     assert column(store, "decision") == ["rejected", "accepted"]
     assert column(store, "reason")[0] == "training diverged: the loss is nan at step 1 of 1 (4)"
     assert column(store, "candidate_policy") == [None, 2]
-    assert "training diverged" in in_a_line(log_rows(store)[1])
+    assert "training diverged" in round_sentence(log_rows(store)[1])
     assert learning_rates(store) == [0.4]
     assert [row["policy"] for row in log_rows(store)] == [1, None, 2]
     assert [side.policy for side in default_sides(sides(store))] == [1, 2]
