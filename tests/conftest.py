@@ -15,6 +15,7 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 from base_model.scenes import draw_scene
 from tests.support import forked
+from tests.support.command_line import run_program
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -73,16 +74,9 @@ def text_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run_tracked(folder: Path) -> None:
-    """Two rounds in this process, shown to a tracker."""
-    from tests.support.scripted_run import run_scripted, scripted_config
-
-    run_scripted(folder / "run", scripted_config(folder, tracking={"report_to": ["tensorboard"]}))
-
-
 @pytest.fixture(scope="session")
 def scripted_run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of two rounds through every phase, with scripted weights; tests only read it."""
     folder = tmp_path_factory.mktemp("scripted")
-    forked.run_forked(run_tracked, folder)
+    run_program("scripted_run_with_tensorboard", folder)
     return folder / "run"

@@ -20,11 +20,12 @@ from loop.commands.exits import run_command_line
 from store import StoreError, open_store
 from store.lock import lock_holder, run_lock
 from store.questions import find_questions, load_image
-from tests.support.command_line import PROJECT, run_command
+from tests.support.command_line import PROJECT, run_command, run_new_program
 from tests.support.forked import Forked, run_forked, until
 from tests.support.scripted_run import run_scripted, scripted_config
 
 FIXTURES = PROJECT / "tests" / "fixtures"
+
 
 def run_with_fault(folder: Path, fault: str = "none", limit: int = 0) -> None:
     """A scripted run in this process that something happens to; ends as the command line does."""
@@ -106,9 +107,8 @@ def backward_clock(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_clock_that_runs_backwards_changes_nothing_that_counts(
     unbroken: dict[str, list[Any]], backward_clock: Path, tmp_path: Path
 ) -> None:
-    program = [sys.executable, "-W", "ignore", "-m", "tests.support.scripted_run", str(tmp_path)]
-    environment = {**os.environ, "LD_PRELOAD": str(backward_clock)}
-    subprocess.run(program, cwd=PROJECT, env=environment, check=True)
+    done = run_new_program("whole_run", tmp_path, env={**os.environ, "LD_PRELOAD": str(backward_clock)})
+    assert done.returncode == 0, done.stderr
     assert content_of(tmp_path) == unbroken
     times = [row[0] for row in rows_of(tmp_path, "SELECT finished FROM round ORDER BY number")]
     assert times == sorted(times, reverse=True)
@@ -200,7 +200,7 @@ def test_a_directory_that_may_not_be_written_can_be_read_and_refuses_a_run() -> 
             )
             assert done.returncode == code, done.stderr
         done = subprocess.run(
-            [*humbly, sys.executable, "-m", "tests.support.take_lock", name],
+            [*humbly, sys.executable, "-m", "tests.support.programs.take_lock", name],
             cwd=PROJECT,
             capture_output=True,
             text=True,

@@ -2,6 +2,7 @@
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -25,9 +26,7 @@ def command(*arguments: object) -> list[str]:
     return [sys.executable, str(PROJECT / "run_loop.py"), *map(str, arguments)]
 
 
-def run_command(
-    *arguments: object, check: int | None = 0, **environment: str
-) -> "subprocess.CompletedProcess[str]":
+def run_command(*arguments: object, check: int | None = 0, **environment: str) -> "subprocess.CompletedProcess[str]":
     """Run the real command line to its end, forked; fails the test on an unexpected exit code."""
     return run_forked(main, *map(str, arguments), check=check, **environment)
 
@@ -50,12 +49,6 @@ def main(*arguments: str) -> None:
 
     sys.argv = ["run_loop.py", *arguments]
     run_loop.main()
-
-
-def run_and_list_libraries(*arguments: object) -> "subprocess.CompletedProcess[str]":
-    """Run the command line in a new interpreter, which then prints which of the slow libraries were imported."""
-    program = [sys.executable, "-m", "tests.support.list_libraries", *map(str, arguments)]
-    return subprocess.run(program, capture_output=True, text=True, cwd=PROJECT, check=False)
 
 
 def log_of(run_dir: Path) -> list[dict[str, Any]]:
@@ -84,3 +77,20 @@ def run_python(program: str, *arguments: object, check: bool = True) -> subproce
     )
     assert done.returncode == 0 or not check, done.stderr[-3000:]
     return done
+
+
+def run_program(name: str, *arguments: object, check: int | None = 0) -> "subprocess.CompletedProcess[str]":
+    """A program of `tests/support/programs`, forked; fails the test on an unexpected exit code."""
+    return run_forked(run_module, f"tests.support.programs.{name}", *map(str, arguments), check=check)
+
+
+def run_module(module: str, *arguments: str) -> None:
+    """What `python -m module` runs, in this process."""
+    sys.argv = [module, *arguments]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+def run_new_program(name: str, *arguments: object, **more: Any) -> "subprocess.CompletedProcess[str]":
+    """The same in a new interpreter; `more` is for `subprocess.run`."""
+    program = [sys.executable, "-W", "ignore", "-m", f"tests.support.programs.{name}", *map(str, arguments)]
+    return subprocess.run(program, capture_output=True, text=True, cwd=PROJECT, check=False, **more)

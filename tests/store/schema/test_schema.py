@@ -16,7 +16,7 @@ from loop.reading.run_status import run_status
 from loop.terminal.log_table import format_log
 from store import StoreError, open_store
 from store.maintenance.check import find_faults
-from tests.support.command_line import PROJECT, run_and_list_libraries, run_command
+from tests.support.command_line import PROJECT, run_command, run_new_program
 from tests.support.forked import run_forked
 from tests.support.scripted_run import run_scripted, scripted_config
 
@@ -190,7 +190,7 @@ def test_no_query_of_the_loop_and_its_log_walks_all_samples_or_verdicts() -> Non
 def test_a_reading_command_loads_neither_torch_nor_vllm(old_run: Path) -> None:
     run_command("log", old_run)
     for name, *rest in (("log",), ("status",), ("check",), ("export", "pairs", "-o", old_run / "pairs.jsonl")):
-        done = run_and_list_libraries(name, old_run, *rest)
+        done = run_new_program("list_libraries", name, old_run, *rest)
         assert done.stdout.splitlines()[-1] == "libraries: []", (name, done.stdout, done.stderr)
 
 

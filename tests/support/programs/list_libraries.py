@@ -1,4 +1,4 @@
-"""`python -m tests.support.list_libraries COMMAND ...`: run a command, then print which slow libraries it imported."""
+"""Runs a command of the command line, then prints which of the slow libraries it imported."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""`python -m tests.support.take_lock DIR`: take a run's lock and give it back."""
+"""Takes a run's lock and gives it back."""
 
 import sys
 from pathlib import Path
