@@ -21,7 +21,7 @@ PROJECT = Path(__file__).resolve().parent.parent.parent
 FORKS = multiprocessing.get_context("forkserver")
 TIMEOUT_S = 500.0
 COMMAND_LINE = ("run_loop", "store.schema.migrations")
-LOOP = ("loop.controller", "tests.support.scripted_run")
+LOOP = ("loop.controller", "tests.support.loaded_beforehand")
 MODELS = ("vllm", "vllm.entrypoints.llm", "vllm.v1.engine.llm_engine")
 
 

@@ -4,17 +4,20 @@ import json
 import re
 import shutil
 import sqlite3
-import sys
 import tempfile
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from loop.config.load import parse_config
+from loop.config.schema import Config
 from loop.reading.run_status import run_status
+from loop.reporting import Observer
 from loop.terminal.log_table import format_log
-from store import StoreError, open_store
+from store import Store, StoreError, open_store
 from store.maintenance.check import find_faults
 from tests.support.command_line import PROJECT, run_command, run_new_program
 from tests.support.forked import run_forked
@@ -142,23 +145,27 @@ def run_and_trace(folder: Path) -> None:
     """A whole run, looked at in every phase as `log` and `status` do, and every view; writes down every statement."""
     run_dir, traced = folder / "run", list[str]()
 
-    def trace(event: str, arguments: tuple[Any, ...]) -> None:
-        if event == "sqlite3.connect/handle":
-            arguments[0].set_trace_callback(traced.append)
+    def observe(config: Config, store: Store, stack: ExitStack, say: Callable[[str], None]) -> Observer:
+        store.connection.set_trace_callback(traced.append)
+        return lambda store: None
+
+    def traced_store() -> Store:
+        store = open_store(run_dir)
+        store.connection.set_trace_callback(traced.append)
+        return store
 
     def look(name: str) -> None:
         if "commit" in name:
             return
-        store = open_store(run_dir)
+        store = traced_store()
         format_log(store)
         status = run_status(store)
         assert status.pid is not None
         assert f"round {status.round}: {status.phase} begins" == name
         store.close()
 
-    sys.addaudithook(trace)
-    run_scripted(run_dir, scripted_config(folder), look)
-    store = open_store(run_dir)
+    run_scripted(run_dir, scripted_config(folder), look, open_observer=observe)
+    store = traced_store()
     for view in ("round_log", "teacher_cost", "policy_lineage"):
         store.rows(f"SELECT * FROM {view}")
     store.rows("SELECT * FROM pair_detail WHERE round = 1")
