@@ -3,7 +3,7 @@
 from loop.context import Context
 from loop.teaching.collect_answers import collect_answers
 from loop.teaching.tasks import rationale_tasks
-from store.questions import find_questions
+from store.questions import round_questions
 from store.rounds import Round
 from store.teacher_calls import count_reasons
 
@@ -16,9 +16,7 @@ def distil(ctx: Context, state: Round) -> None:
     """
     if ctx.teacher is None:
         return
-    questions = find_questions(
-        ctx.store, "id IN (SELECT question FROM round_question WHERE round = ?) ORDER BY id", state.number
-    )
+    questions = round_questions(ctx.store, state.number)
     collect_answers(ctx, ctx.teacher, state.number, "cold_start", rationale_tasks(ctx.config.teacher, questions))
     counts = count_reasons(ctx.store, state.number)
     kept = counts.pop("kept", 0)

@@ -1,6 +1,7 @@
 """TensorBoard: an event file a report in `DIR/tracking/tensorboard`, there whole or not at all."""
 
 import shutil
+from collections.abc import Callable
 
 from tensorboard.summary import Writer
 
@@ -10,7 +11,8 @@ from loop.trackers import Report, Target
 class TensorBoard:
     """A report's file is named for it, so that being there is having been sent; nothing is written twice."""
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: Target, open_writer: Callable[[str], Writer] = Writer) -> None:
+        self._open_writer = open_writer
         self._folder = target.run_dir / "tracking" / "tensorboard"
         self._unfinished = target.run_dir / "tracking" / ".tensorboard"
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -20,9 +22,9 @@ class TensorBoard:
         return (self._folder / _file_name(name)).exists()
 
     def send(self, report: Report) -> None:
-        """Written beside, then renamed: a kill leaves nothing that TensorBoard would show."""
+        """Write beside, then rename: a kill leaves nothing that TensorBoard would show."""
         shutil.rmtree(self._unfinished, ignore_errors=True)
-        writer = Writer(str(self._unfinished))
+        writer = self._open_writer(str(self._unfinished))
         for x, figures in report.points:
             for name, value in figures.items():
                 writer.add_scalar(name, value, x, wall_time=report.time)

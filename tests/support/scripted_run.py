@@ -19,7 +19,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -30,7 +30,7 @@ from loop.config.schema import Config, PromptsConfig
 from loop.context import BatchSizes
 from loop.controller import run
 from loop.reporting import RunReporter
-from loop.session import Parts
+from loop.session import OpenObserver, Parts
 from loop.terminal.console import Console
 from loop.trackers.feed import observe_with_trackers
 from policies.encoding import Encoder, Prompt
@@ -233,14 +233,17 @@ def scripted_parts(script: Script, engines: list[ScriptedEngine], crash_point: C
         make_encoder=make_encoder,
         make_learner=lambda encoder, **_: ScriptedLearner(encoder, script),
         start_sampler=start_sampler,
-        open_observer=observe_with_trackers,
         batch_sizes=BatchSizes(commit_chains=6, verdicts=8),
         crash_point=crash_point,
     )
 
 
 def run_scripted(
-    run_dir: Path, config: Config, reached: Callable[[str], None] | None = None, script: Script | None = None
+    run_dir: Path,
+    config: Config,
+    reached: Callable[[str], None] | None = None,
+    script: Script | None = None,
+    open_observer: OpenObserver = observe_with_trackers,
 ) -> None:
     """Run to the end in this process; `reached` is called with every crash point's name."""
     run_dir.mkdir(exist_ok=True)
@@ -255,7 +258,8 @@ def run_scripted(
             reached(name if name.endswith("begins") else f"{phase}: {name}")
 
     script, engines = script or Script(), list[ScriptedEngine]()
-    finished = run(config, run_dir, script.reporter, parts=scripted_parts(script, engines, crash_point))
+    parts = replace(scripted_parts(script, engines, crash_point), open_observer=open_observer)
+    finished = run(config, run_dir, script.reporter, parts=parts)
     if finished and engines:
         connection = sqlite3.connect(run_dir / "store.db")
         serving = """SELECT sha256 FROM policy, round WHERE policy.number = CASE decision WHEN 'accepted'

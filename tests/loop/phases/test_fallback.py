@@ -11,7 +11,7 @@ import pytest
 from loop.config.load import parse_config
 from loop.config.schema import Config
 from loop.context import Context
-from loop.phases.fallback import KEPT, fallback
+from loop.phases.fallback import fallback
 from loop.questions.order import choose_questions
 from loop.reading.accuracy_log import log_rows
 from loop.terminal.console import Console
@@ -19,10 +19,10 @@ from loop.terminal.log_table import format_log
 from policies.teacher.client import Teacher
 from policies.teacher.request import TeacherSettings
 from store import Store, open_store
+from store.fallback import kept_chains, suspects
 from store.questions import NewQuestion, add_questions
 from store.rounds import Policy, Round, add_policy, get_round, start_round
 from store.samples import NewSample, NewVerdict, add_samples, add_verdicts
-from store.teacher_calls import suspects
 from tests.support.fault_server import Behaviour, completion, serve
 
 
@@ -141,7 +141,7 @@ def test_first_an_honest_solve_then_a_correction_with_answer_and_failed_chain(st
     assert [prompt for prompt in prompts if "q1?" in prompt and "red" in prompt] == []
     (correction,) = [prompt for prompt in prompts if "q2?" in prompt and "Accepted answer: red" in prompt]
     assert correction.endswith("The student's chain:\nchain 0 of 2\n")
-    kept = {row["question"]: (row["text"], row["failed"]) for row in store.rows(KEPT, 1)}
+    kept = {row["question"]: (row["text"], row["failed"]) for row in kept_chains(store, 1)}
     assert kept == {
         1: (RIGHT, store.value("SELECT id FROM sample WHERE text = 'chain 1 of 1'")),
         2: (RIGHT, store.value("SELECT id FROM sample WHERE text = 'chain 0 of 2'")),
@@ -213,7 +213,7 @@ def test_a_phase_run_twice_and_a_question_asked_in_an_earlier_round_cost_nothing
         run(store, server.url, 2)
     assert sum(server.asked.values()) == 2
     assert outcomes(store, 2) == {1: "solved", 2: "solved"}
-    assert len(store.rows(KEPT, 2)) == 2
+    assert len(kept_chains(store, 2)) == 2
 
 
 def test_new_questions_come_before_those_that_fell_back_earlier(store: Store) -> None:

@@ -2,24 +2,24 @@
 
 import importlib.util
 import json
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from loop.config.load import parse_config
 from loop.config.run_identity import record_run
-from loop.config.schema import Config, RunConfig
+from loop.config.schema import RunConfig
 from loop.errors import InputError
 from loop.reading.accuracy_log import log_rows
 from loop.trackers import Report, Target, open_tracker
 from loop.trackers.feed import open_trackers, tell_trackers
 from loop.trackers.ledger import Ledger
 from store import Store, open_store
-from tests.support.command_line import run_command, run_python
+from tests.support.command_line import run_command, run_program
+from tests.support.trackers import send_reports, tracked_config
 
 ROUNDS = 3
 """The cold start and two rounds."""
@@ -34,21 +34,8 @@ def events(run_dir: Path) -> dict[str, list[tuple[int, float]]]:
     }
 
 
-def tracked_config(*names: str) -> Config:
-    return parse_config(
-        {"policy": {"model": "m"}, "questions": {"source": "easy_vqa"}, "tracking": {"report_to": list(names)}}, "here"
-    )
-
-
-def tell(run_dir: Path, store: Store, *names: str) -> None:
-    """A session's worth of telling, to trackers that work in a directory of their own."""
-    with ExitStack() as stack:
-        moved = Store(store.connection, run_dir / "store.db")
-        tell_trackers(moved, open_trackers(tracked_config(*names), moved, stack, pytest.fail), pytest.fail)
-
-
 @pytest.fixture
-def store(scripted_run_dir: Path):
+def store(scripted_run_dir: Path) -> Iterator[Store]:
     opened = open_store(scripted_run_dir, read_only=True)
     yield opened
     opened.close()
@@ -82,42 +69,15 @@ def test_tensorboard_reads_the_rounds_and_the_curves_of_the_store(scripted_run_d
 
 
 def test_a_run_tracked_late_is_told_whole_and_only_once(tmp_path: Path, scripted_run_dir: Path, store: Store) -> None:
-    tell(tmp_path, store, "tensorboard")
+    send_reports(tmp_path, store, "tensorboard")
     assert events(tmp_path) == events(scripted_run_dir)
     files = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "tracking" / "tensorboard").iterdir()}
-    tell(tmp_path, store, "tensorboard")
+    send_reports(tmp_path, store, "tensorboard")
     assert files == {path.name: path.stat().st_mtime_ns for path in (tmp_path / "tracking" / "tensorboard").iterdir()}
 
 
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-from tests.support import scripted_run
-from loop.trackers import tensorboard
-scripted_run.prepare()
-folder, left = Path(sys.argv[1]), 0
-config = scripted_run.scripted_config(folder, tracking={"report_to": ["tensorboard"]})
-real = tensorboard.Writer
-class Writer(real):
-    def close(self):
-        global left
-        left -= 1
-        if left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        super().close()
-def go():
-    scripted_run.run_scripted(folder / "run", config)
-def dying():
-    global left
-    left, tensorboard.Writer = 2, Writer
-    go()
-assert [scripted_run.in_process(dying) for _ in range(3)] == [signal.SIGKILL] * 3
-assert scripted_run.in_process(go) == 0
-"""
-
-
 def test_killed_while_it_writes_event_files_the_run_is_told_once(tmp_path: Path, scripted_run_dir: Path) -> None:
-    run_python(KILLED, tmp_path)
+    run_program("killed_tracker", tmp_path)
     found, unbroken = events(tmp_path / "run"), events(scripted_run_dir)
     assert {tag: [step for step, _ in points] for tag, points in found.items()} == {
         tag: [step for step, _ in points] for tag, points in unbroken.items()
@@ -145,23 +105,26 @@ def test_a_tracker_that_is_down_is_said_and_the_others_are_told(tmp_path: Path, 
     assert "eval/cot/accuracy" in events(tmp_path)
 
 
-def test_a_tracker_that_cannot_be_closed_does_not_end_the_run(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("loop.trackers.feed.open_tracker", lambda *_: Down())
+def test_a_tracker_that_cannot_be_closed_does_not_end_the_run(store: Store) -> None:
     said: list[str] = []
     with ExitStack() as stack:
-        open_trackers(tracked_config("wandb"), store, stack, said.append)
+        open_trackers(tracked_config("wandb"), store, stack, said.append, lambda name, target: Down())
     assert said == ["  Down was not closed (ConnectionError: no route); the store has the figures"]
 
 
 def test_a_tracked_run_stays_the_same_when_more_rounds_are_wanted(tmp_path: Path) -> None:
     seen: list[str] = []
+
+    def open_one(name: str, target: Target) -> Down:
+        seen.append(target.id)
+        return Down()
+
     for rounds in (3, 5):
         store = open_store(tmp_path, create=True)
         record_run(store, tracked_config("wandb").model_copy(update={"run": RunConfig(rounds=rounds)}))
         assert store.value("SELECT json_extract(configuration, '$.run.rounds') FROM run") == rounds
-        with ExitStack() as stack, mock.patch("loop.trackers.feed.open_tracker") as opened:
-            open_trackers(tracked_config("wandb"), store, stack, pytest.fail)
-            seen.append(opened.call_args.args[1].id)
+        with ExitStack() as stack:
+            open_trackers(tracked_config("wandb"), store, stack, lambda line: None, open_one)
         store.close()
     assert seen[0] == seen[1]
 
@@ -200,7 +163,7 @@ def test_a_tracker_that_cannot_start_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(importlib.util.find_spec("trackio") is None, reason="trackio is not installed (extra 'trackers')")
 def test_trackio_keeps_rounds_and_curves_in_its_own_database(tmp_path: Path, store: Store) -> None:
-    done = run_python(TRACKIO, store.path.parent, tmp_path)
+    done = run_program("trackio_logs", store.path.parent, tmp_path)
     logs = json.loads(done.stdout.splitlines()[-1])
     rounds = [entry for entry in logs if "round" in entry]
     curve = [entry for entry in logs if "train/loss" in entry]
@@ -210,57 +173,9 @@ def test_trackio_keeps_rounds_and_curves_in_its_own_database(tmp_path: Path, sto
     assert [entry["train/global_step"] for entry in curve] == [1, 2, 3]
 
 
-TRACKIO = """
-import json, os, sys
-from pathlib import Path
-os.environ["TRACKIO_DIR"] = sys.argv[2] + "/trackio"
-import test_tracking
-from store import open_store
-store, folder = open_store(Path(sys.argv[1]), read_only=True), Path(sys.argv[2])
-for _ in range(2):
-    test_tracking.tell(folder, store, "trackio")
-from trackio.sqlite_storage import SQLiteStorage
-(name,) = SQLiteStorage.get_runs("ratchet")
-print(json.dumps(SQLiteStorage.get_logs("ratchet", name)))
-"""
-
-
 @pytest.mark.skipif(importlib.util.find_spec("wandb") is None, reason="wandb is not installed (extra 'trackers')")
 def test_wandb_offline_writes_a_run_to_sync_and_no_report_twice(tmp_path: Path, store: Store) -> None:
-    run_python(WANDB, store.path.parent, tmp_path)
+    run_program("wandb_history", store.path.parent, tmp_path)
     history = json.loads((tmp_path / "history.json").read_text())
     assert [entry["round"] for entry in history if "round" in entry] == [0, 1, 2]
     assert [entry["train/global_step"] for entry in history if "train/loss" in entry] == [1, 2, 3]
-
-
-WANDB = """
-import json, os, sys
-from pathlib import Path
-os.environ["WANDB_MODE"] = "offline"
-import test_tracking
-from store import open_store
-store, folder = open_store(Path(sys.argv[1]), read_only=True), Path(sys.argv[2])
-for _ in range(2):
-    test_tracking.tell(folder, store, "wandb")
-from wandb.proto.wandb_internal_pb2 import Record
-def contents(log):
-    # LevelDB's log format, after W&B's own head of 7 bytes.
-    at, parts = 7, b""
-    while at + 7 < len(log):
-        if 32768 - at % 32768 < 7:
-            at += 32768 - at % 32768
-        length, kind = int.from_bytes(log[at + 4 : at + 6], "little"), log[at + 6]
-        parts += log[at + 7 : at + 7 + length]
-        at += 7 + length
-        if kind in (1, 4):
-            yield parts
-            parts = b""
-history = []
-for file in sorted((folder / "tracking").glob("wandb/offline-run-*/*.wandb")):
-    for content in contents(file.read_bytes()):
-        record = Record.FromString(content)
-        if record.WhichOneof("record_type") == "history":
-            items = record.history.item
-            history.append({item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in items})
-(folder / "history.json").write_text(json.dumps(history))
-"""
