@@ -11,8 +11,6 @@ from policies.sampler import Chain, Request
 from store.evaluations import NewEvaluation, add_evaluations, present_evaluations
 from store.questions import Question
 
-STYLES = ("cot", "direct")
-
 
 def evaluate_policy(
     ctx: Context, policy: int, number: int | None, split: str, asked: Sequence[Question], styles: Sequence[str]

@@ -4,8 +4,9 @@ The `test` split is what is reported, in both prompt styles. The `gate` split is
 in the style that is trained and those it guards: a split that is looked at again and again would flatter what it chose.
 """
 
+from loop.config.prompt_styles import STYLES
 from loop.context import Context
-from loop.evaluation.answer_questions import STYLES, evaluate_policy
+from loop.evaluation.answer_questions import evaluate_policy
 from loop.evaluation.comparison import gate_split, gate_styles
 from loop.evaluation.gate_questions import compared_policy, gate_questions
 from store.questions import find_questions

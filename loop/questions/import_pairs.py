@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from loop.config.prompt_styles import STYLES
 from loop.config.schema import Config
 from loop.errors import InputError
 from loop.questions.sources.jsonl import read_image
@@ -19,8 +20,6 @@ from store.rounds import GATE
 
 SOURCE = SPLIT = "imported"
 """An imported question is of a split of its own: it is neither sampled nor evaluated."""
-
-STYLES = ("cot", "direct")
 
 
 def import_pairs(store: Store, config: Config, path: Path, reporter: Reporter) -> int:

@@ -5,17 +5,17 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from loop.config.prompt_styles import STYLES
+from loop.reading.text import format_duration
 from store.database import Store, now_s
 from store.lock import lock_holder
 from store.rounds import GATE, Round, latest_round, served_policy
 
-RECENT = 8192
+RECENT_ROWS = 8192
 """Rows over which the speed is taken."""
-STYLES = 2
-"""Held-out questions are answered in both prompt styles."""
 SILENT_S = 900
 """A process that holds the lock and has left no sign for so long is stale; a progress bar leaves two a minute."""
-SIGN = "run.log"
+LOG_FILE = "run.log"
 EVALUATED = "(SELECT candidate_policy FROM round WHERE number = ?1 UNION SELECT 0 WHERE ?1 = 0)"
 """The policies that a round evaluates: its candidate, the base model too in round 0."""
 
@@ -61,7 +61,7 @@ def run_status(store: Store) -> Status:
     """The state of the latest round and of the latest session."""
     pid = lock_holder(store.path.parent)
     session = store.row("SELECT * FROM session WHERE command = 'run' ORDER BY id DESC LIMIT 1")
-    state, silent = latest_round(store), _silent_s(store)
+    state, silent = latest_round(store), _seconds_since_log_grew(store)
     of_session: dict[str, Any] = {
         "state": _state(pid, silent, session, state),
         "silent_s": silent,
@@ -82,6 +82,19 @@ def run_status(store: Store) -> Status:
     )
 
 
+def explain_state(status: Status) -> str:
+    """Why the run is in its state, to be put after it: the process at work, or what ended it. Not escaped."""
+    silent = "" if status.silent_s is None else f", last sign of life {format_duration(status.silent_s)} ago"
+    if status.pid is not None:
+        doing = f", {status.command}" if status.command not in (None, "run") else ""
+        return f" (process {status.pid}{doing}{silent})"
+    if status.state == "stale":
+        return f" (its process died without a word{silent}; 'run' goes on from there)"
+    if status.state == "stopped" and status.end_reason not in (None, "stopped", "finished"):
+        return f" by {status.end_reason} ('run' goes on from there; run.log has the error)"
+    return ""
+
+
 def _state(pid: int | None, silent: int | None, session: Any, state: Round | None) -> str:
     if pid is not None:
         return "stale" if silent is not None and silent > SILENT_S else "running"
@@ -93,10 +106,10 @@ def _state(pid: int | None, silent: int | None, session: Any, state: Round | Non
     return "finished" if through and session["end_reason"] == "finished" else "stopped"
 
 
-def _silent_s(store: Store) -> int | None:
+def _seconds_since_log_grew(store: Store) -> int | None:
     """Seconds since run.log grew; a clock that was set back counts as just now."""
-    sign = store.path.parent / SIGN
-    return max(0, int(time.time() - sign.stat().st_mtime)) if sign.exists() else None
+    file = store.path.parent / LOG_FILE
+    return max(0, int(time.time() - file.stat().st_mtime)) if file.exists() else None
 
 
 def _progress(store: Store, state: Round) -> tuple[int | None, int | None]:
@@ -125,7 +138,7 @@ def _progress(store: Store, state: Round) -> tuple[int | None, int | None]:
             )
             gate_styles = {_configured(store, "sampling", "style"), *guarded}
             decisive = _at_most(_configured(store, "gate", "limit"), of_gate)
-            total = policies * STYLES * reported + len(gate_styles) * decisive
+            total = policies * len(STYLES) * reported + len(gate_styles) * decisive
             return min(done, total), total
     return None, None
 
@@ -149,10 +162,10 @@ def _speed(store: Store, state: Round) -> tuple[float | None, int | None]:
             key = state.number
         case _:
             return None, None
-    times = [row["created"] for row in store.rows(recent, key, RECENT) if row["created"] is not None]
+    times = [row["created"] for row in store.rows(recent, key, RECENT_ROWS) if row["created"] is not None]
     if not times:
         return None, None
     # The rows of one commit share a moment: those of the earliest commit were made before it, so they do not count.
     # A clock that was set back leaves no span to divide by.
-    counted, seconds = sum(time > min(times) for time in times), max(times) - min(times)
-    return (counted / seconds if seconds > 0 else None), max(0, now_s() - max(times))
+    committed, seconds = sum(time > min(times) for time in times), max(times) - min(times)
+    return (committed / seconds if seconds > 0 else None), max(0, now_s() - max(times))

@@ -26,6 +26,8 @@ from policies.verifier import ScoredChain
 from policies.weights import HashedWeights, publish, weights_sha256
 from tests.support.command_line import BASE_MODEL, copy_without
 
+pytestmark = pytest.mark.model
+
 SCENES = [draw_scene(random.Random(n)) for n in range(8)]
 TEXT = "What color is it? Give a short answer."
 

