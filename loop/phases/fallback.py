@@ -6,10 +6,10 @@ and one of the policy's own failed chains. A question that the teacher fails twi
 
 from judges import find_judge
 from loop.context import Context
-from loop.teaching.collect_answers import distil, make_asker, taught
-from loop.teaching.tasks import Task, correct_task, solve_task
+from loop.teaching.collect_answers import answer_outcome, collect_answers, teacher_session
+from loop.teaching.tasks import TeacherTask, correct_task, solve_task
 from policies.teacher.client import Teacher
-from policies.teacher.request_pool import TeacherOutage
+from policies.teacher.errors import TeacherOutage
 from store.fallback import (
     choose_hard_questions,
     count_outcomes,
@@ -53,17 +53,17 @@ def _teach(ctx: Context, teacher: Teacher, number: int) -> None:
         question.id: correct_task(config, question, answer, failed[question.id])
         for question in questions
         if question.id in unsolved
-        and (answer := find_judge(question.judge).told(question.answers, question.choices)) is not None
+        and (answer := find_judge(question.judge).reference_answer(question.answers, question.choices)) is not None
     }
     mark_suspect(ctx.store, number, _ask_and_settle(ctx, teacher, number, "correct", corrections, "corrected"))
 
 
 def _ask_and_settle(
-    ctx: Context, teacher: Teacher, number: int, purpose: str, tasks: dict[int, Task], outcome: str
+    ctx: Context, teacher: Teacher, number: int, purpose: str, tasks: dict[int, TeacherTask], outcome: str
 ) -> set[int]:
     """Ask, then settle what was answered; with a teacher that went down on the way, that much at least."""
     try:
-        distil(ctx, teacher, number, purpose, list(tasks.values()))
+        collect_answers(ctx, teacher, number, purpose, list(tasks.values()))
     except TeacherOutage:
         _settle(ctx, teacher, number, purpose, tasks, outcome)
         raise
@@ -71,17 +71,17 @@ def _ask_and_settle(
 
 
 def _settle(
-    ctx: Context, teacher: Teacher, number: int, purpose: str, tasks: dict[int, Task], outcome: str
+    ctx: Context, teacher: Teacher, number: int, purpose: str, tasks: dict[int, TeacherTask], outcome: str
 ) -> set[int]:
     """Record the kept chains; returns the questions that were answered, but not correctly.
 
     An answer that was cut off or withheld says nothing about the question: it is not among them.
     """
-    asker = make_asker(ctx, teacher, number, purpose)
+    session = teacher_session(ctx, teacher, number, purpose)
     failed = set()
     with ctx.store.transaction():
         for question, task in tasks.items():
-            answer = taught(ctx, asker, task)
+            answer = answer_outcome(ctx, session, task)
             if answer is not None and answer[1] == "correct":
                 settle(ctx.store, number, question, outcome, sample=answer[0])
             elif answer is not None and answer[1] in ("wrong", "unparsable"):

@@ -139,5 +139,5 @@ def _short_answers(ctx: Context, draw: str, direct_items: int, format_items: int
     return [
         SftItem(ctx.prompt(question, "direct"), tuple(ctx.encoder.completion_ids(answer)))
         for question in (questions[number] for number in wanted)
-        if (answer := find_judge(question.judge).told(question.answers, question.choices)) is not None
+        if (answer := find_judge(question.judge).reference_answer(question.answers, question.choices)) is not None
     ]
