@@ -12,6 +12,8 @@ import pytest
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["OMP_WAIT_POLICY"] = "passive"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+# A process that a test kills leaves its semaphores to Python's resource tracker, which says so at the end.
+os.environ["PYTHONWARNINGS"] = "ignore:resource_tracker:UserWarning"
 
 from base_model.scenes import draw_scene
 from tests.support import forked

@@ -8,7 +8,7 @@ from store.rounds import Round
 from store.teacher_calls import count_reasons
 
 
-def distil(ctx: Context, state: Round) -> None:
+def distil(ctx: Context, round_: Round) -> None:
     """Ask for a rationale for every question of round 0 that has none, and report how many are kept.
 
     An endpoint that is down stops the run: with fewer rationales it would be another cold start.
@@ -16,9 +16,9 @@ def distil(ctx: Context, state: Round) -> None:
     """
     if ctx.teacher is None:
         return
-    questions = round_questions(ctx.store, state.number)
-    collect_answers(ctx, ctx.teacher, state.number, "cold_start", rationale_tasks(ctx.config.teacher, questions))
-    counts = count_reasons(ctx.store, state.number)
+    questions = round_questions(ctx.store, round_.number)
+    collect_answers(ctx, ctx.teacher, round_.number, "cold_start", rationale_tasks(ctx.config.teacher, questions))
+    counts = count_reasons(ctx.store, round_.number)
     kept = counts.pop("kept", 0)
     dropped = ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items()))
     ctx.reporter.say(f"  the teacher wrote {kept} rationales to keep{dropped and f'; dropped: {dropped}'}")

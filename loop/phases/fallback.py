@@ -22,7 +22,7 @@ from store.questions import questions_by_id
 from store.rounds import Round
 
 
-def fallback(ctx: Context, state: Round) -> None:
+def fallback(ctx: Context, round_: Round) -> None:
     """Choose the round's hard questions once, ask the teacher, and settle each of them.
 
     A teacher that is down ends the phase with what it has; the questions can fall back again later.
@@ -31,14 +31,14 @@ def fallback(ctx: Context, state: Round) -> None:
     if not settings.questions or ctx.teacher is None:
         return
     choose_hard_questions(
-        ctx.store, state.number, settings.earlier_rounds, settings.min_samples, limit=settings.questions
+        ctx.store, round_.number, settings.earlier_rounds, settings.min_samples, limit=settings.questions
     )
     try:
-        _teach(ctx, ctx.teacher, state.number)
+        _teach(ctx, ctx.teacher, round_.number)
     except TeacherOutage as error:
         ctx.reporter.say(f"  {error}; the round goes on with what the teacher has answered")
-    mark_unanswered(ctx.store, state.number)
-    counts = count_outcomes(ctx.store, state.number)
+    mark_unanswered(ctx.store, round_.number)
+    counts = count_outcomes(ctx.store, round_.number)
     came_to = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
     ctx.reporter.say(f"  fell back to the teacher: {came_to or 'no question'}")
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from judges import find_judge
 from loop.context import Context
-from loop.evaluation.judge_chains import Judged, JudgedChain, as_columns, judge_chains
+from loop.evaluation.judge_chains import ChainToJudge, JudgeResult, as_columns, judge_chains
 from loop.teaching.ask_batch import ask_batch
 from loop.teaching.ask_live import ask_live
 from loop.teaching.tasks import TeacherTask
@@ -84,12 +84,12 @@ def _judge_answers(ctx: Context, session: TeacherSession, tasks: Sequence[Teache
     """
     correct = 0
     for start in range(0, len(tasks), COMMIT_ANSWERS):
-        chains: list[tuple[TeacherTask, JudgedChain]] = []
+        chains: list[tuple[TeacherTask, ChainToJudge]] = []
         for task in tasks[start : start + COMMIT_ANSWERS]:
             answer = ctx.store.row(UNUSED_ANSWER, session.request_key(task), task.question.id)
             if answer is not None:
                 text = chain_of(task.template, answer["text"])
-                chains.append((task, JudgedChain(task.question, text, "cot", answer["finish_reason"])))
+                chains.append((task, ChainToJudge(task.question, text, "cot", answer["finish_reason"])))
         results = judge_chains(ctx, [chain for _, chain in chains])
         if chains:
             with ctx.store.transaction():
@@ -99,7 +99,9 @@ def _judge_answers(ctx: Context, session: TeacherSession, tasks: Sequence[Teache
     return correct
 
 
-def _add_sample(ctx: Context, session: TeacherSession, task: TeacherTask, chain: JudgedChain, result: Judged) -> None:
+def _add_sample(
+    ctx: Context, session: TeacherSession, task: TeacherTask, chain: ChainToJudge, result: JudgeResult
+) -> None:
     sample = NewSample(
         round=session.round,
         question=task.question.id,

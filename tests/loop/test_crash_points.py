@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.support.forked import run_forked
-from tests.support.scripted_run import main as kill_everywhere
+from tests.support.killed_runs import kill_everywhere
 
 PHASES = {
     *("round 0: distil", "round 0: update", "round 0: swap", "round 0: evaluate", "round 0: gate"),

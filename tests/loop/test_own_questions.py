@@ -34,7 +34,7 @@ def test_ctrl_c_stops_after_the_batch_and_the_run_goes_on(image_questions: Path,
 
 
 def test_jsonl_questions_with_images_and_a_teacher_of_ones_own(image_questions: Path, tmp_path: Path) -> None:
-    def write(question: str, answer: str, images: list[str]) -> str:
+    def write(question: str, answer: str | None, images: list[str]) -> str:
         assert len(images) == 1
         wrong = "maybe" if answer == "red" else answer
         return f"I look at it. It is {answer}.\n### Answer: {wrong}"

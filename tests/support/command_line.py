@@ -8,8 +8,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tests.support.forked import PROJECT, Forked, run_forked
+from tests.support import forked
+from tests.support.forked import Forked, run_forked
 
+PROJECT = forked.PROJECT
 BASE_MODEL = PROJECT / "models" / "shapes_2m"
 
 SMALL_ENGINE = """
@@ -47,8 +49,7 @@ def main(*arguments: str) -> None:
     """The command line in this process."""
     import run_loop
 
-    sys.argv = ["run_loop.py", *arguments]
-    run_loop.main()
+    run_loop.main(arguments)
 
 
 def log_of(run_dir: Path) -> list[dict[str, Any]]:

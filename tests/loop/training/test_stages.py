@@ -36,7 +36,7 @@ class Unlikelihood(Sft):
         return Trainer(**common)
 
 
-def answers_to_avoid(ctx: Context, state: Round) -> Sequence[SftItem]:
+def answers_to_avoid(ctx: Context, round_: Round) -> Sequence[SftItem]:
     """Every question with an answer that it does not have."""
     questions = find_questions(ctx.store, "split = 'train' ORDER BY id")
     return [SftItem(ctx.prompt(q, "cot"), tuple(ctx.encoder.completion_ids("### Answer: grey"))) for q in questions]
