@@ -8,7 +8,7 @@ from loop.config.run_identity import record_run
 from loop.config.schema import Config
 from loop.context import Context, Stopped
 from loop.evaluation.streaks import rounds_without_gain
-from loop.phases.distil import cold_start
+from loop.phases.distil import distil
 from loop.phases.evaluate import evaluate
 from loop.phases.fallback import fallback
 from loop.phases.gate import gate
@@ -39,7 +39,7 @@ from store.rounds import (
 Phase = Callable[[Context, Round], None]
 
 COLD_START_PHASES: dict[str, Phase] = {
-    "distil": cold_start,
+    "distil": distil,
     "update": update,
     "swap": swap,
     "evaluate": evaluate,

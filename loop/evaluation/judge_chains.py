@@ -11,7 +11,7 @@ from judges.verdict import decide, read
 from loop.context import Context
 from loop.errors import InputError
 from loop.evaluation.image_file import image_file
-from policies.teacher.chat import Chat
+from policies.judge_endpoint import JudgeEndpoint
 from policies.teacher.images import ImageFile
 from store.database import as_json
 from store.questions import Question
@@ -70,7 +70,7 @@ def _ask(ctx: Context, judge: Judge, chains: Sequence[JudgedChain]) -> list[Verd
     if ctx.chat is None:
         if settings.base_url is None or settings.model is None:
             raise InputError("judge 'llm' needs judging.base_url and judging.model: where it is asked")
-        ctx.chat = Chat(settings.base_url, settings.model, settings.max_tokens, settings.timeout_s)
+        ctx.chat = JudgeEndpoint(settings.base_url, settings.model, settings.max_tokens, settings.timeout_s)
     chat = ctx.chat
 
     def verdict(chain: JudgedChain, extracted: str, flags: tuple[str, ...], images: Sequence[ImageFile]) -> Verdict:

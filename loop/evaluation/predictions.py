@@ -222,9 +222,9 @@ def endpoint(base_url: str | None, model: str | None) -> Ask | None:
     """How judge `llm` is asked; None where no endpoint is named."""
     if base_url is None or model is None:
         return None
-    from policies.teacher.chat import Chat
+    from policies.judge_endpoint import JudgeEndpoint
 
-    return Chat(base_url, model, LLM_TOKENS, LLM_SECONDS).ask
+    return JudgeEndpoint(base_url, model, LLM_TOKENS, LLM_SECONDS).ask
 
 
 def format_summary(judge: Judge, figures: dict[str, Any]) -> str:

@@ -10,8 +10,7 @@ from loop.pages.browse import Side
 from loop.reading.scored_tokens import Piece, scored_pieces
 from store import Store
 from store.maintenance.archive import question_samples
-from store.samples import unpack_token_ids
-from store.token_scores import unpack_scores
+from store.packing import unpack_scores, unpack_token_ids
 
 STYLE_NAMES = {"cot": "with reasoning", "direct": "direct answer"}
 

@@ -6,7 +6,7 @@ from loop.evaluation.comparison import Comparison, compare, gate_split, gate_sty
 from loop.evaluation.gate_questions import compared_policy
 from loop.evaluation.gate_rules import accepts
 from loop.serving import serve
-from store.rounds import Round, decide
+from store.rounds import Round, record_decision
 
 
 def gate(ctx: Context, state: Round) -> None:
@@ -20,10 +20,10 @@ def gate(ctx: Context, state: Round) -> None:
             serve(ctx, state.serving, state.number)
         return
     if state.candidate is None:
-        decide(ctx.store, state.number, "no_update", "there was nothing to train on")
+        record_decision(ctx.store, state.number, "no_update", "there was nothing to train on")
         return
     if state.number == 0:
-        decide(ctx.store, 0, "accepted", "the cold start is where the rounds begin")
+        record_decision(ctx.store, 0, "accepted", "the cold start is where the rounds begin")
         return
     settings, (trained, *guarded) = ctx.config.gate, gate_styles(ctx.config)
     other, split = compared_policy(ctx, state, trained), gate_split(ctx.store, ctx.config.evaluation.split)
@@ -37,7 +37,7 @@ def gate(ctx: Context, state: Round) -> None:
         comparison = compare(ctx.store, state.candidate, best, split, style)
         accepted = accepted and accepts("not_worse", settings.level, comparison)
         reason += f"; {style} against policy {best}: {_in_words(comparison)}"
-    decide(ctx.store, state.number, "accepted" if accepted else "rejected", reason, other)
+    record_decision(ctx.store, state.number, "accepted" if accepted else "rejected", reason, other)
     ctx.reporter.say(f"  {reason}: {'accepted' if accepted else 'rejected'}")
     if not accepted:
         serve(ctx, state.serving, state.number)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from loop.context import Context
 from loop.training.choose_pairs import choose
 from loop.training.pair_candidates import Own, _with_votes, judged_questions, question_weight
+from store.pairs import NewPair, replace_pairs
 from store.rounds import Round
 
 
@@ -22,7 +23,7 @@ def pair(ctx: Context, state: Round) -> None:
     weigh = question_weight(ctx)
     fallback = ctx.config.fallback
     by_teacher = fallback.questions > 0 and fallback.use in ("pair", "both")
-    rows, questions = [], 0
+    pairs, questions = list[NewPair](), 0
     judged: Iterator[Own] = judged_questions(ctx, state)
     if settings.rule == "margin":
         from loop.training.verifier_scores import with_verifier_scores
@@ -34,10 +35,6 @@ def pair(ctx: Context, state: Round) -> None:
         weight = weigh(own)
         samples = _with_votes(ctx.store, own) if settings.rule == "vote" else own.samples
         chosen = choose(replace(own, samples=samples), settings, by_teacher, rng)
-        rows += [(state.number, each.chosen, each.rejected, each.rule, each.weight * weight) for each in chosen]
-    with ctx.store.transaction():
-        ctx.store.connection.execute("DELETE FROM pair WHERE round = ?", (state.number,))
-        ctx.store.connection.executemany(
-            "INSERT INTO pair (round, chosen, rejected, rule, weight) VALUES (?, ?, ?, ?, ?)", rows
-        )
-    ctx.reporter.say(f"  {len(rows)} pairs from {questions} questions")
+        pairs += [replace(new, weight=new.weight * weight) for new in chosen]
+    replace_pairs(ctx.store, state.number, pairs)
+    ctx.reporter.say(f"  {len(pairs)} pairs from {questions} questions")

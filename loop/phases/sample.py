@@ -8,28 +8,19 @@ from loop.evaluation.commit_groups import commit_groups
 from loop.evaluation.seeds import sample_seed
 from loop.serving import serve
 from policies.sampler import Chain, Request
-from store.questions import Question, find_questions
+from store.questions import Question, round_questions
 from store.rounds import Round
-from store.samples import NewSample, add_samples
+from store.samples import NewSample, add_samples, present_samples
 
 Key = tuple[int, int]
 """(question id, sample index)"""
-
-PRESENT = """
-SELECT question, "index" FROM sample WHERE round = ? AND author = 'policy' AND policy = ? AND style = ?"""
 
 
 def sample(ctx: Context, state: Round) -> None:
     """Sample what the round still lacks, committing every few hundred chains."""
     settings = ctx.config.sampling
-    questions = find_questions(
-        ctx.store,
-        "id IN (SELECT question FROM round_question WHERE round = ?) ORDER BY id",
-        state.number,
-    )
-    present: set[Key] = {
-        (row[0], row[1]) for row in ctx.store.rows(PRESENT, state.number, state.serving, settings.style)
-    }
+    questions = round_questions(ctx.store, state.number)
+    present = present_samples(ctx.store, state.number, state.serving, settings.style)
     total = len(questions) * settings.samples
     if len(present) == total:
         return

@@ -14,9 +14,9 @@ from loop.evaluation.streaks import rejections_before
 from loop.serving import first_probe_questions, probe_items
 from loop.training.stages import training_settings
 from policies.learner.base import Progress, TrainingDiverged, TrainingResult, TrainingSettings
-from store.database import as_json
-from store.imported import adopt_imported_pairs
-from store.rounds import Policy, Round, add_policy, cold_start_policy, decide, next_policy_number
+from store.pairs import adopt_imported_pairs
+from store.rounds import Policy, Round, cold_start_policy, next_policy_number, record_decision
+from store.training import NewTraining, NewTrainingStep, record_candidate
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def _reject(ctx: Context, state: Round, error: TrainingDiverged) -> None:
         cure = "run again with gate.learning_rate_factor below 1, for example 0.5"
         raise LoopError(f"{error}; the next rounds would do the same: {cure}") from error
     ctx.reporter.say(f"  {error}: rejected")
-    decide(ctx.store, state.number, "rejected", str(error))
+    record_decision(ctx.store, state.number, "rejected", str(error))
 
 
 def _publish(ctx: Context, state: Round, start: int, trainings: list[Training]) -> None:
@@ -144,34 +144,27 @@ def _publish(ctx: Context, state: Round, start: int, trainings: list[Training]) 
         }
         for training in trainings
     }
-    with ctx.store.transaction():
-        add_policy(ctx.store, Policy(number, start, method, digest, path, probe))
-        training = ctx.store.connection.execute(
-            "INSERT INTO training (round, candidate, method, recipe, items, steps, loss, seconds, metrics)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                state.number,
-                number,
-                method,
-                as_json(recipes),
-                sum(training.items for training in trainings),
-                sum(training.result.steps for training in trainings),
-                last.result.loss,
-                sum(training.result.seconds for training in trainings),
-                as_json(metrics),
-            ),
-        ).lastrowid
-        ctx.store.connection.executemany(
-            "INSERT INTO training_step VALUES (?, ?, ?, ?, ?, ?, ?)",
-            ((training, *values) for values in _curve(trainings)),
-        )
-        ctx.store.connection.execute("UPDATE round SET candidate_policy = ? WHERE number = ?", (number, state.number))
+    record_candidate(
+        ctx.store,
+        Policy(number, start, method, digest, path, probe),
+        NewTraining(
+            round=state.number,
+            recipe=recipes,
+            items=sum(training.items for training in trainings),
+            steps=sum(training.result.steps for training in trainings),
+            loss=last.result.loss,
+            seconds=sum(training.result.seconds for training in trainings),
+            metrics=metrics,
+            curve=list(_curve(trainings)),
+        ),
+    )
 
 
-def _curve(trainings: list[Training]) -> Iterator[tuple[int, str, float, float | None, float | None, float | None]]:
-    """Each step's (number, method, loss, learning rate, margin, accuracy); numbers count on over the stages."""
+def _curve(trainings: list[Training]) -> Iterator[NewTrainingStep]:
+    """Every step's figures; numbers count on over the stages."""
     before = 0
     for training in trainings:
+        name = training.stage.name
         for at in training.result.curve:
-            yield before + at.step, training.stage.name, at.loss, at.learning_rate, at.margin, at.accuracy
+            yield NewTrainingStep(before + at.step, name, at.loss, at.learning_rate, at.margin, at.accuracy)
         before += training.result.steps

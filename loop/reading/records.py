@@ -10,9 +10,8 @@ from loop.errors import InputError
 from loop.reading.accuracy_log import accuracy, log_rows, trained_style
 from store import Store, StoreError
 from store.maintenance.archive import IN_STORE, find_sample, round_samples
+from store.packing import unpack_scores, unpack_token_ids
 from store.rounds import served_policy
-from store.samples import unpack_token_ids
-from store.token_scores import unpack_scores
 
 Record = dict[str, Any]
 

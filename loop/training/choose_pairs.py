@@ -1,21 +1,11 @@
 """The pairs of one question, by the recipe's rule."""
 
 import random
-from dataclasses import dataclass
 
 from loop.config.schema import PairsConfig
 from loop.training.pair_candidates import Own
 from loop.training.pair_rules import RULES, random_pairs
-
-
-@dataclass(frozen=True)
-class NewPair:
-    """A pair as it is stored."""
-
-    chosen: int
-    rejected: int
-    rule: str
-    weight: float
+from store.pairs import NewPair
 
 
 def choose(own: Own, settings: PairsConfig, teacher: bool, rng: random.Random) -> list[NewPair]:

@@ -12,12 +12,10 @@ from loop.context import Context
 from loop.questions.answer_shares import answer_shares, information
 from loop.training.pair_rules import Judged
 from store import Store
-from store.pairs import judged_by_question, taught
+from store.packing import unpack_token_ids
+from store.pairs import judged_by_question, teacher_samples
+from store.questions import accepted_answers, judge_and_choices
 from store.rounds import Round
-from store.samples import unpack_token_ids
-
-QUESTION = "SELECT answers, choices, judge FROM question WHERE id = ?"
-
 
 NO_FLAGS = "[]"
 
@@ -54,7 +52,7 @@ def judged_questions(ctx: Context, state: Round) -> Iterator[Own]:
             else:
                 own[sample.text] = sample
         solved = any(sample.outcome == "correct" for sample in own.values())
-        written = [] if solved else taught(ctx.store, question, ctx.config.sampling.style)
+        written = [] if solved else teacher_samples(ctx.store, question, ctx.config.sampling.style)
         by_teacher = [(row, _judged(row)) for row in written]
         right = [s for row, s in by_teacher if s.outcome == "correct" and _usable(ctx, row, s, excluded)]
         yield Own(question, list(own.values()), right, passed / len(rows))
@@ -78,7 +76,7 @@ def question_weight(ctx: Context) -> Callable[[Own], float]:
 
 
 def _information(store: Store, question: int, shares: dict[str, float]) -> float:
-    answers = json.loads(store.value("SELECT answers FROM question WHERE id = ?", question))
+    answers = accepted_answers(store, question)
     return information(answers, shares) if answers else 1.0
 
 
@@ -89,9 +87,8 @@ def _judged(row: Any) -> Judged:
 
 def _with_votes(store: Store, own: Own) -> list[Judged]:
     """Each sample with how many agree with it, by the question's own rule."""
-    row = store.row(QUESTION, own.question)
-    assert row is not None
-    judge, choices = find_judge(row["judge"]), json.loads(row["choices"])
+    spec, choices = judge_and_choices(store, own.question)
+    judge = find_judge(spec)
     answers = [s.extracted if s.outcome in ANSWERED else None for s in own.samples]
     ballots = [(n, answers[n]) for n, s in enumerate(own.samples) for _ in range(s.copies)]
     counted = vote([extracted for _, extracted in ballots], lambda left, right: judge.same(left, right, choices))

@@ -1,31 +1,21 @@
 """What an update trains on: rationales, direct and format items, right samples, pairs; all as token ids."""
 
-import json
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import islice, zip_longest
 from typing import Any
 
 from judges import extract_answer, find_judge
 from loop.context import Context
-from loop.phases.fallback import KEPT
 from loop.training.pair_candidates import judged_questions, question_weight
 from loop.training.pair_rules import sort_by_likelihood
 from policies.learner.items import PairItem, SftItem
-from store.questions import Question, find_questions
+from store.fallback import kept_chains
+from store.packing import unpack_token_ids
+from store.pairs import training_pairs
+from store.questions import questions_by_id, train_answers
 from store.rounds import Round
-from store.samples import unpack_token_ids
-
-PAIRS = """
-SELECT chosen.question AS question, chosen.style AS style, chosen.token_ids AS chosen,
-       rejected.token_ids AS rejected, pair.weight AS weight
-FROM pair JOIN sample AS chosen ON chosen.id = pair.chosen JOIN sample AS rejected ON rejected.id = pair.rejected
-WHERE pair.round BETWEEN ? AND ? ORDER BY pair.id"""
-
-RATIONALES = """
-SELECT sample.question AS question, sample.token_ids AS token_ids
-FROM sample JOIN verdict ON verdict.sample = sample.id
-WHERE sample.round = 0 AND sample.author = 'teacher' AND verdict.outcome = 'correct' ORDER BY sample.question"""
+from store.samples import cold_start_rationales
 
 
 def cold_start_items(ctx: Context, state: Round) -> list[SftItem]:
@@ -63,7 +53,7 @@ def rft_items(ctx: Context, state: Round) -> list[SftItem]:
             ranked = sort_by_likelihood(right) if settings.pick == "likeliest" else right
             weight = weigh(own)
             picked += [(own.question, sample.token_ids, weight) for sample in ranked[: settings.per_question]]
-    questions = _questions(ctx, {question for question, _, _ in picked})
+    questions = questions_by_id(ctx.store, {question for question, _, _ in picked})
     items = [
         SftItem(ctx.prompt(questions[question], ctx.config.sampling.style), token_ids)
         for question, token_ids, weight in picked
@@ -76,7 +66,7 @@ def taught_items(ctx: Context, state: Round) -> list[SftItem]:
     """What the teacher wrote for this round's hard questions, where the recipe imitates it."""
     if ctx.config.fallback.use not in ("sft", "both"):
         return []
-    return _as_items(ctx, ctx.store.rows(KEPT, state.number))
+    return _as_items(ctx, kept_chains(ctx.store, state.number))
 
 
 def pair_items(ctx: Context, state: Round) -> list[PairItem]:
@@ -86,8 +76,8 @@ def pair_items(ctx: Context, state: Round) -> list[PairItem]:
     weighted loss.
     """
     settings = ctx.config.pairs
-    rows = ctx.store.rows(PAIRS, max(1, state.number - settings.replay_rounds), state.number)
-    questions = _questions(ctx, {row["question"] for row in rows})
+    rows = training_pairs(ctx.store, max(1, state.number - settings.replay_rounds), state.number)
+    questions = questions_by_id(ctx.store, {row["question"] for row in rows})
     items = []
     for n, row in enumerate(rows):
         if not _enters(row["weight"], f"{ctx.config.run.seed}:{state.number}:{n}"):
@@ -121,11 +111,11 @@ def _cut(ctx: Context, token_ids: list[int], words: int) -> list[int]:
 
 
 def _rationales(ctx: Context) -> list[SftItem]:
-    return _as_items(ctx, ctx.store.rows(RATIONALES))
+    return _as_items(ctx, cold_start_rationales(ctx.store))
 
 
 def _as_items(ctx: Context, rows: Sequence[Any]) -> list[SftItem]:
-    questions = _questions(ctx, {row["question"] for row in rows})
+    questions = questions_by_id(ctx.store, {row["question"] for row in rows})
     return [
         SftItem(ctx.prompt(questions[row["question"]], "cot"), tuple(unpack_token_ids(row["token_ids"])))
         for row in rows
@@ -138,22 +128,16 @@ def _short_answers(ctx: Context, draw: str, direct_items: int, format_items: int
     Format items are direct items spread evenly over the distinct answers, so that every short form
     (each word, yes and no) is seen as often as any other.
     """
-    rows = ctx.store.rows("SELECT id, answers FROM question WHERE split = 'train' AND answers <> '[]' ORDER BY hash")
-    random.Random(f"{ctx.config.run.seed}:{draw}").shuffle(rows)
+    known = train_answers(ctx.store)
+    random.Random(f"{ctx.config.run.seed}:{draw}").shuffle(known)
     by_answer: dict[str, list[int]] = {}
-    for row in rows[direct_items:]:
-        by_answer.setdefault(json.loads(row["answers"])[0].casefold(), []).append(row["id"])
+    for question_id, answers in known[direct_items:]:
+        by_answer.setdefault(answers[0].casefold(), []).append(question_id)
     turns = (each for turn in zip_longest(*by_answer.values()) for each in turn if each is not None)
-    wanted = [row["id"] for row in rows[:direct_items]] + list(islice(turns, format_items))
-    questions = _questions(ctx, wanted)
+    wanted = [question_id for question_id, _ in known[:direct_items]] + list(islice(turns, format_items))
+    questions = questions_by_id(ctx.store, wanted)
     return [
         SftItem(ctx.prompt(question, "direct"), tuple(ctx.encoder.completion_ids(answer)))
         for question in (questions[number] for number in wanted)
-        if (answer := find_judge(question.judge).told(question.answers, question.choices)) is not None
+        if (answer := find_judge(question.judge).reference_answer(question.answers, question.choices)) is not None
     ]
-
-
-def _questions(ctx: Context, ids: Iterable[int]) -> dict[int, Question]:
-    wanted = ",".join(map(str, sorted(set(ids))))
-    found = find_questions(ctx.store, f"id IN ({wanted})") if wanted else []
-    return {question.id: question for question in found}

@@ -130,9 +130,10 @@ def test_choice_without_options_compares_letters_with_letters_and_texts_with_tex
     ],
 )
 def test_numeric_reads_numbers_as_people_write_them(text: str, value: str) -> None:
-    number = parse_number(text)
+    number, expected = parse_number(text), parse_number(value)
     assert number is not None
-    assert number.value == parse_number(value).value
+    assert expected is not None
+    assert number.value == expected.value
 
 
 @pytest.mark.parametrize(

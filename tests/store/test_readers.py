@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,11 +23,11 @@ def database(tmp_path: Path) -> Path:
     return tmp_path / "store.db"
 
 
-def datasette(database: Path, path: str) -> dict:
+def datasette(database: Path, path: str) -> dict[str, Any]:
     command = [sys.executable, "-m", "datasette", "serve", str(database), "--metadata", str(METADATA), "--get", path]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    found: dict = json.loads(done.stdout)
+    found: dict[str, Any] = json.loads(done.stdout)
     return found
 
 

@@ -147,7 +147,7 @@ def test_every_recipe_fits_the_embedded_default(name: str) -> None:
     assert load_config("easy_vqa", [], name).recipe == name
 
 
-PUBLISHED = {
+PUBLISHED: dict[str, dict[str, object]] = {
     "llava_reasoner": {
         "sampling.samples": 32,
         "sampling.temperature": [1.0, 1.2],

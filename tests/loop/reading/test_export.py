@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from store import open_store
-from store.imported import adopt_imported_pairs
+from store.pairs import adopt_imported_pairs
 from tests.support.command_line import BASE_MODEL, PROJECT, run_command
 
 FIXTURES = PROJECT / "tests" / "fixtures"

@@ -21,7 +21,7 @@ from loop.terminal.images import Picture, protocol, sixel, size
 from loop.terminal.record_view import WORDS_COMPARED, mark_differences
 from store import open_store
 from store.maintenance.archive import archive_round
-from store.samples import pack_token_ids
+from store.packing import pack_token_ids
 from tests.support.command_line import BASE_MODEL
 from tests.support.stores import change, finished_run, run_here
 
