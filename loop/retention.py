@@ -19,17 +19,16 @@ def kept_policies(store: Store, config: Config) -> set[int]:
     state = latest_round(store)
     if state is None:
         return set()
-    serving = {"accepted": {state.candidate}, None: {state.serving, state.candidate}}.get(
-        state.decision, {state.serving}
+    serving = {"accepted": {state.candidate_policy}, None: {state.serving_policy, state.candidate_policy}}.get(
+        state.decision, {state.serving_policy}
     )
     parents = policy_parents(store)
     split = config.evaluation.split
     best = {most_accurate_policy(store, split, config.sampling.style)} | {
         best_accepted_policy(store, state.number + 1, gate_split(store, split), style) for style in gate_styles(config)
     }
-    kept = (
-        serving | {parents.get(number) for number in serving if number is not None} | best | {cold_start_policy(store)}
-    )
+    parents_of_serving = {parents.get(number) for number in serving if number is not None}
+    kept = serving | parents_of_serving | best | {cold_start_policy(store)}
     return {number for number in kept if number is not None} | {
         number for number in parents if number % config.retention.keep_every == 0
     }

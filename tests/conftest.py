@@ -5,6 +5,7 @@ import os
 import random
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 # Before torch is imported, and for every process that a test starts: two test processes on two cores wait for each
@@ -29,6 +30,11 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     """Import what the chosen tests will start processes of."""
     loads_models = any(item.get_closest_marker("model") for item in session.items)
     forked.import_beforehand(*forked.COMMAND_LINE, *forked.LOOP, *(forked.MODELS if loads_models else ()))
+
+
+# Two workers and the processes of their tests share the cores: an example may take a second and be right.
+hypothesis.settings.register_profile("shared_cores", deadline=None)
+hypothesis.settings.load_profile("shared_cores")
 
 
 @pytest.fixture(scope="session")

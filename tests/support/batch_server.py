@@ -100,10 +100,14 @@ def serve_batches(item: Item = lambda _: "ok", polls: int = 2, ends_as: str = "c
             if self.path == "/v1/files":
                 kind = self.headers["Content-Type"].encode()
                 form = email.message_from_bytes(b"Content-Type: " + kind + b"\r\n\r\n" + content)
-                parts = {str(part.get_param("name", header="content-disposition")): part for part in form.get_payload()}
-                assert parts["purpose"].get_payload(decode=True) == b"batch"
+                parts: dict[str, bytes] = {}
+                for part in form.walk():
+                    value = part.get_payload(decode=True)
+                    if isinstance(value, bytes):
+                        parts[str(part.get_param("name", header="content-disposition"))] = value
+                assert parts["purpose"] == b"batch"
                 id_ = f"file_{len(server.files)}"
-                server.files[id_] = parts["file"].get_payload(decode=True)
+                server.files[id_] = parts["file"]
                 self.reply({"id": id_, "object": "file", "purpose": "batch"})
             else:
                 batch = server.create(json.loads(content))

@@ -19,7 +19,7 @@ from store import Store, open_store
 from store.questions import NewQuestion, add_questions, find_questions
 from store.rounds import Policy, add_policy, start_round
 from store.teacher_calls import TeacherCall, add_calls
-from tests.support.command_line import run_command
+from tests.support.stores import run_here
 
 ENDPOINT = "http://127.0.0.1:9/v1"
 
@@ -61,7 +61,7 @@ def test_the_estimate_counts_text_images_and_answers(questions: Path) -> None:
     assert 765_000 < estimate.prompt_tokens < 1_000_000
     assert estimate.completion_tokens == 130_000
     assert estimate.usd == pytest.approx((estimate.prompt_tokens * 2.5 + 130_000 * 10) / 1e6)
-    assert estimate.most_usd == pytest.approx((estimate.prompt_tokens * 2.5 + 300_000 * 10) / 1e6)
+    assert estimate.max_usd == pytest.approx((estimate.prompt_tokens * 2.5 + 300_000 * 10) / 1e6)
     halved, _ = estimate_from_source(config(questions, mode="batch"))
     assert estimate.usd is not None
     assert halved.usd == pytest.approx(estimate.usd / 2)
@@ -130,6 +130,6 @@ def test_run_stops_before_it_spends_and_names_the_flag(questions: Path, tmp_path
         f'[policy]\nmodel = "m"\n[questions]\nsource = "jsonl"\npath = "{questions}"\n[evaluation]\nsplit = "train"\n'
         f'[teacher]\nbase_url = "{ENDPOINT}"\nconfirm_usd = 0.01\n'
     )
-    done = run_command("run", "--config", recipe, "--run-dir", tmp_path / "run", check=2)
+    done = run_here("run", "--config", recipe, "--run-dir", tmp_path / "run", check=2)
     assert "add --yes to agree" in done.stderr
     assert "Traceback" not in done.stderr
