@@ -45,9 +45,9 @@ smollm2: $(SMOLLM2)
 test: $(INSTALLED) browser example
 	$(PYTEST) -m "not slow"
 
-# Tests that load no model.
+# Tests that load no model and take little time.
 test-fast: $(INSTALLED)
-	$(PYTEST) -m "not slow and not model"
+	$(PYTEST) -m "not slow and not heavy"
 
 test-slow: $(INSTALLED) example
 	$(PYTEST) -m slow

@@ -46,7 +46,7 @@ def answers_to_avoid(ctx: Context, round_: Round) -> Sequence[SftItem]:
 UNLIKELIHOOD = Stage("unlikelihood", lambda config: config.rft, answers_to_avoid, lambda ctx: Unlikelihood())
 
 
-@pytest.mark.model
+@pytest.mark.heavy
 def test_a_third_algorithm_is_one_class_and_one_line_in_the_table(text_model: Path, tmp_path: Path) -> None:
     config = parse_config(
         {
