@@ -24,15 +24,14 @@ from typing import Any
 from loop.config.load import parse_config
 from loop.config.schema import Config
 from loop.context import BatchSizes
-from loop.phases.judge import UNJUDGED
 from loop.phases.pair import pair
-from loop.phases.sample import PRESENT
 from loop.terminal.console import Console
 from store import Store, open_store
 from store.database import as_json, now
+from store.packing import pack_token_ids
 from store.questions import NewQuestion, add_questions
-from store.rounds import Policy, add_policy, decide, end_phase, get_round, start_round
-from store.samples import NewSample, NewVerdict, add_samples, add_verdicts, pack_token_ids
+from store.rounds import Policy, add_policy, end_phase, get_round, record_decision, start_round
+from store.samples import NewSample, NewVerdict, add_samples, add_verdicts, present_samples, unjudged_samples
 
 PROJECT = Path(__file__).resolve().parent.parent
 SIZES = BatchSizes()
@@ -97,7 +96,7 @@ class Bench:
                     [NewQuestion(f"question {n}?", ["red"], [], split, "bench", "exact") for n in range(count)],
                 )
         start_round(self.store, 0, "distil", 0, [])
-        decide(self.store, 0, "no_update", "benchmark")
+        record_decision(self.store, 0, "no_update", "benchmark")
         end_phase(self.store, 0, "gate", "done", 1.0)
 
     @property
@@ -142,7 +141,7 @@ class Bench:
             self.store.connection.execute(
                 "UPDATE round SET candidate_policy = ? WHERE number = ?", (policy, self.number)
             )
-        decide(self.store, self.number, "accepted", "benchmark")
+        record_decision(self.store, self.number, "accepted", "benchmark")
         end_phase(self.store, self.number, "gate", "done", 1.0)
 
     def _start_round(self) -> None:
@@ -207,8 +206,8 @@ class Bench:
     def missing(self, size: int) -> None:
         """'What is missing' for the next batch: as the phases `sample` and `judge` ask it."""
         asked: dict[str, Callable[[], object]] = {
-            "sample": lambda: self.store.rows(PRESENT, self.number, self.number - 1, "cot"),
-            "judge": lambda: self.store.rows(UNJUDGED, self.number, 0, SIZES.verdicts),
+            "sample": lambda: present_samples(self.store, self.number, self.number - 1, "cot"),
+            "judge": lambda: unjudged_samples(self.store, self.number, 0, SIZES.verdicts),
         }
         for phase, ask in asked.items():
             ask()

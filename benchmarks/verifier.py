@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from judges.vote import vote
-from loop.evaluation.best_of import GREEDY, SCORED, Ballot, chosen_by, read_ballot, same_answer, weighted_votes
+from loop.evaluation.best_of import Ballot, chosen_by, read_ballot, same_answer, weighted_votes
 from loop.reading.accuracy_log import reported_split, trained_style
 from store import Store, open_store
+from store.evaluations import greedy_outcomes, scored_samples
 from store.questions import Question, find_questions
 from store.rounds import cold_start_policy, served_policy
 
@@ -43,14 +44,14 @@ def measure(store: Store, policy: int, reference: int, samples: int) -> dict[str
     """Percentages by way and column. Raises SystemExit where `evaluate --best-of` has not been there yet."""
     split, style = reported_split(store), trained_style(store)
     chains: dict[int, list[Any]] = defaultdict(list)
-    for row in store.rows(SCORED, policy, reference, split, style, samples):
+    for row in scored_samples(store, policy, reference, split, style, samples):
         chains[row["question"]].append(row)
     if not chains or all(row["token_scores"] is None for rows in chains.values() for row in rows):
         raise SystemExit(
             f"no scored chains: run_loop.py evaluate {store.path.parent} --policy {policy} --reference {reference}"
             f" --best-of {samples} makes them"
         )
-    greedy = {row["question"]: bool(row["correct"]) for row in store.rows(GREEDY, policy, split, style)}
+    greedy = greedy_outcomes(store, policy, split, style)
     asked = find_questions(store, f"id IN ({','.join(map(str, chains))})")
     found: dict[str, dict[str, float]] = {}
     for name, together in WAYS.items():

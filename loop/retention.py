@@ -5,19 +5,10 @@ import shutil
 from loop.config.schema import Config
 from loop.context import Context
 from loop.evaluation.comparison import gate_split, gate_styles
-from loop.evaluation.gate_questions import BEST_ACCEPTED
 from policies.weights import deleting
 from store import Store
-from store.rounds import cold_start_policy, latest_round, mark_deleted
-
-BEST = """
-WITH scored AS (SELECT policy, count(*) AS questions, avg(outcome = 'correct') AS accuracy
-                FROM evaluation WHERE split = ? AND style = ? GROUP BY policy)
-SELECT policy FROM scored WHERE 2 * questions > (SELECT max(questions) FROM scored)
-ORDER BY accuracy DESC, policy LIMIT 1"""
-"""A policy that was asked a handful of questions, before an evaluation was interrupted, is not the best for that."""
-
-PUBLISHED = "SELECT number, parent, path, deleted FROM policy WHERE made_by != 'base' ORDER BY number"
+from store.evaluations import best_accepted_policy, most_accurate_policy
+from store.rounds import cold_start_policy, latest_round, mark_deleted, policy_parents, published_policies
 
 
 def kept_policies(store: Store, config: Config) -> set[int]:
@@ -28,15 +19,16 @@ def kept_policies(store: Store, config: Config) -> set[int]:
     state = latest_round(store)
     if state is None:
         return set()
-    serving = {"accepted": {state.candidate}, None: {state.serving, state.candidate}}.get(
-        state.decision, {state.serving}
+    serving = {"accepted": {state.candidate_policy}, None: {state.serving_policy, state.candidate_policy}}.get(
+        state.decision, {state.serving_policy}
     )
-    parents = {row["number"]: row["parent"] for row in store.rows("SELECT number, parent FROM policy")}
+    parents = policy_parents(store)
     split = config.evaluation.split
-    best = {store.value(BEST, split, config.sampling.style)} | {
-        store.value(BEST_ACCEPTED, state.number + 1, gate_split(store, split), style) for style in gate_styles(config)
+    best = {most_accurate_policy(store, split, config.sampling.style)} | {
+        best_accepted_policy(store, state.number + 1, gate_split(store, split), style) for style in gate_styles(config)
     }
-    kept = serving | {parents.get(number) for number in serving} | best | {cold_start_policy(store)}
+    parents_of_serving = {parents.get(number) for number in serving if number is not None}
+    kept = serving | parents_of_serving | best | {cold_start_policy(store)}
     return {number for number in kept if number is not None} | {
         number for number in parents if number % config.retention.keep_every == 0
     }
@@ -49,7 +41,7 @@ def delete_old_weights(ctx: Context) -> None:
     a policy that is thought to be there. One that another process reads is left for the next call.
     """
     kept = kept_policies(ctx.store, ctx.config)
-    for row in ctx.store.rows(PUBLISHED):
+    for row in published_policies(ctx.store):
         directory = ctx.policy_directory(row["path"])
         if row["number"] in kept or not directory.is_dir():
             continue

@@ -9,9 +9,9 @@ from policies.probe import largest_difference
 from policies.sampler import Sampler
 from policies.verifier import ScoredChain
 from policies.vllm_engine import EngineSettings
-from store.database import now
-from store.questions import find_questions
+from store.questions import first_question_ids, most_images, questions_by_id
 from store.rounds import get_policy
+from store.sessions import add_swap, count_engine_start
 
 PROBE_QUESTIONS = 4
 
@@ -48,12 +48,7 @@ def serve(ctx: Context, policy: int, number: int | None) -> Sampler:
             f" (engine.probe_tolerance = {ctx.config.engine.probe_tolerance}); the sampler does not serve it"
         )
     seconds = time.monotonic() - started
-    with ctx.store.transaction():
-        ctx.store.connection.execute(
-            "INSERT INTO swap (session, round, policy, sha256, probe_difference, seconds, created)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (ctx.session, number, policy, loaded, difference, seconds, now()),
-        )
+    add_swap(ctx.store, ctx.session, number, policy, loaded, difference, seconds)
     ctx.loaded_policy = policy
     ctx.reporter.say(
         f"  serving policy {policy}: swapped and proved in {seconds:.2f} s (sha256 {loaded[:12]},"
@@ -64,13 +59,12 @@ def serve(ctx: Context, policy: int, number: int | None) -> Sampler:
 
 def first_probe_questions(ctx: Context) -> list[int]:
     """The first held-out questions, kept beside the probe: questions may be added later."""
-    sql = "SELECT id FROM question WHERE split = ? ORDER BY id LIMIT ?"
-    return [row["id"] for row in ctx.store.rows(sql, ctx.config.evaluation.split, PROBE_QUESTIONS)]
+    return first_question_ids(ctx.store, ctx.config.evaluation.split, PROBE_QUESTIONS)
 
 
 def probe_items(ctx: Context, ids: list[int]) -> list[ScoredChain]:
     """These questions in both styles, each with its accepted answer as completion."""
-    questions = find_questions(ctx.store, f"id IN ({','.join(str(int(n)) for n in ids)}) ORDER BY id")
+    questions = questions_by_id(ctx.store, ids).values()
     return [
         ScoredChain(
             ctx.prompt(question, style),
@@ -84,7 +78,6 @@ def probe_items(ctx: Context, ids: list[int]) -> list[ScoredChain]:
 def _start_engine(ctx: Context) -> Sampler:
     config = ctx.config
     started = time.monotonic()
-    most = ctx.store.value("SELECT max(position) + 1 FROM question_image") or 1
     settings = EngineSettings(
         dtype=config.policy.dtype,
         max_model_len=config.engine.max_model_len,
@@ -93,17 +86,14 @@ def _start_engine(ctx: Context) -> Sampler:
         gpu_memory_utilization=config.engine.gpu_memory_utilization,
         tensor_parallel_size=config.engine.tensor_parallel_size,
         enforce_eager=config.engine.enforce_eager,
-        max_images=most,
+        max_images=most_images(ctx.store),
         trust_remote_code=config.policy.trust_remote_code,
     )
     ctx.reporter.say("starting vLLM")
     with library_noise_to(ctx.run_dir):
         ctx.sampler = ctx.start_sampler(config.policy.model, ctx.encoder, settings, config.run.seed)
         _warm_up(ctx, ctx.sampler)
-    with ctx.store.transaction():
-        ctx.store.connection.execute(
-            "UPDATE session SET engine_starts = engine_starts + 1 WHERE id = ?", (ctx.session,)
-        )
+    count_engine_start(ctx.store, ctx.session)
     ctx.reporter.say(f"  vLLM started in {time.monotonic() - started:.1f} s")
     return ctx.sampler
 

@@ -1,7 +1,6 @@
 """One session of a run: its lock, log, store and running parts, and how it ended."""
 
 import importlib.util
-import os
 import resource
 import signal
 from collections.abc import Callable, Iterator, Mapping
@@ -27,9 +26,10 @@ from policies.teacher.client import Teacher
 from policies.vllm_engine import VllmEngine
 from policies.weights import weights_sha256
 from store import Store, open_store, run_lock
-from store.database import CrashPoint, ignore, now
-from store.questions import load_image
+from store.database import CrashPoint, ignore
+from store.questions import has_images, load_image
 from store.rounds import Policy, add_policy
+from store.sessions import begin_session, end_session
 
 OpenObserver = Callable[[Config, Store, ExitStack, Callable[[str], None]], Observer]
 """(configuration, store, stack, say) -> an observer, open until the stack is left."""
@@ -80,7 +80,7 @@ def open_session(
         raise InputError("vllm is not installed; install the extra 'cpu' or 'gpu', whichever this machine is")
     trust = config.policy.trust_remote_code
     encoder = parts.make_encoder(config.policy.model, lambda digest: load_image(store, digest), trust_remote_code=trust)
-    if not encoder.is_vision and store.row("SELECT 1 FROM question_image LIMIT 1"):
+    if not encoder.is_vision and has_images(store):
         raise InputError(
             f"policy.model = {config.policy.model!r} reads text only, but questions have images; take a"
             " vision-language model"
@@ -100,7 +100,7 @@ def open_session(
             session=0,
         )
         observer = parts.open_observer(config, store, stack, reporter.say)
-        ctx.session = _begin(store, command)
+        ctx.session = begin_session(store, command)
         stack.callback(_close_sampler, ctx)
         reason = "finished"
         try:
@@ -114,22 +114,9 @@ def open_session(
             _end(ctx, reason)
 
 
-def _begin(store: Store, command: str) -> int:
-    with store.transaction():
-        session = store.connection.execute(
-            "INSERT INTO session (pid, command, started) VALUES (?, ?, ?)", (os.getpid(), command, now())
-        ).lastrowid
-    assert session is not None
-    return session
-
-
 def _end(ctx: Context, reason: str) -> None:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    with ctx.store.transaction():
-        ctx.store.connection.execute(
-            "UPDATE session SET ended = ?, end_reason = ?, peak_memory_bytes = ? WHERE id = ?",
-            (now(), reason, peak, ctx.session),
-        )
+    end_session(ctx.store, ctx.session, reason, peak)
 
 
 def _close_sampler(ctx: Context) -> None:

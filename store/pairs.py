@@ -1,11 +1,32 @@
-"""A round's judged samples, question by question: what pairs are chosen from, at most one question in memory."""
+"""Preference pairs: the judged samples they are chosen from, those of a round, and those imported from elsewhere.
 
+Imported pairs wait here until an update takes them into its round.
+"""
+
+import hashlib
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
 
-from store.database import Store
+from store.database import Store, as_json, now
+from store.questions import NewQuestion, add_questions, find_question_id
+from store.samples import NewSample, add_samples
+
+IMPORTED_RULE = "imported"
+"""What `pair.rule` says of an imported pair."""
+
+
+@dataclass(frozen=True)
+class NewPair:
+    """Two stored samples of one question, the rule that paired them, and the pair's weight in (0, 1]."""
+
+    chosen: int
+    rejected: int
+    rule: str
+    weight: float
+
 
 # In the order of the table's unique key: no sort, and the rows of a question lie together.
 OWN = """
@@ -15,19 +36,118 @@ FROM sample JOIN verdict ON verdict.sample = sample.id
 WHERE sample.round = ? AND sample.author = 'policy'
 ORDER BY sample.question, sample.policy, sample.style, sample."index" """
 
-TAUGHT = """
+OF_TEACHER = """
 SELECT sample.question, sample.id, sample.text, sample.token_ids, sample.logprob,
        verdict.outcome, verdict.score, verdict.extracted, verdict.flags
 FROM sample JOIN verdict ON verdict.sample = sample.id
 WHERE sample.question = ? AND sample.author = 'teacher' AND sample.style = ? ORDER BY sample.round, sample.id"""
 
 
-def judged_by_question(store: Store, number: int) -> Iterator[tuple[int, list[sqlite3.Row]]]:
+def judged_by_question(store: Store, round_number: int) -> Iterator[tuple[int, list[sqlite3.Row]]]:
     """(question id, its policy's samples of this round by index), in the order of the ids."""
-    for question, rows in groupby(store.stream(OWN, number), key=itemgetter(0)):
+    for question, rows in groupby(store.stream(OWN, round_number), key=itemgetter(0)):
         yield question, list(rows)
 
 
-def taught(store: Store, question: int, style: str) -> list[sqlite3.Row]:
+def teacher_samples(store: Store, question: int, style: str) -> list[sqlite3.Row]:
     """What the teacher wrote for a question in any round, oldest first."""
-    return store.rows(TAUGHT, question, style)
+    return store.rows(OF_TEACHER, question, style)
+
+
+def replace_pairs(store: Store, round_number: int, pairs: Iterable[NewPair]) -> None:
+    """Store a round's pairs in place of those it has, in one transaction."""
+    with store.transaction():
+        store.connection.execute("DELETE FROM pair WHERE round = ?", (round_number,))
+        store.connection.executemany(
+            "INSERT INTO pair (round, chosen, rejected, rule, weight) VALUES (?, ?, ?, ?, ?)",
+            [(round_number, pair.chosen, pair.rejected, pair.rule, pair.weight) for pair in pairs],
+        )
+
+
+TRAINED_ON = """
+SELECT chosen.question AS question, chosen.style AS style, chosen.token_ids AS chosen,
+       rejected.token_ids AS rejected, pair.weight AS weight
+FROM pair JOIN sample AS chosen ON chosen.id = pair.chosen JOIN sample AS rejected ON rejected.id = pair.rejected
+WHERE pair.round BETWEEN ? AND ? ORDER BY pair.id"""
+
+
+def training_pairs(store: Store, first_round: int, last_round: int) -> list[sqlite3.Row]:
+    """(question, style, chosen, rejected, weight) of the pairs of these rounds; both sides are packed token ids."""
+    return store.rows(TRAINED_ON, first_round, last_round)
+
+
+@dataclass(frozen=True)
+class NewImportedPair:
+    """A chosen and a rejected text for a question; `line` is where the file has it.
+
+    `question` is the id of a stored question, or a question to store.
+    """
+
+    question: int | NewQuestion
+    style: str
+    chosen: str
+    rejected: str
+    line: int
+
+
+def add_imported_pairs(store: Store, pairs: Iterable[NewImportedPair], file: str, file_sha256: str) -> int:
+    """Store the pairs that are new, all or none; returns how many were."""
+    with store.transaction():
+        return sum(_add_imported(store, pair, file, file_sha256) for pair in pairs)
+
+
+def _add_imported(store: Store, pair: NewImportedPair, file: str, file_sha256: str) -> bool:
+    question = pair.question
+    if isinstance(question, NewQuestion):
+        add_questions(store, [question])
+        found = find_question_id(store, question.text, question.images)
+        assert found is not None
+        question = found
+    identity = as_json([question, pair.style, pair.chosen, pair.rejected])
+    written = store.connection.execute(
+        "INSERT OR IGNORE INTO imported_pair (hash, question, style, chosen, rejected, file, file_sha256, line,"
+        " imported) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            hashlib.sha256(identity.encode()).hexdigest(),
+            question,
+            pair.style,
+            pair.chosen,
+            pair.rejected,
+            file,
+            file_sha256,
+            pair.line,
+            now(),
+        ),
+    )
+    return written.rowcount == 1
+
+
+def adopt_imported_pairs(store: Store, round_number: int, encode: Callable[[str], Sequence[int]]) -> int:
+    """Make every waiting pair a pair of this round, all in one transaction; returns how many there were.
+
+    `encode` gives the token ids that the policy is trained on. Called again it finds nothing waiting.
+    """
+    with store.transaction():
+        waiting = store.rows("SELECT * FROM imported_pair WHERE pair IS NULL ORDER BY id")
+        for row in waiting:
+            sides = []
+            for index, text in ((2 * row["id"], row["chosen"]), (2 * row["id"] + 1, row["rejected"])):
+                new = NewSample(
+                    round=round_number,
+                    question=row["question"],
+                    author="imported",
+                    policy=None,
+                    style=row["style"],
+                    index=index,
+                    text=text,
+                    token_ids=encode(text),
+                    finish_reason="stop",
+                )
+                add_samples(store, [new])
+                sides.append(store.value("SELECT last_insert_rowid()"))
+            pair = store.connection.execute(
+                "INSERT INTO pair (round, chosen, rejected, rule, weight, source) VALUES (?, ?, ?, ?, 1.0, 'imported')",
+                (round_number, *sides, IMPORTED_RULE),
+            ).lastrowid
+            store.connection.execute("UPDATE imported_pair SET pair = ? WHERE id = ?", (pair, row["id"]))
+    return len(waiting)

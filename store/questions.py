@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -118,6 +119,23 @@ def find_questions(store: Store, condition: str, *parameters: object) -> list[Qu
     ]
 
 
+WITH_TEXT = "SELECT id FROM question WHERE text = ? ORDER BY id"
+WITH_IMAGE = """
+SELECT question.id FROM question_image JOIN question ON question.id = question_image.question
+WHERE question_image.image = ? AND question_image.position = 0 AND question.text = ? ORDER BY question.id"""
+
+
+def find_question_id(store: Store, text: str, images: Sequence[bytes]) -> int | None:
+    """The id of the first stored question with this text and these images in this order."""
+    wanted = [hashlib.sha256(image).hexdigest() for image in images]
+    found = store.rows(WITH_IMAGE, wanted[0], text) if wanted else store.rows(WITH_TEXT, text)
+    for row in found:
+        present = store.rows("SELECT image FROM question_image WHERE question = ? ORDER BY position", row["id"])
+        if [image["image"] for image in present] == wanted:
+            return int(row["id"])
+    return None
+
+
 def load_image(store: Store, digest: str) -> Image.Image:
     """Decode an image by its hash, as RGB."""
     with Image.open(io.BytesIO(image_bytes(store, digest)[0])) as image:
@@ -130,3 +148,86 @@ def image_bytes(store: Store, digest: str) -> tuple[bytes, str]:
     if row is None:
         raise StoreError(f"image {digest} is not in the store")
     return row["bytes"], row["format"]
+
+
+def image_size(store: Store, digest: str) -> tuple[int, int]:
+    """Width and height of an image in pixels."""
+    row = store.row("SELECT width, height FROM image WHERE sha256 = ?", digest)
+    if row is None:
+        raise StoreError(f"image {digest} is not in the store")
+    return row["width"], row["height"]
+
+
+def most_images(store: Store) -> int:
+    """The largest number of images that one question has; at least 1."""
+    return store.value("SELECT max(position) + 1 FROM question_image") or 1
+
+
+def has_images(store: Store) -> bool:
+    """Whether any question has an image."""
+    return store.row("SELECT 1 FROM question_image LIMIT 1") is not None
+
+
+def questions_by_id(store: Store, ids: Iterable[int]) -> dict[int, Question]:
+    """Id -> question, in the order of the ids; an id that no question has is left out."""
+    found = find_questions(store, "id IN (SELECT value FROM json_each(?)) ORDER BY id", as_json(list(ids)))
+    return {question.id: question for question in found}
+
+
+def round_questions(store: Store, round_number: int) -> list[Question]:
+    """The questions that a round works on, in the order of their ids."""
+    return find_questions(
+        store, "id IN (SELECT question FROM round_question WHERE round = ?) ORDER BY id", round_number
+    )
+
+
+def questions_without_vote(store: Store, round_number: int, limit: int) -> list[Question]:
+    """The first `limit` questions of a round whose samples' vote is not counted yet."""
+    return find_questions(
+        store,
+        "id IN (SELECT question FROM round_question WHERE round = ?)"
+        " AND id NOT IN (SELECT question FROM vote WHERE round = ?) ORDER BY id LIMIT ?",
+        round_number,
+        round_number,
+        limit,
+    )
+
+
+def first_question_ids(store: Store, split: str, limit: int) -> list[int]:
+    """The smallest ids of a split's questions."""
+    return [
+        row["id"] for row in store.rows("SELECT id FROM question WHERE split = ? ORDER BY id LIMIT ?", split, limit)
+    ]
+
+
+def train_answers(store: Store) -> list[tuple[int, list[str]]]:
+    """(id, accepted answers) of the train questions that have any, in the order of the questions' hashes."""
+    rows = store.rows("SELECT id, answers FROM question WHERE split = 'train' AND answers <> '[]' ORDER BY hash")
+    return [(row["id"], json.loads(row["answers"])) for row in rows]
+
+
+def accepted_answers(store: Store, question: int) -> list[str]:
+    """The accepted answers of a question; none where it is judged by vote."""
+    answers: list[str] = json.loads(store.value("SELECT answers FROM question WHERE id = ?", question))
+    return answers
+
+
+def judge_and_choices(store: Store, question: int) -> tuple[str, list[str]]:
+    """The judge of a question, and the options that it offers."""
+    row = store.row("SELECT judge, choices FROM question WHERE id = ?", question)
+    assert row is not None
+    return row["judge"], json.loads(row["choices"])
+
+
+CANDIDATES = """
+SELECT question.id, question.hash, question.answers, question.batch, count(round_question.round) AS times
+FROM question LEFT JOIN round_question ON round_question.question = question.id
+WHERE split = 'train' AND suspect IS NULL AND (? OR answers != '[]') GROUP BY question.id"""
+
+
+def candidate_questions(store: Store, *, unanswered: bool) -> list[sqlite3.Row]:
+    """(id, hash, answers, batch, times) of the train questions that a round may ask, `times` in how many it was asked.
+
+    `unanswered`: those without an accepted answer too. Suspect ones never.
+    """
+    return store.rows(CANDIDATES, unanswered)

@@ -1,6 +1,7 @@
 """Rounds, their phases, and the policies they serve and make."""
 
 import json
+import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,12 +15,12 @@ GATE = "gate"
 
 @dataclass(frozen=True)
 class Round:
-    """A round's state; `serving` samples, `candidate` is what its update made."""
+    """A round's state; `serving_policy` samples, `candidate_policy` is what its update made."""
 
     number: int
     phase: str
-    serving: int
-    candidate: int | None
+    serving_policy: int
+    candidate_policy: int | None
     decision: str | None
 
 
@@ -41,11 +42,11 @@ def latest_round(store: Store) -> Round | None:
     return None if row is None else _round(row)
 
 
-def get_round(store: Store, number: int) -> Round:
+def get_round(store: Store, round_number: int) -> Round:
     """Round by number; raises StoreError if there is none."""
-    row = store.row("SELECT * FROM round WHERE number = ?", number)
+    row = store.row("SELECT * FROM round WHERE number = ?", round_number)
     if row is None:
-        raise StoreError(f"{store.path.parent} has no round {number}")
+        raise StoreError(f"{store.path.parent} has no round {round_number}")
     return _round(row)
 
 
@@ -53,51 +54,73 @@ def _round(row: Any) -> Round:
     return Round(row["number"], row["phase"], row["serving_policy"], row["candidate_policy"], row["decision"])
 
 
-def start_round(store: Store, number: int, phase: str, serving: int, questions: Sequence[int]) -> None:
+def start_round(store: Store, round_number: int, phase: str, serving: int, questions: Sequence[int]) -> None:
     """Create a round with the questions it works on, in one transaction."""
     with store.transaction():
         store.connection.execute(
             "INSERT INTO round (number, phase, serving_policy, started) VALUES (?, ?, ?, ?)",
-            (number, phase, serving, now()),
+            (round_number, phase, serving, now()),
         )
         store.connection.executemany(
             "INSERT INTO round_question VALUES (?, ?, ?)",
-            [(number, position, question) for position, question in enumerate(questions)],
+            [(round_number, position, question) for position, question in enumerate(questions)],
         )
 
 
-def end_phase(store: Store, number: int, phase: str, following: str, seconds: float) -> None:
+def end_phase(store: Store, round_number: int, phase: str, following: str, seconds: float) -> None:
     """Move a round from `phase` to `following`, booking the seconds spent in this session."""
     with store.transaction():
-        add_phase_time(store, number, phase, seconds)
-        store.connection.execute("UPDATE round SET phase = ? WHERE number = ?", (following, number))
+        add_phase_time(store, round_number, phase, seconds)
+        store.connection.execute("UPDATE round SET phase = ? WHERE number = ?", (following, round_number))
         if following == "done":
-            store.connection.execute("UPDATE round SET finished = ? WHERE number = ?", (now(), number))
-            summarise_round(store, number)
+            store.connection.execute("UPDATE round SET finished = ? WHERE number = ?", (now(), round_number))
+            summarise_round(store, round_number)
 
 
-def add_phase_time(store: Store, number: int, phase: str, seconds: float) -> None:
+def add_phase_time(store: Store, round_number: int, phase: str, seconds: float) -> None:
     """Add seconds to a phase; an interrupted phase adds up over its sessions."""
     store.connection.execute(
         "INSERT INTO phase_time VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET seconds = seconds + excluded.seconds",
-        (number, phase, seconds),
+        (round_number, phase, seconds),
     )
 
 
-def decide(store: Store, number: int, decision: str, reason: str, compared_with: int | None = None) -> None:
+def record_decision(
+    store: Store, round_number: int, decision: str, reason: str, compared_with: int | None = None
+) -> None:
     """Record a round's decision, why, and which policy the candidate was compared with, where there was one."""
     with store.transaction():
         store.connection.execute(
             "UPDATE round SET decision = ?, reason = ?, compared_with = ? WHERE number = ?",
-            (decision, reason, compared_with, number),
+            (decision, reason, compared_with, round_number),
         )
 
 
-def get_policy(store: Store, number: int) -> Policy:
+def recent_decisions(store: Store, before: int) -> list[str]:
+    """The decisions of the rounds before this one, the latest first, without round 0 and open rounds."""
+    rows = store.rows(
+        "SELECT decision FROM round WHERE number > 0 AND number < ? AND decision IS NOT NULL ORDER BY number DESC",
+        before,
+    )
+    return [row["decision"] for row in rows]
+
+
+def has_gate_split(store: Store) -> bool:
+    """Whether the run began with questions that are kept for the gate."""
+    return store.row("SELECT 1 FROM question WHERE split = ? AND batch = 0 LIMIT 1", GATE) is not None
+
+
+def cold_start_trained(store: Store) -> bool:
+    """Whether the cold start's training is behind the run."""
+    past = "number > 0 OR candidate_policy IS NOT NULL OR phase NOT IN ('distil', 'update')"
+    return store.row(f"SELECT 1 FROM round WHERE {past}") is not None
+
+
+def get_policy(store: Store, policy_number: int) -> Policy:
     """Policy by number; raises StoreError if there is none."""
-    row = store.row("SELECT * FROM policy WHERE number = ?", number)
+    row = store.row("SELECT * FROM policy WHERE number = ?", policy_number)
     if row is None:
-        raise StoreError(f"{store.path.parent} has no policy {number}")
+        raise StoreError(f"{store.path.parent} has no policy {policy_number}")
     return Policy(
         row["number"],
         row["parent"],
@@ -128,6 +151,16 @@ def next_policy_number(store: Store) -> int:
     return 0 if last is None else last + 1
 
 
+def policy_parents(store: Store) -> dict[int, int | None]:
+    """Policy -> the policy it was trained from; None for the base model."""
+    return {row["number"]: row["parent"] for row in store.rows("SELECT number, parent FROM policy")}
+
+
+def published_policies(store: Store) -> list[sqlite3.Row]:
+    """(number, path, deleted) of the policies that the run made; `deleted` is when their weights left the disk."""
+    return store.rows("SELECT number, path, deleted FROM policy WHERE made_by != 'base' ORDER BY number")
+
+
 def add_policy(store: Store, policy: Policy) -> None:
     """Record a published policy; the caller's transaction decides when it is committed."""
     store.connection.execute(
@@ -144,7 +177,7 @@ def add_policy(store: Store, policy: Policy) -> None:
     )
 
 
-def mark_deleted(store: Store, number: int) -> None:
+def mark_deleted(store: Store, policy_number: int) -> None:
     """Record that a policy's weights leave the disk; it stays in the lineage."""
     with store.transaction():
-        store.connection.execute("UPDATE policy SET deleted = ? WHERE number = ?", (now(), number))
+        store.connection.execute("UPDATE policy SET deleted = ? WHERE number = ?", (now(), policy_number))

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import array
-import sys
-import zlib
+import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from store.database import Store, StoreError, now_s
+from store.database import Store, now_s
+from store.packing import pack_token_ids
 
 
 @dataclass(frozen=True)
@@ -44,46 +43,21 @@ class NewVerdict:
     """A JSON list of texts."""
 
 
-WIDTHS = {1: "B", 2: "H", 3: "I", 4: "I"}
-"""The array that ids of so many bytes are read into; there is none of three bytes."""
-DEFLATED = 0x78
-"""First byte of what earlier versions wrote: a zlib stream of 32-bit integers."""
+@dataclass(frozen=True)
+class NewVote:
+    """The vote of a question's samples: the answer that most of them give, and by how much it leads.
 
-
-def pack_token_ids(token_ids: Sequence[int]) -> bytes:
-    """Little-endian integers as wide as the largest needs, after one byte that says how wide.
-
-    Packed, not deflated: a chain is too short for deflate to save much, and it takes 60 times as long.
+    `samples` is how many were counted; `share` and `margin` are in [0, 1]. `outcome` is the verdict on `answer`,
+    None where no accepted answer is known.
     """
-    width = max(1, (max(token_ids, default=0).bit_length() + 7) // 8)
-    words = _little_endian(array.array(WIDTHS[width], token_ids)).tobytes()
-    if width != 3:
-        return bytes([width]) + words
-    packed = bytearray(3 * len(token_ids))
-    for place in range(3):
-        packed[place::3] = words[place::4]
-    return bytes([width]) + packed
 
-
-def unpack_token_ids(blob: bytes) -> list[int]:
-    """Inverse of `pack_token_ids`; reads what earlier versions wrote too. Raises StoreError if it is neither."""
-    width, packed = blob[0] if blob else 0, blob[1:]
-    if width == DEFLATED:
-        return _little_endian(array.array("I", zlib.decompress(blob))).tolist()
-    if width not in WIDTHS or len(packed) % width:
-        raise StoreError("a sample's token ids are damaged; 'check' names what else is")
-    if width == 3:
-        wide = bytearray(len(packed) // 3 * 4)
-        for place in range(3):
-            wide[place::4] = packed[place::3]
-        packed = bytes(wide)
-    return _little_endian(array.array(WIDTHS[width], packed)).tolist()
-
-
-def _little_endian(words: array.array[int]) -> array.array[int]:
-    if sys.byteorder == "big":
-        words.byteswap()
-    return words
+    round: int
+    question: int
+    answer: str | None
+    samples: int
+    share: float
+    margin: float
+    outcome: str | None
 
 
 def add_samples(store: Store, samples: Iterable[NewSample]) -> None:
@@ -123,3 +97,70 @@ def add_verdicts(store: Store, verdicts: Iterable[NewVerdict]) -> None:
         " VALUES (?, ?, ?, ?, ?, ?, ?)",
         [(v.sample, v.judge, v.judge_version, v.extracted, v.score, v.outcome, v.flags) for v in verdicts],
     )
+
+
+def add_votes(store: Store, votes: Iterable[NewVote]) -> None:
+    """Insert a batch; the caller's transaction decides when it is committed."""
+    store.connection.executemany(
+        "INSERT INTO vote (round, question, answer, samples, share, margin, outcome) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        [(v.round, v.question, v.answer, v.samples, v.share, v.margin, v.outcome) for v in votes],
+    )
+
+
+PRESENT = """
+SELECT question, "index" FROM sample WHERE round = ? AND author = 'policy' AND policy = ? AND style = ?"""
+
+UNJUDGED = """
+SELECT sample.id, sample.question, sample.text, sample.style, sample.finish_reason
+FROM sample JOIN question ON question.id = sample.question
+WHERE sample.round = ? AND sample.id > ? AND question.answers != '[]'
+  AND NOT EXISTS (SELECT 1 FROM verdict WHERE verdict.sample = sample.id)
+ORDER BY sample.id LIMIT ?"""
+
+OF_QUESTION = """
+SELECT sample.id, sample.question, sample.text, sample.style, sample.finish_reason, verdict.extracted, verdict.outcome
+FROM sample LEFT JOIN verdict ON verdict.sample = sample.id
+WHERE sample.round = ? AND sample.author = 'policy' AND sample.question = ? ORDER BY sample."index" """
+
+RATIONALES = """
+SELECT sample.question, sample.token_ids FROM sample JOIN verdict ON verdict.sample = sample.id
+WHERE sample.round = 0 AND sample.author = 'teacher' AND verdict.outcome = 'correct' ORDER BY sample.question"""
+
+SHARES_RIGHT = """
+SELECT question, sum(correct) * 1.0 / sum(samples) AS pass_rate FROM (
+    SELECT sample.question, count(*) AS samples, sum(verdict.outcome = 'correct') AS correct
+    FROM sample JOIN verdict ON verdict.sample = sample.id
+    WHERE sample.author = 'policy' AND sample.round BETWEEN ?1 AND ?2 GROUP BY sample.question
+    UNION ALL SELECT question, samples, correct FROM archived_question WHERE round BETWEEN ?1 AND ?2)
+GROUP BY question"""
+
+
+def present_samples(store: Store, round_number: int, policy: int, style: str) -> set[tuple[int, int]]:
+    """(question, index) of every sample that the policy wrote in this round and style."""
+    return {(row[0], row[1]) for row in store.stream(PRESENT, round_number, policy, style)}
+
+
+def count_unjudged_samples(store: Store, round_number: int) -> int:
+    """How many samples `unjudged_samples` has yet to give."""
+    count: int = store.value(f"SELECT count(*) FROM ({UNJUDGED})", round_number, 0, -1)
+    return count
+
+
+def unjudged_samples(store: Store, round_number: int, after: int, limit: int) -> list[sqlite3.Row]:
+    """The first `limit` samples of a round with an id above `after` and no verdict, whose question has an answer."""
+    return store.rows(UNJUDGED, round_number, after, limit)
+
+
+def samples_of_question(store: Store, round_number: int, question: int) -> list[sqlite3.Row]:
+    """The policy's samples of a question in one round, by index, with their verdicts where they have one."""
+    return store.rows(OF_QUESTION, round_number, question)
+
+
+def cold_start_rationales(store: Store) -> list[sqlite3.Row]:
+    """(question, token_ids) of the teacher's right chains of round 0; the ids are packed."""
+    return store.rows(RATIONALES)
+
+
+def pass_rates(store: Store, first_round: int, last_round: int) -> dict[int, float]:
+    """Question -> share of the policy's judged samples that are right, over the rounds from first to last."""
+    return {row["question"]: row["pass_rate"] for row in store.stream(SHARES_RIGHT, first_round, last_round)}

@@ -14,19 +14,21 @@ from store.schema.sums_007 import (
 from store.schema.views_005 import COLUMNS
 
 
-def summarise_round(store: Store, number: int) -> None:
+def summarise_round(store: Store, round_number: int) -> None:
     """Write the figures of a round that ends; a round without samples of its own has none."""
     with store.transaction():
-        store.connection.execute("DELETE FROM round_summary WHERE round = ?", (number,))
-        store.connection.execute(f"INSERT INTO round_summary ({', '.join(COLUMNS)}) {round_sums('= ?')}", (number,))
+        store.connection.execute("DELETE FROM round_summary WHERE round = ?", (round_number,))
+        store.connection.execute(
+            f"INSERT INTO round_summary ({', '.join(COLUMNS)}) {round_sums('= ?')}", (round_number,)
+        )
         store.connection.execute(ADD_EVALUATION_SUMS)
         store.connection.execute(ADD_COMPARISONS)
 
 
-def round_figures(store: Store, number: int) -> sqlite3.Row | None:
+def round_figures(store: Store, round_number: int) -> sqlite3.Row | None:
     """Samples, questions, outcomes and tokens of a round: its summary, or counted now if it goes on."""
-    summary = store.row("SELECT * FROM round_summary WHERE round = ?", number)
-    return summary or store.row(round_sums("= ?"), number)
+    summary = store.row("SELECT * FROM round_summary WHERE round = ?", round_number)
+    return summary or store.row(round_sums("= ?"), round_number)
 
 
 def evaluation_figures(store: Store, policy: int, split: str, style: str) -> list[sqlite3.Row]:

@@ -87,7 +87,7 @@ def call_status(store: Store, key: str) -> str | None:
     return status
 
 
-def spent(store: Store, number: int | None = None) -> tuple[int, float]:
+def spent(store: Store, round_number: int | None = None) -> tuple[int, float]:
     """(requests, US dollars) of the run so far, or of one round; what is pending in a batch is not yet among them.
 
     In the run a request that was sent three times counts three times; in a round once, for its earlier sendings may be
@@ -98,7 +98,7 @@ def spent(store: Store, number: int | None = None) -> tuple[int, float]:
         " coalesce(sum(cost_usd), 0.0) AS usd"
         " FROM teacher_call"
         " WHERE ?1 IS NULL OR round = ?1",
-        number,
+        round_number,
     )
     assert row is not None
     return row["requests"], row["usd"]
@@ -184,13 +184,6 @@ LEFT JOIN verdict ON verdict.sample = sample.id
 WHERE teacher_call.round = ? GROUP BY reason ORDER BY reason"""
 
 
-def count_reasons(store: Store, number: int) -> dict[str, int]:
+def count_reasons(store: Store, round_number: int) -> dict[str, int]:
     """A round's calls by what became of them: `kept`, another outcome of the judge, or why there was no answer."""
-    return {row["reason"]: row["calls"] for row in store.rows(REASONS, number)}
-
-
-def suspects(store: Store) -> list[int]:
-    """Questions that the teacher failed twice, the latest round's first."""
-    return [
-        row["id"] for row in store.rows("SELECT id FROM question WHERE suspect IS NOT NULL ORDER BY suspect DESC, id")
-    ]
+    return {row["reason"]: row["calls"] for row in store.rows(REASONS, round_number)}

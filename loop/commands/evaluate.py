@@ -1,18 +1,57 @@
-"""The command `evaluate`: one policy of a run that is not running, scored on held-out questions."""
+"""`evaluate`: one policy of a run that is not running, scored on held-out questions."""
 
+from __future__ import annotations
+
+import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from loop.config.schema import Config
-from loop.context import Stopped
+import click
+
+from loop.commands.options import ROW_ID, run_dir_argument, stored_config
 from loop.errors import InputError
-from loop.evaluation.answer_questions import STYLES, evaluate_policy
-from loop.evaluation.best_of import best_of
-from loop.reading.accuracy_log import accuracy
-from loop.session import Parts, open_session, work_on
 from loop.terminal.console import Console
-from store.questions import find_questions
-from store.rounds import cold_start_policy, get_policy, served_policy
+from store import open_store
+
+if TYPE_CHECKING:
+    from loop.config.schema import Config
+
+
+@click.command()
+@run_dir_argument
+@click.option("--policy", type=ROW_ID, metavar="N", help="Its number; the accepted one if left out.")
+@click.option("--split", default="test", show_default=True, help="Whose questions are asked.")
+@click.option("--best-of", "samples", type=click.IntRange(min=2), metavar="K", help="Also vote over K samples.")
+@click.option(
+    "--reference", type=ROW_ID, metavar="N", help="What the verifier compares with; the cold start if left out."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def evaluate(
+    run_dir: Path, policy: int | None, split: str, samples: int | None, reference: int | None, as_json: bool
+) -> None:
+    """Score one policy on held-out questions: greedily, and with K samples by vote and verifier.
+
+    The verifier is the later of the policy and its reference, over the earlier: `--policy 1 --reference 5` has
+    policy 5 verify the chains of policy 1.
+    """
+    from loop.evaluation.best_of import as_json as figure_as_json
+    from loop.evaluation.best_of import format_figures
+
+    store = open_store(run_dir)
+    config = stored_config(store, run_dir)
+    store.close()
+    found = evaluate_run(config, run_dir, Console(quiet=as_json), policy, split, samples or 0, reference)
+    figures = found.pop("best_of")
+    if as_json:
+        click.echo(json.dumps({**found, "best_of": [figure_as_json(each) for each in figures]}))
+        return
+    for style, figure in found["accuracy"].items():
+        low, high = 100 * figure["low"], 100 * figure["high"]
+        click.echo(f"policy {found['policy']}, {style}: {100 * figure['accuracy']:.1f}% [{low:.1f}, {high:.1f}]")
+    if figures:
+        earlier, later = sorted((found["policy"], found["reference"]))
+        click.echo(f"best of {samples}, verified by policy {later} over policy {earlier}")
+        click.echo(format_figures(figures, samples or 0))
 
 
 def evaluate_run(
@@ -23,6 +62,15 @@ def evaluate_run(
     Without a number the accepted policy; without a reference the cold start's. The teacher is not asked,
     so its key is not needed, and trackers are not told.
     """
+    from loop.config.prompt_styles import STYLES
+    from loop.context import Stopped
+    from loop.evaluation.answer_questions import evaluate_policy
+    from loop.evaluation.best_of import best_of
+    from loop.reading.accuracy_log import accuracy
+    from loop.session import Parts, open_session, work_on
+    from store.questions import find_questions
+    from store.rounds import cold_start_policy, get_policy, served_policy
+
     no_teacher = config.teacher.model_copy(update={"enabled": False})
     config = config.model_copy(update={"teacher": no_teacher})
     with work_on(run_dir) as store:

@@ -1,4 +1,4 @@
-"""What the commands share: the run they are given, the kinds of their options, how they count."""
+"""What the commands share: the run they are given, the kinds of their options, how they word a count."""
 
 from __future__ import annotations
 
@@ -39,5 +39,5 @@ def open_to_read(run_dir: Path) -> Store:
     return open_store(run_dir, read_only=not os.access(run_dir, os.W_OK) or lock_holder(run_dir) is not None)
 
 
-def counted(count: int, noun: str, where: Path) -> str:
+def format_count(count: int, noun: str, where: Path) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'} in {where}"

@@ -13,6 +13,7 @@ from pydantic import (
 
 from judges import FLAGS, JudgeSpecError, find_judge
 from judges.reasoning_gym import TASKS
+from loop.config.prompt_styles import STYLES, Style
 from loop.config.table import ConfigTable
 from loop.config.teacher import EMBEDDED, EMBEDDED_TASKS, TeacherConfig
 
@@ -106,7 +107,7 @@ class PromptsConfig(ConfigTable):
 
     @model_validator(mode="after")
     def _has_question(self) -> "PromptsConfig":
-        for style in ("cot", "direct"):
+        for style in STYLES:
             if "{question}" not in getattr(self, style):
                 raise ValueError(f"{style} must contain {{question}}")
         return self
@@ -145,7 +146,7 @@ class SamplingConfig(ConfigTable):
     questions: PositiveInt = 1000
     order: Literal["fresh", "informative", "difficult"] = "fresh"
     samples: PositiveInt = 8
-    style: Literal["cot", "direct"] = "cot"
+    style: Style = "cot"
     temperature: PositiveFloat | list[PositiveFloat] = 1.0
     top_p: float = Field(1.0, gt=0.0, le=1.0)
     max_tokens: PositiveInt = 256
@@ -247,7 +248,7 @@ class GateConfig(ConfigTable):
     """
 
     rule: Literal["improve", "not_worse", "always"] = "not_worse"
-    guard: list[Literal["cot", "direct"]] = []
+    guard: list[Style] = []
     level: float = Field(0.05, gt=0.0, lt=1.0)
     limit: PositiveInt | None = None
     learning_rate_factor: float = Field(1.0, gt=0.0, le=1.0)

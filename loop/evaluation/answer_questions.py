@@ -4,14 +4,12 @@ from collections.abc import Iterator, Sequence
 
 from loop.context import Context
 from loop.evaluation.commit_groups import commit_groups
-from loop.evaluation.judge_chains import JudgedChain, as_columns, judge_chains
+from loop.evaluation.judge_chains import ChainToJudge, as_columns, judge_chains
 from loop.questions.registry import FAITHFULNESS
 from loop.serving import serve
 from policies.sampler import Chain, Request
-from store.database import now_s
+from store.evaluations import NewEvaluation, add_evaluations, present_evaluations
 from store.questions import Question
-
-STYLES = ("cot", "direct")
 
 
 def evaluate_policy(
@@ -19,12 +17,7 @@ def evaluate_policy(
 ) -> None:
     """Answer what the policy has not answered yet, committing every few hundred answers."""
     questions = {question.id: question for question in asked}
-    answered = {
-        (row[0], row[1])
-        for row in ctx.store.rows(
-            "SELECT question, style FROM evaluation WHERE policy = ? AND split = ?", policy, split
-        )
-    }
+    answered = present_evaluations(ctx.store, policy, split)
     missing = [(q, style) for style in styles for q in questions if (q, style) not in answered]
     if not missing:
         return
@@ -37,13 +30,13 @@ def evaluate_policy(
 
     check = FAITHFULNESS.get(ctx.config.questions.source)
 
-    def faithful(chain: JudgedChain) -> bool | None:
+    def faithful(chain: ChainToJudge) -> bool | None:
         return check(chain.text, chain.question.images) if check and chain.style == "cot" else None
 
     def commit(group: list[Chain]) -> None:
-        answers = [JudgedChain(questions[c.key[0]], c.text, c.key[1], c.finish_reason) for c in group]  # type: ignore[index]
-        rows = [
-            (
+        answers = [ChainToJudge(questions[c.key[0]], c.text, c.key[1], c.finish_reason) for c in group]  # type: ignore[index]
+        evaluations = [
+            NewEvaluation(
                 policy,
                 split,
                 c.style,
@@ -53,17 +46,11 @@ def evaluate_policy(
                 c.finish_reason,
                 faithful(c),
                 *as_columns(verdict),
-                now_s(),
             )
             for chain, c, verdict in zip(group, answers, judge_chains(ctx, answers), strict=True)
         ]
         with ctx.store.transaction():
-            ctx.store.connection.executemany(
-                "INSERT INTO evaluation (policy, split, style, question, text, tokens, finish_reason, faithful,"
-                " judge, judge_version, extracted, score, outcome, flags, created)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                rows,
-            )
+            add_evaluations(ctx.store, evaluations)
 
     total = len(questions) * len(styles)
     with ctx.reporter.bar(f"evaluating policy {policy} ({split})", total, "answer", total - len(missing)) as bar:

@@ -18,30 +18,23 @@ from judges import find_judge
 from judges.vote import Same, vote
 from loop.context import Context
 from loop.evaluation.commit_groups import commit_groups
-from loop.evaluation.judge_chains import JudgedChain, as_columns, judge_chains
+from loop.evaluation.judge_chains import ChainToJudge, JudgeResult, as_columns, judge_chains
 from loop.evaluation.statistics import mcnemar_p_value, wilson_interval
 from loop.serving import serve
 from policies.sampler import Chain, Request
 from policies.verifier import ScoredChain
+from store.evaluations import (
+    NewEvaluationSample,
+    NewVerifierScore,
+    add_evaluation_samples,
+    add_verifier_scores,
+    greedy_outcomes,
+    present_evaluation_samples,
+    scored_samples,
+    unscored_samples,
+)
+from store.packing import unpack_scores, unpack_token_ids
 from store.questions import Question
-from store.samples import pack_token_ids, unpack_token_ids
-from store.token_scores import pack_scores, unpack_scores
-
-UNSCORED = """
-SELECT evaluation_sample.id, question, token_ids FROM evaluation_sample
-LEFT JOIN verifier_score ON verifier_score.sample = evaluation_sample.id AND verifier_score.reference = ?2
-WHERE policy = ?1 AND split = ?3 AND style = ?4 AND verifier_score.sample IS NULL
-ORDER BY evaluation_sample.id"""
-
-SCORED = """
-SELECT question, extracted, outcome, verifier_score.token_scores FROM evaluation_sample
-LEFT JOIN verifier_score ON verifier_score.sample = evaluation_sample.id AND verifier_score.reference = ?2
-WHERE policy = ?1 AND split = ?3 AND style = ?4 AND "index" < ?5
-ORDER BY question, "index" """
-
-GREEDY = """
-SELECT question, outcome = 'correct' AS correct FROM evaluation
-WHERE policy = ? AND split = ? AND style = ?"""
 
 
 @dataclass(frozen=True)
@@ -85,9 +78,9 @@ def best_of(
     by_id = {question.id: question for question in questions}
     _sample(ctx, policy, split, style, by_id, samples)
     _score(ctx, policy, reference, split, style, by_id)
-    greedy = {row["question"]: bool(row["correct"]) for row in ctx.store.stream(GREEDY, policy, split, style)}
+    greedy = greedy_outcomes(ctx.store, policy, split, style)
     ballots: dict[int, list[Ballot]] = {}
-    for row in ctx.store.stream(SCORED, policy, reference, split, style, samples):
+    for row in scored_samples(ctx.store, policy, reference, split, style, samples):
         ballots.setdefault(row["question"], []).append(read_ballot(row))
     counted = [question for question in by_id if question in greedy and question in ballots]
     ways: dict[str, list[float]] = {"greedy": [], "one sample": [], "majority vote": [], "best of K": []}
@@ -105,7 +98,10 @@ def best_of(
 
 
 def read_ballot(row: Any, together: Callable[[Sequence[float]], float] = min) -> Ballot:
-    """A row of `SCORED` as a ballot; `together` makes one score of those of its tokens. No answer where none counts."""
+    """A row of `scored_samples` as a ballot; `together` makes one score of its tokens' scores.
+
+    The ballot has no answer where the chain does not count.
+    """
     if row["outcome"] not in ("correct", "wrong") or row["token_scores"] is None:
         return Ballot(None, False, 0.0)
     scores = unpack_scores(row["token_scores"])
@@ -144,15 +140,7 @@ def weighted_votes(ballots: Sequence[Ballot], same: Same) -> list[float]:
 
 def _sample(ctx: Context, policy: int, split: str, style: str, questions: dict[int, Question], samples: int) -> None:
     """K chains a question, the ones that are missing, at the temperature of the first round."""
-    present = {
-        (row[0], row[1])
-        for row in ctx.store.rows(
-            'SELECT question, "index" FROM evaluation_sample WHERE policy = ? AND split = ? AND style = ?',
-            policy,
-            split,
-            style,
-        )
-    }
+    present = present_evaluation_samples(ctx.store, policy, split, style)
     wanted = [(q, n) for q in questions for n in range(samples) if (q, n) not in present]
     if not wanted:
         return
@@ -171,18 +159,13 @@ def _sample(ctx: Context, policy: int, split: str, style: str, questions: dict[i
             )
 
     def commit(group: list[Chain]) -> None:
-        chains = [JudgedChain(questions[c.key[0]], c.text, style, c.finish_reason) for c in group]  # type: ignore[index]
-        rows = [
-            (policy, split, style, *c.key, c.text, pack_token_ids(c.token_ids), c.finish_reason, *as_columns(verdict))  # type: ignore[misc]
-            for c, verdict in zip(group, judge_chains(ctx, chains), strict=True)
+        chains = [ChainToJudge(questions[c.key[0]], c.text, style, c.finish_reason) for c in group]  # type: ignore[index]
+        added = [
+            _new_sample(policy, split, style, c, judged)
+            for c, judged in zip(group, judge_chains(ctx, chains), strict=True)
         ]
         with ctx.store.transaction():
-            ctx.store.connection.executemany(
-                'INSERT INTO evaluation_sample (policy, split, style, question, "index", text, token_ids,'
-                " finish_reason, judge, judge_version, extracted, score, outcome, flags)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                rows,
-            )
+            add_evaluation_samples(ctx.store, added)
 
     total = len(questions) * samples
     with ctx.reporter.bar(f"sampling policy {policy} ({split})", total, "chain", total - len(wanted)) as bar:
@@ -190,12 +173,28 @@ def _sample(ctx: Context, policy: int, split: str, style: str, questions: dict[i
             commit(group)
 
 
+def _new_sample(policy: int, split: str, style: str, chain: Chain, judged: JudgeResult) -> NewEvaluationSample:
+    assert isinstance(chain.key, tuple)
+    question, index = chain.key
+    return NewEvaluationSample(
+        policy,
+        split,
+        style,
+        question,
+        index,
+        chain.text,
+        chain.token_ids,
+        chain.finish_reason,
+        *as_columns(judged),
+    )
+
+
 def _score(ctx: Context, policy: int, reference: int, split: str, style: str, questions: dict[int, Question]) -> None:
     """Per-token log-ratios of the chains that have none yet, by the learner.
 
     A chain with a stray image token has none: no model can read it back. It does not vote.
     """
-    found = ctx.store.stream(UNSCORED, policy, reference, split, style)
+    found = unscored_samples(ctx.store, policy, reference, split, style)
     rows = [
         row
         for row in found
@@ -210,9 +209,8 @@ def _score(ctx: Context, policy: int, reference: int, split: str, style: str, qu
     earlier, later = (_logprobs(ctx, number, chains) for number in sorted((policy, reference)))
     ratios = [[b - a for a, b in zip(*pair, strict=True)] for pair in zip(earlier, later, strict=True)]
     with ctx.store.transaction():
-        ctx.store.connection.executemany(
-            "INSERT INTO verifier_score (sample, reference, score, token_scores) VALUES (?, ?, ?, ?)",
-            [(row["id"], reference, sum(each), pack_scores(each)) for row, each in zip(rows, ratios, strict=True)],
+        add_verifier_scores(
+            ctx.store, [NewVerifierScore(row["id"], reference, each) for row, each in zip(rows, ratios, strict=True)]
         )
 
 

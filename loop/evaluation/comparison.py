@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from loop.evaluation.statistics import mcnemar_p_value
 from store import Store
-from store.rounds import GATE
+from store.rounds import GATE, has_gate_split
 from store.summary import compared
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class Comparison:
 
 def gate_split(store: Store, reported: str) -> str:
     """The split that the gate decides by; where the run began without one, the reported one."""
-    return GATE if store.row("SELECT 1 FROM question WHERE split = ? AND batch = 0 LIMIT 1", GATE) else reported
+    return GATE if has_gate_split(store) else reported
 
 
 def gate_styles(config: "Config") -> list[str]:

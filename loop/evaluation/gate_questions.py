@@ -4,14 +4,9 @@ from loop.config.schema import Config
 from loop.context import Context
 from loop.evaluation.comparison import gate_split
 from store import Store
+from store.evaluations import best_accepted_policy
 from store.questions import Question, find_questions
 from store.rounds import GATE, Round
-
-BEST_ACCEPTED = """
-SELECT round.candidate_policy FROM round JOIN evaluation ON evaluation.policy = round.candidate_policy
-WHERE round.decision = 'accepted' AND round.number < ? AND evaluation.split = ? AND style = ?
-GROUP BY round.candidate_policy
-ORDER BY avg(evaluation.outcome = 'correct') DESC, round.candidate_policy DESC LIMIT 1"""
 
 
 def gate_questions(store: Store, config: Config) -> list[Question]:
@@ -21,11 +16,11 @@ def gate_questions(store: Store, config: Config) -> list[Question]:
     return find_questions(store, "split = ? AND batch = 0 ORDER BY id LIMIT ?", split, limit or -1)
 
 
-def compared_policy(ctx: Context, state: Round, style: str) -> int:
+def compared_policy(ctx: Context, round_: Round, style: str) -> int:
     """The best policy accepted so far, by the gate's own questions in this style.
 
     Not simply the serving one: many losses, each too small to be significant, would add up.
     """
     split = gate_split(ctx.store, ctx.config.evaluation.split)
-    best: int | None = ctx.store.value(BEST_ACCEPTED, state.number, split, style)
-    return state.serving if best is None else best
+    best = best_accepted_policy(ctx.store, round_.number, split, style)
+    return round_.serving_policy if best is None else best

@@ -2,12 +2,10 @@
 
 from policies.teacher.images import ImageFile
 from store import Store
-from store.questions import image_bytes
+from store.questions import image_bytes, image_size
 
 
 def image_file(store: Store, digest: str) -> ImageFile:
     """The stored file's bytes, format and size; raises StoreError for an image that is not in the store."""
     content, kind = image_bytes(store, digest)
-    row = store.row("SELECT width, height FROM image WHERE sha256 = ?", digest)
-    assert row is not None
-    return ImageFile(content, kind, row["width"], row["height"])
+    return ImageFile(content, kind, *image_size(store, digest))

@@ -3,8 +3,7 @@
 from itertools import takewhile
 
 from store import Store
-
-DECISIONS = "SELECT decision FROM round WHERE number > 0 AND number < ? AND decision IS NOT NULL ORDER BY number DESC"
+from store.rounds import recent_decisions
 
 
 def rejections_before(store: Store, number: int) -> int:
@@ -18,5 +17,4 @@ def rounds_without_gain(store: Store, number: int) -> int:
 
 
 def _since_accepted(store: Store, number: int) -> list[str]:
-    decisions = (row["decision"] for row in store.rows(DECISIONS, number))
-    return list(takewhile(lambda decision: decision != "accepted", decisions))
+    return list(takewhile(lambda decision: decision != "accepted", recent_decisions(store, number)))

@@ -10,8 +10,7 @@ from loop.pages.browse import Side
 from loop.reading.scored_tokens import Piece, scored_pieces
 from store import Store
 from store.maintenance.archive import question_samples
-from store.samples import unpack_token_ids
-from store.token_scores import unpack_scores
+from store.packing import unpack_scores, unpack_token_ids
 
 STYLE_NAMES = {"cot": "with reasoning", "direct": "direct answer"}
 
@@ -27,7 +26,7 @@ ORDER BY chain.style, chain."index" """
 
 @dataclass(frozen=True)
 class Attempt:
-    """A chain with its verdict; `pieces` once it was `coloured`. `sample` is what `show sample` takes.
+    """A chain with its verdict; `pieces` from `with_token_scores` on. `sample` is what `show sample` takes.
 
     `scored` has token ids and verifier scores as the store packs them, where a verifier looked at the chain.
     """
@@ -57,7 +56,7 @@ class Image:
 
 
 @dataclass(frozen=True)
-class Card:
+class QuestionCard:
     """A question in full. `history` has (round, samples, right) of each round that asked it."""
 
     id: int
@@ -73,7 +72,7 @@ class Card:
     history: tuple[tuple[int, int, int], ...]
 
 
-def read_card(store: Store, number: int) -> Card:
+def read_question(store: Store, number: int) -> QuestionCard:
     """A question by its number; raises InputError if there is none."""
     row = store.row("SELECT * FROM question WHERE id = ?", number)
     if row is None:
@@ -84,7 +83,7 @@ def read_card(store: Store, number: int) -> Card:
         number,
     )
     history = store.rows("SELECT round, samples, correct FROM question_history WHERE question = ?", number)
-    return Card(
+    return QuestionCard(
         number,
         row["text"],
         tuple(json.loads(row["answers"])),
@@ -99,7 +98,7 @@ def read_card(store: Store, number: int) -> Card:
     )
 
 
-def attempts(store: Store, card: Card, side: Side) -> list[Attempt]:
+def read_attempts(store: Store, card: QuestionCard, side: Side) -> list[Attempt]:
     """What a round wrote in answer: its samples, its candidate's greedy answers, and its best-of-K samples."""
     found: list[Attempt] = []
     if side.round is not None:
@@ -111,7 +110,7 @@ def attempts(store: Store, card: Card, side: Side) -> list[Attempt]:
     return found
 
 
-def coloured(store: Store, attempt: Attempt) -> Attempt:
+def with_token_scores(store: Store, attempt: Attempt) -> Attempt:
     """The chain with what the verifier thinks of each of its tokens, where it has said so."""
     if attempt.scored is None or attempt.policy is None:
         return attempt
@@ -119,13 +118,13 @@ def coloured(store: Store, attempt: Attempt) -> Attempt:
     return replace(attempt, pieces=scored_pieces(store, attempt.policy, ids, scores))
 
 
-def some_of_each(found: Sequence[Attempt], most: int) -> list[Attempt]:
-    """At most so many, in their order: right ones and others by turns, so that neither crowds the other out."""
+def choose_attempts(found: Sequence[Attempt], limit: int) -> list[Attempt]:
+    """At most `limit`, in their order: right ones and others by turns, so that neither crowds the other out."""
     right = [each for each in found if each.outcome == "correct"]
     other = [each for each in found if each.outcome != "correct"]
-    kept = max(most // 2, most - len(other))
+    kept = max(limit // 2, limit - len(other))
     chosen = right[:kept]
-    chosen += other[: most - len(chosen)]
+    chosen += other[: limit - len(chosen)]
     return [each for each in found if any(each is one for one in chosen)]
 
 

@@ -19,10 +19,10 @@ from loop.pages.drawing import (
     rounded,
     share,
 )
+from loop.pages.escape import plain
 from loop.pages.figures import BINS, OUTCOMES, Figures
-from loop.pages.plain_text import plain
 
-SMALL = 2
+BASE_SHOWN_UP_TO = 2
 """Up to so many points the base model is drawn too; then it would flatten all that came after."""
 
 COLOURS = tuple(f"var(--{name})" for name in ("one", "two", "three", "four", "five", "six", "seven", "eight"))
@@ -73,13 +73,13 @@ def _accuracy(figures: Figures) -> Chart:
         for (name, _, accuracies), checked, decision in zip(places, gate, decisions, strict=True)
     ]
     says = "Greedy answers of each round's candidate with 95% Wilson intervals. Hollow: rejected."
-    skip = 1 if base and len(places) > SMALL else 0
+    skip = 1 if base and len(places) > BASE_SHOWN_UP_TO else 0
     return make_chart(
         "accuracy",
         "Held-out accuracy",
         f"{says} The base model is in the table only." if skip else says,
         [name for name, _, _ in places[skip:]],
-        _without(series, skip),
+        _skip_points(series, skip),
         ("round", "with reasoning", "direct answer", "gate's questions", "decision"),
         table,
         y={"name": "right, %", "scale": True},
@@ -87,7 +87,7 @@ def _accuracy(figures: Figures) -> Chart:
     )
 
 
-def _without(series: list[Row], skip: int) -> list[Row]:
+def _skip_points(series: list[Row], skip: int) -> list[Row]:
     return [{**each, "data": each["data"][skip:]} for each in series]
 
 
@@ -173,7 +173,7 @@ def _lineage(figures: Figures) -> Chart:
     """Policies as points that are joined to their parents; what was rejected ends a branch."""
     known = {row["policy"]: row for row in figures.policies}
     measured = {number: row["cot_accuracy"] for number, row in known.items() if row["cot_accuracy"] is not None}
-    base = len(measured) > SMALL and known[min(measured)]["parent"] is None
+    base = len(measured) > BASE_SHOWN_UP_TO and known[min(measured)]["parent"] is None
     heights = {number: height for number, height in measured.items() if not (base and number == min(measured))}
     served = None if figures.served is None else figures.served["policy"]
     points = [

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from loop.pages.plain_text import plain
+from loop.pages.escape import plain
 
 Row = dict[str, Any]
 Cell = str

@@ -16,7 +16,7 @@ OUTCOMES = ("correct", "wrong", "unparsable", "truncated", "judge_error")
 BINS = ("none right", "up to 1/4", "up to 1/2", "up to 3/4", "under all", "all right")
 """Questions of a round by the share of their samples that are right."""
 
-MOST_HISTOGRAMS = 40
+MAX_HISTOGRAMS = 40
 """A histogram counts a round's samples; of longer runs rounds at even distances are taken."""
 
 TALLIES = "SELECT samples, correct FROM question_history WHERE round = ? AND samples > 0 AND answers <> '[]'"
@@ -53,7 +53,7 @@ def read_figures(
 
     `progress` is called once a round whose samples were counted.
     """
-    known = {} if histograms is None else histograms
+    cached = {} if histograms is None else histograms
     with store.snapshot():
         rounds = log_rows(store)
         counts = {row["round"]: found for row in rounds if (found := round_figures(store, row["round"]))}
@@ -72,10 +72,12 @@ def read_figures(
             samples=sum(row["samples"] for row in counts.values()),
             outcomes={number: {each: row[each] for each in OUTCOMES} for number, row in counts.items()},
             tokens={number: row["tokens"] / row["samples"] for number, row in counts.items() if row["samples"]},
-            pass_rates={number: _pass_rates(store, number, rounds, known, progress) for number in _spread(judged)},
+            pass_rates={
+                number: _pass_rates(store, number, rounds, cached, progress) for number in _evenly_spaced(judged)
+            },
             gate={row["policy"]: right for row in policies if (right := accuracy(store, row["policy"], style, GATE))},
             training={
-                row["round"]: _numbers(row["metrics"])
+                row["round"]: _finite_figures(row["metrics"])
                 for row in store.rows("SELECT round, metrics FROM training ORDER BY id")
             },
             policies=tuple(policies),
@@ -104,26 +106,26 @@ def _with_accuracy(rounds: list[dict[str, Any]], policy: dict[str, Any]) -> dict
     return {**policy, "accuracy": made or (rounds[0]["base_accuracy"] if rounds else None) or {}}
 
 
-def _spread(counts: dict[int, Any]) -> list[int]:
+def _evenly_spaced(counts: dict[int, Any]) -> list[int]:
     """Round numbers at even distances, the first and the last among them."""
     numbers = sorted(counts)
-    if len(numbers) <= MOST_HISTOGRAMS:
+    if len(numbers) <= MAX_HISTOGRAMS:
         return numbers
-    step = (len(numbers) - 1) / (MOST_HISTOGRAMS - 1)
-    return [numbers[round(place * step)] for place in range(MOST_HISTOGRAMS)]
+    step = (len(numbers) - 1) / (MAX_HISTOGRAMS - 1)
+    return [numbers[round(place * step)] for place in range(MAX_HISTOGRAMS)]
 
 
 def _pass_rates(
-    store: Store, number: int, rounds: list[dict[str, Any]], known: dict[int, Bins], progress: Callable[[], None]
+    store: Store, number: int, rounds: list[dict[str, Any]], cached: dict[int, Bins], progress: Callable[[], None]
 ) -> Bins:
-    if number in known:
-        return known[number]
+    if number in cached:
+        return cached[number]
     bins = [0] * len(BINS)
     for row in store.stream(TALLIES, number):
         bins[pass_rate_bin(row["correct"], row["samples"])] += 1
     progress()
     if any(row["round"] == number and row["phase"] == "done" for row in rounds):
-        known[number] = tuple(bins)
+        cached[number] = tuple(bins)
     return tuple(bins)
 
 
@@ -134,7 +136,7 @@ def pass_rate_bin(correct: int, samples: int) -> int:
     return -(-4 * correct // samples)
 
 
-def _numbers(metrics: str) -> dict[str, float]:
+def _finite_figures(metrics: str) -> dict[str, float]:
     """The last figures of the DPO stage; the first version had no stages. What is not finite cannot be drawn."""
     said = json.loads(metrics)
     last = {**said, **said.get("dpo", {})}

@@ -13,10 +13,9 @@ from markupsafe import Markup
 from loop.pages.browse import SHOWS, Filter, Row, Side, Tally
 from loop.pages.charts import charts
 from loop.pages.drawing import NONE, Chart, percent, round_name
+from loop.pages.escape import plain, visible
 from loop.pages.figures import Figures
-from loop.pages.plain_text import plain, visible
-from loop.reading.run_status import Status
-from loop.terminal.status_view import why
+from loop.reading.run_status import Status, explain_state
 
 FOLDER = Path(__file__).parent
 CLIP = 4000
@@ -77,7 +76,7 @@ def charts_json(made: Sequence[Chart]) -> Markup:
 
 def status_line(status: Status) -> str:
     """What the run is doing, in one line."""
-    running = f"{status.state.capitalize()}{why(status)}"
+    running = f"{status.state.capitalize()}{plain(explain_state(status))}"
     if status.round is None:
         return f"{running}. No round has started."
     where = f"{running}. Round {round_name(status.round)}: {status.phase}"

@@ -13,32 +13,32 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from loop.pages.attempts import attempts, coloured, read_card, some_of_each
+from loop.pages.attempts import choose_attempts, read_attempts, read_question, with_token_scores
 from loop.pages.browse import SAMPLED, Side, compared_style, parse_filter, question_sets, sides
+from loop.pages.escape import plain
 from loop.pages.figures import read_figures
 from loop.pages.images import thumbnail_url
-from loop.pages.plain_text import plain
 from loop.pages.render import asset, blank_row, filter_context, macro, overview_context, render, script_json
-from loop.reading.export import require_place
-from loop.terminal.console import Console
+from loop.reading.export import require_writable
+from loop.reporting import Reporter
 from store import Store
 from store.database import now
 
 QUESTIONS = 10_000
-MOST_ROUNDS = 6
-MOST_CHAINS = 4
+MAX_ROUNDS = 6
+MAX_CHAINS = 4
 """Chains of a question that the report keeps of each round."""
 
-PART = 50
+QUESTIONS_PER_PART = 50
 """Questions that are packed, and unpacked, together."""
 
-TEXT = 300
+LISTED_TEXT_CHARACTERS = 300
 """Characters of a question that the list shows and searches."""
 
-LONGEST_QUESTION = 30_000
+QUESTION_CHARACTERS = 30_000
 """Characters of a question that is opened."""
 
-Counted = tuple[int, int, tuple[str, ...]]
+Kept = tuple[int, int, tuple[str, ...]]
 """Questions kept, questions that there are, rounds kept."""
 
 SCRIPTS = ("echarts.min.js", "charts.js")
@@ -54,10 +54,10 @@ class Written:
     bytes: int
 
 
-def write_report(store: Store, file: Path, most: int, say: Console) -> Written:
-    """Write the report; of more than `most` questions an even draw is kept, and the page says so."""
-    require_place(file)
-    with say.bar("reading rounds", store.value("SELECT count(*) FROM round"), "round") as bar:
+def write_report(store: Store, file: Path, max_questions: int, reporter: Reporter) -> Written:
+    """Write the report; of more than `max_questions` questions an even draw is kept, and the page says so."""
+    require_writable(file)
+    with reporter.bar("reading rounds", store.value("SELECT count(*) FROM round"), "round") as bar:
         figures = read_figures(store, progress=bar.update)
     context = {
         "written": f"{now()[:16].replace('T', ' ')} UTC",
@@ -65,10 +65,10 @@ def write_report(store: Store, file: Path, most: int, say: Console) -> Written:
         **overview_context(figures, _lost_link(store)),
     }
     scripts = [asset(name) for name in SCRIPTS]
-    counted: Counted = (0, 0, ())
+    kept: Kept = (0, 0, ())
     if sides(store):
         scripts.append(asset("questions.js"))
-        listed, counted = _questions(store, most, say)
+        listed, kept = _questions(store, max_questions, reporter)
         context |= listed
     style = asset("style.css")
     page = render("report.html", **context, style=style, scripts=scripts, policy=_policy(style, scripts))
@@ -79,7 +79,7 @@ def write_report(store: Store, file: Path, most: int, say: Console) -> Written:
         temporary.replace(file)
     finally:
         temporary.unlink(missing_ok=True)
-    return Written(*counted, len(written))
+    return Written(*kept, len(written))
 
 
 def _lost_link(store: Store) -> Any:
@@ -110,23 +110,23 @@ def _hash(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-def _questions(store: Store, most: int, say: Console) -> tuple[dict[str, Any], Counted]:
+def _questions(store: Store, max_questions: int, reporter: Reporter) -> tuple[dict[str, Any], Kept]:
     found = parse_filter(store, {})
     known, sets = _kept_sides(store, (found.first, found.second)), question_sets(store)
-    tallies = {name: _tallies(store, name, known) for name in sets}
-    drawn = _draw({name: sorted(rows) for name, rows in tallies.items()}, most)
+    tallies = {name: _read_tallies(store, name, known) for name in sets}
+    drawn = _choose_questions({name: sorted(rows) for name, rows in tallies.items()}, max_questions)
     count = sum(map(len, drawn.values()))
     index: dict[str, list[dict[str, Any]]] = {}
     packed: list[str] = []
     waiting: dict[int, dict[str, str]] = {}
-    with say.bar("questions", count, "question") as bar:
+    with reporter.bar("questions", count, "question") as bar:
         for name, ids in drawn.items():
             index[name] = []
             for number in ids:
                 row, waiting[number] = _question(store, number, tallies[name][number], known)
                 index[name].append({**row, "part": len(packed)})
                 bar.update()
-                if len(waiting) == PART:
+                if len(waiting) == QUESTIONS_PER_PART:
                     packed.append(_pack(waiting))
                     waiting = {}
     packed += [_pack(waiting)] if waiting else []
@@ -140,7 +140,7 @@ def _questions(store: Store, most: int, say: Console) -> tuple[dict[str, Any], C
         "parts_packed": packed,
         "blank": blank_row(),
         "order_link": lambda _: "#questions",
-        "says": _says(store, count, of, known),
+        "says": _describe_choice(store, count, of, known),
     }
     return context, (count, of, tuple(names))
 
@@ -150,25 +150,25 @@ def _kept_sides(store: Store, wanted: Sequence[Side]) -> list[Side]:
     known = sides(store)
     archived = {row["round"] for row in store.rows("SELECT round FROM archive")}
     here = [side for side in known if side.round not in archived or side in wanted]
-    if len(here) <= MOST_ROUNDS:
+    if len(here) <= MAX_ROUNDS:
         return here
-    step = (len(here) - 1) / (MOST_ROUNDS - 1)
-    spread = [here[round(place * step)] for place in range(MOST_ROUNDS)]
+    step = (len(here) - 1) / (MAX_ROUNDS - 1)
+    spread = [here[round(place * step)] for place in range(MAX_ROUNDS)]
     return [side for side in here if side in spread or side in wanted]
 
 
-def _says(store: Store, count: int, of: int, known: Sequence[Side]) -> str:
+def _describe_choice(store: Store, count: int, of: int, known: Sequence[Side]) -> str:
     rounds = len(sides(store))
     kept = f"All {of:,} questions" if count == of else f"{count:,} of {of:,} questions, drawn evenly,"
-    chains = f"with up to {MOST_CHAINS} chains each of {len(known)} of {rounds} policies and rounds"
+    chains = f"with up to {MAX_CHAINS} chains each of {len(known)} of {rounds} policies and rounds"
     if len(known) == rounds:
-        chains = f"with up to {MOST_CHAINS} chains of every round"
+        chains = f"with up to {MAX_CHAINS} chains of every round"
     return f"{kept} {chains}. The whole store is browsed with 'serve'."
 
 
-def _draw(there: dict[str, list[int]], most: int) -> dict[str, list[int]]:
+def _choose_questions(there: dict[str, list[int]], max_questions: int) -> dict[str, list[int]]:
     """Every set's fair part of the questions that are kept; what one does not need the next may have."""
-    drawn, left = {}, most
+    drawn, left = {}, max_questions
     by_size = sorted(there, key=lambda name: len(there[name]))
     for place, name in enumerate(by_size):
         part = left // (len(by_size) - place)
@@ -179,15 +179,15 @@ def _draw(there: dict[str, list[int]], most: int) -> dict[str, list[int]]:
 
 
 @dataclass(frozen=True)
-class _Fared:
+class _Results:
     """How a question fared, by the key of a side: (right, of), and the sides with an outcome of their own."""
 
     rounds: dict[str, tuple[int, int]]
     outcomes: dict[str, list[str]]
 
 
-def _tallies(store: Store, name: str, known: Sequence[Side]) -> dict[int, _Fared]:
-    found: dict[int, _Fared] = defaultdict(lambda: _Fared({}, {"unparsable": [], "truncated": []}))
+def _read_tallies(store: Store, name: str, known: Sequence[Side]) -> dict[int, _Results]:
+    found: dict[int, _Results] = defaultdict(lambda: _Results({}, {"unparsable": [], "truncated": []}))
     style = compared_style(store)
     for side in known:
         if name == SAMPLED:
@@ -209,31 +209,35 @@ ODD_SAMPLES = """SELECT DISTINCT sample.question, verdict.outcome FROM sample JO
 WHERE sample.round = ? AND sample.author = 'policy' AND verdict.outcome IN ('unparsable', 'truncated')"""
 
 
-def _question(store: Store, number: int, fared: _Fared, known: Sequence[Side]) -> tuple[dict[str, Any], dict[str, str]]:
+def _question(
+    store: Store, number: int, results: _Results, known: Sequence[Side]
+) -> tuple[dict[str, Any], dict[str, str]]:
     """A question's entry in the index, and what is shown when it is opened."""
-    card = read_card(store, number)
+    card = read_question(store, number)
     side_section, question_card = (
         macro("question_parts.html", "side_section"),
         macro("question_parts.html", "question_card"),
     )
     sections = []
     for side in known:
-        if found := attempts(store, card, side):
-            chosen = [coloured(store, each) for each in some_of_each(found, MOST_CHAINS)]
+        if found := read_attempts(store, card, side):
+            chosen = [with_token_scores(store, each) for each in choose_attempts(found, MAX_CHAINS)]
             sections.append(side_section(side, len(found), chosen, True))
     pictures = [(image, thumbnail_url(store, image.digest)) for image in card.images]
-    more = len(card.text) - LONGEST_QUESTION
-    asked = card.text if more <= 0 else f"{card.text[:LONGEST_QUESTION]}… ({more:,} more characters are in the store)"
+    more = len(card.text) - QUESTION_CHARACTERS
+    asked = (
+        card.text if more <= 0 else f"{card.text[:QUESTION_CHARACTERS]}… ({more:,} more characters are in the store)"
+    )
     html = question_card(replace(card, text=asked), pictures, sections)
     row = {
         "id": number,
-        "text": plain(card.text[:TEXT]),
-        "answers": plain(" | ".join(card.answers)[:TEXT]),
+        "text": plain(card.text[:LISTED_TEXT_CHARACTERS]),
+        "answers": plain(" | ".join(card.answers)[:LISTED_TEXT_CHARACTERS]),
         "kind": plain(card.kind or ""),
         "picture": bool(pictures),
         "suspect": card.suspect is not None,
-        "rounds": fared.rounds,
-        **{outcome: keys for outcome, keys in fared.outcomes.items() if keys},
+        "rounds": results.rounds,
+        **{outcome: keys for outcome, keys in results.outcomes.items() if keys},
     }
     return row, {"html": str(html), "picture": pictures[0][1] if pictures else ""}
 

@@ -24,32 +24,32 @@ from starlette.routing import Route
 
 from loop.errors import InputError
 from loop.pages.access import Guard, is_loopback
-from loop.pages.attempts import attempts, coloured, read_card
+from loop.pages.attempts import read_attempts, read_question, with_token_scores
 from loop.pages.browse import Filter, Side, count_questions, list_questions, parse_filter, question_sets, sides
 from loop.pages.figures import Bins, Figures, read_figures
 from loop.pages.images import browser_image
 from loop.pages.render import FOLDER, filter_context, overview_context, render
 from store import Store, StoreError, open_store
 
-FRESH_S = 2.0
-REST = 10.0
+MIN_AGE_S = 2.0
+REST_FACTOR = 10.0
 """Figures that took a second to read are read again after ten at the earliest: looking must not slow the run."""
 
-KEEP = "private, max-age=86400"
+IMAGE_CACHE = "private, max-age=86400"
 STATIC = ("style.css", "charts.js", "live.js", "echarts.min.js")
-GRACE_S = 2
+SHUTDOWN_S = 2
 TOKEN_BYTES = 24
-SHORTEST_TOKEN = 16
+MIN_TOKEN_CHARACTERS = 16
 
 
 def serve_run(
-    run_dir: Path, host: str, port: int, token: str | None, guarded: bool, say: Callable[[str], None]
+    run_dir: Path, host: str, port: int, token: str | None, guarded: bool, announce: Callable[[str], None]
 ) -> None:
     """Serve until stopped. Raises InputError for an address beyond loopback without a token, or one that is taken."""
     if not guarded and not is_loopback(host):
         raise InputError(f"--host {host} can be reached from other machines: add --token")
-    if token is not None and len(token) < SHORTEST_TOKEN:
-        raise InputError(f"RATCHET_TOKEN is shorter than {SHORTEST_TOKEN} characters; unset it and one is made")
+    if token is not None and len(token) < MIN_TOKEN_CHARACTERS:
+        raise InputError(f"RATCHET_TOKEN is shorter than {MIN_TOKEN_CHARACTERS} characters; unset it and one is made")
     token = token or (secrets.token_urlsafe(TOKEN_BYTES) if guarded else None)
     open_store(run_dir, read_only=True).close()
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -61,8 +61,8 @@ def serve_run(
         ) from None
     shown = f"[{host}]" if ":" in host else host
     address = f"http://{shown}:{listening.getsockname()[1]}/"
-    say(f"{run_dir} at {address}" + (f"?{urlencode({'token': token})}" if token else "") + " (Ctrl-C stops)")
-    settings: dict[str, Any] = {"log_level": "warning", "access_log": False, "timeout_graceful_shutdown": GRACE_S}
+    announce(f"{run_dir} at {address}" + (f"?{urlencode({'token': token})}" if token else "") + " (Ctrl-C stops)")
+    settings: dict[str, Any] = {"log_level": "warning", "access_log": False, "timeout_graceful_shutdown": SHUTDOWN_S}
     server = uvicorn.Server(uvicorn.Config(application(run_dir, host, token), **settings))
     with listening:
         server.run(sockets=[listening])
@@ -137,11 +137,13 @@ class Pages:
             if number >= 2**63:  # more than SQLite can hold
                 raise HTTPException(404, "there is no such question")
             try:
-                card = read_card(store, number)
+                card = read_question(store, number)
             except InputError as error:
                 raise HTTPException(404, str(error)) from error
             both = dict.fromkeys((found.first, found.second))
-            compared = [(side, [coloured(store, each) for each in attempts(store, card, side)]) for side in both]
+            compared = [
+                (side, [with_token_scores(store, each) for each in read_attempts(store, card, side)]) for side in both
+            ]
             known = sides(store)
         context = {
             "name": self.name,
@@ -161,7 +163,7 @@ class Pages:
                 content, media_type = browser_image(store, digest)
             except StoreError as error:
                 raise HTTPException(404, str(error)) from error
-        return Response(content, media_type=media_type, headers={"Cache-Control": KEEP})
+        return Response(content, media_type=media_type, headers={"Cache-Control": IMAGE_CACHE})
 
     def bad_request(self, request: Request, error: Exception) -> Response:
         """An address with a parameter that means nothing."""
@@ -202,7 +204,7 @@ class Pages:
                 began = time.monotonic()
                 self._figures = read_figures(store, self._histograms)
                 ended = time.monotonic()
-                self._fresh_until = ended + max(FRESH_S, REST * (ended - began))
+                self._fresh_until = ended + max(MIN_AGE_S, REST_FACTOR * (ended - began))
             return self._figures
 
 

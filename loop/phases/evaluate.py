@@ -4,15 +4,16 @@ The `test` split is what is reported, in both prompt styles. The `gate` split is
 in the style that is trained and those it guards: a split that is looked at again and again would flatter what it chose.
 """
 
+from loop.config.prompt_styles import STYLES
 from loop.context import Context
-from loop.evaluation.answer_questions import STYLES, evaluate_policy
+from loop.evaluation.answer_questions import evaluate_policy
 from loop.evaluation.comparison import gate_split, gate_styles
 from loop.evaluation.gate_questions import compared_policy, gate_questions
 from store.questions import find_questions
 from store.rounds import Round
 
 
-def evaluate(ctx: Context, state: Round) -> None:
+def evaluate(ctx: Context, round_: Round) -> None:
     """Evaluate the round's candidate; in round 0 the base model first, so that the log shows the start.
 
     What the gate compares the candidate with answers the gate's questions too, where it has not:
@@ -20,13 +21,13 @@ def evaluate(ctx: Context, state: Round) -> None:
     """
     split, settings = gate_split(ctx.store, ctx.config.evaluation.split), ctx.config.evaluation
     reported = find_questions(ctx.store, "split = ? ORDER BY id LIMIT ?", settings.split, settings.limit or -1)
-    if state.number == 0:
-        evaluate_policy(ctx, state.serving, state.number, settings.split, reported, STYLES)
-    if state.candidate is None:
+    if round_.number == 0:
+        evaluate_policy(ctx, round_.serving_policy, round_.number, settings.split, reported, STYLES)
+    if round_.candidate_policy is None:
         return
-    evaluate_policy(ctx, state.candidate, state.number, settings.split, reported, STYLES)
+    evaluate_policy(ctx, round_.candidate_policy, round_.number, settings.split, reported, STYLES)
     decisive, styles = gate_questions(ctx.store, ctx.config), gate_styles(ctx.config)
-    evaluate_policy(ctx, state.candidate, state.number, split, decisive, styles)
-    if state.number > 0:
+    evaluate_policy(ctx, round_.candidate_policy, round_.number, split, decisive, styles)
+    if round_.number > 0:
         for style in styles:
-            evaluate_policy(ctx, compared_policy(ctx, state, style), state.number, split, decisive, [style])
+            evaluate_policy(ctx, compared_policy(ctx, round_, style), round_.number, split, decisive, [style])

@@ -6,11 +6,12 @@ from dataclasses import replace
 
 from loop.context import Context
 from loop.training.choose_pairs import choose
-from loop.training.pair_candidates import Own, _with_votes, judged_questions, question_weight
+from loop.training.pair_candidates import QuestionSamples, _with_votes, judged_questions, question_weight
+from store.pairs import NewPair, replace_pairs
 from store.rounds import Round
 
 
-def pair(ctx: Context, state: Round) -> None:
+def pair(ctx: Context, round_: Round) -> None:
     """Choose the round's pairs from its verdicts, question by question, all in one transaction.
 
     Only `wrong` is rejected: what could not be judged says nothing against its reasoning. Equal
@@ -22,22 +23,18 @@ def pair(ctx: Context, state: Round) -> None:
     weigh = question_weight(ctx)
     fallback = ctx.config.fallback
     by_teacher = fallback.questions > 0 and fallback.use in ("pair", "both")
-    rows, questions = [], 0
-    judged: Iterator[Own] = judged_questions(ctx, state)
+    pairs, questions = list[NewPair](), 0
+    judged: Iterator[QuestionSamples] = judged_questions(ctx, round_)
     if settings.rule == "margin":
         from loop.training.verifier_scores import with_verifier_scores
 
         judged = with_verifier_scores(ctx, list(judged))
     for own in judged:
         questions += 1
-        rng = random.Random(f"{ctx.config.run.seed}:{state.number}:{own.question}:pairs")
+        rng = random.Random(f"{ctx.config.run.seed}:{round_.number}:{own.question}:pairs")
         weight = weigh(own)
         samples = _with_votes(ctx.store, own) if settings.rule == "vote" else own.samples
         chosen = choose(replace(own, samples=samples), settings, by_teacher, rng)
-        rows += [(state.number, each.chosen, each.rejected, each.rule, each.weight * weight) for each in chosen]
-    with ctx.store.transaction():
-        ctx.store.connection.execute("DELETE FROM pair WHERE round = ?", (state.number,))
-        ctx.store.connection.executemany(
-            "INSERT INTO pair (round, chosen, rejected, rule, weight) VALUES (?, ?, ?, ?, ?)", rows
-        )
-    ctx.reporter.say(f"  {len(rows)} pairs from {questions} questions")
+        pairs += [replace(new, weight=new.weight * weight) for new in chosen]
+    replace_pairs(ctx.store, round_.number, pairs)
+    ctx.reporter.say(f"  {len(pairs)} pairs from {questions} questions")

@@ -7,20 +7,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from loop.config.prompt_styles import STYLES
 from loop.config.schema import Config
 from loop.errors import InputError
 from loop.questions.sources.jsonl import read_image
 from loop.reporting import Reporter
 from store import Store
-from store.imported import NewImportedPair, add_imported_pairs, find_question
 from store.maintenance.archive import file_sha256
-from store.questions import NewQuestion
+from store.pairs import NewImportedPair, add_imported_pairs
+from store.questions import NewQuestion, find_question_id
 from store.rounds import GATE
 
 SOURCE = SPLIT = "imported"
 """An imported question is of a split of its own: it is neither sampled nor evaluated."""
-
-STYLES = ("cot", "direct")
 
 
 def import_pairs(store: Store, config: Config, path: Path, reporter: Reporter) -> int:
@@ -109,7 +108,7 @@ def _pair(store: Store, config: Config, path: Path, number: int, row: Any) -> Ne
     if not isinstance(images, list):
         raise InputError(f"{where}: 'images' must be a list")
     content = [_image(image, path.parent, where) for image in images]
-    question: int | NewQuestion | None = find_question(store, text, content)
+    question: int | NewQuestion | None = find_question_id(store, text, content)
     held_out = store.value("SELECT split FROM question WHERE id = ?", question)
     if held_out in (GATE, config.evaluation.split):
         raise InputError(f"{where}: this question is held out (split {held_out!r}); a pair of it would be trained on")

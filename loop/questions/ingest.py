@@ -12,7 +12,7 @@ from loop.questions.sources.jsonl import read_file
 from loop.reporting import Reporter
 from policies.encoding import is_vision_model
 from store import Store
-from store.questions import NewQuestion, add_questions
+from store.questions import NewQuestion, add_questions, most_images
 
 
 def ingest(store: Store, config: Config, read_questions: ReadQuestions, reporter: Reporter) -> None:
@@ -54,7 +54,7 @@ def add_file(store: Store, config: Config, path: Path) -> int:
     model cannot take.
     """
     questions = list(read_file(path, config.questions))
-    most = store.value("SELECT max(position) + 1 FROM question_image") or 1
+    most = most_images(store)
     transformers.utils.logging.set_verbosity_error()
     vision = is_vision_model(config.policy.model, config.policy.trust_remote_code)
     for question in questions:

@@ -12,19 +12,9 @@ from typing import Any
 
 from loop.context import Context
 from loop.questions.answer_shares import answer_shares, information
+from store.questions import candidate_questions
+from store.samples import pass_rates
 
-CANDIDATES = """
-SELECT question.id, question.hash, question.answers, question.batch, count(round_question.round) AS times
-FROM question LEFT JOIN round_question ON round_question.question = question.id
-WHERE split = 'train' AND suspect IS NULL AND (? OR answers != '[]') GROUP BY question.id"""
-
-HISTORY = """
-SELECT question, sum(correct) * 1.0 / sum(samples) AS pass_rate FROM (
-    SELECT sample.question, count(*) AS samples, sum(verdict.outcome = 'correct') AS correct
-    FROM sample JOIN verdict ON verdict.sample = sample.id
-    WHERE sample.author = 'policy' AND sample.round BETWEEN ?1 AND ?2 GROUP BY sample.question
-    UNION ALL SELECT question, samples, correct FROM archived_question WHERE round BETWEEN ?1 AND ?2)
-GROUP BY question"""
 RECENT = 3
 """Rounds that a pass rate is taken over: the policy was another one before."""
 
@@ -48,8 +38,7 @@ def difficult(ctx: Context, number: int) -> Callable[[Any], float]:
 
     Where a policy is right half of the time there is most to learn (arXiv 2504.03380).
     """
-    rows = ctx.store.rows(HISTORY, max(1, number - RECENT), number - 1)
-    rates = {row["question"]: row["pass_rate"] for row in rows}
+    rates = pass_rates(ctx.store, max(1, number - RECENT), number - 1)
     return lambda row: max(0.01, (p := rates.get(row["id"], 0.5)) * (1 - p))
 
 
@@ -69,5 +58,5 @@ def choose_questions(ctx: Context, number: int, wanted: int) -> list[int]:
         asked, batch = (0, 0) if again else (row["times"], -row["batch"])
         return asked, batch, -math.log(uniform) / weigh(row), digest.hex()
 
-    rows = ctx.store.rows(CANDIDATES, number > 0)
+    rows = candidate_questions(ctx.store, unanswered=number > 0)
     return [row["id"] for row in sorted(rows, key=rank)[:wanted]]

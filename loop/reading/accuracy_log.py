@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from loop.config.prompt_styles import STYLES
 from loop.errors import LoopError
 from loop.evaluation.comparison import Comparison, compare, gate_split
 from loop.evaluation.statistics import wilson_interval
@@ -12,7 +13,6 @@ from store import Store
 from store.summary import evaluation_figures, round_figures
 from store.teacher_calls import count_reasons, spent
 
-STYLES = ("cot", "direct")
 UNJUDGED = ("distil", "sample", "judge")
 """Phases in which a round's samples are not all judged."""
 GATE_FIGURES = ("questions", "accuracy", "low", "high")
@@ -126,7 +126,7 @@ def _change(store: Store, policy: int | None, serving: int, style: str, split: s
     if policy is None:
         return None
     found = compare(store, policy, serving, split, style)
-    return {"against": serving, "delta": found.delta, **_test(found)} if found.questions else None
+    return {"against": serving, "delta": found.delta, **_test_figures(found)} if found.questions else None
 
 
 def _gate(store: Store, state: Any, reported: str) -> dict[str, Any] | None:
@@ -138,10 +138,10 @@ def _gate(store: Store, state: Any, reported: str) -> dict[str, Any] | None:
     figure, found = accuracy(store, candidate, style, split), compare(store, candidate, other, split, style)
     if figure is None:
         return None
-    return {"split": split, "style": style, **{key: figure[key] for key in GATE_FIGURES}, **_test(found)}
+    return {"split": split, "style": style, **{key: figure[key] for key in GATE_FIGURES}, **_test_figures(found)}
 
 
-def _test(found: Comparison) -> dict[str, Any]:
+def _test_figures(found: Comparison) -> dict[str, Any]:
     return {"gained": found.gained, "lost": found.lost, "p_value": found.p_value}
 
 

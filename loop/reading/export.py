@@ -21,11 +21,11 @@ Row = dict[str, Any]
 Columns = dict[str, str]
 """Column -> kind: text, integer, number, texts, messages or images."""
 
-ROWS_A_GROUP = 1000
+ROWS_PER_GROUP = 1000
 CACHED_QUESTIONS = 4096
 
 SIDES = ("chosen", "rejected")
-OF_A_SIDE: Columns = {
+SIDE_COLUMNS: Columns = {
     "sample": "integer",
     "author": "text",
     "policy": "integer",
@@ -50,7 +50,7 @@ PAIR_COLUMNS: Columns = {
     "question_hash": "text",
     "answers": "texts",
     "style": "text",
-    **{f"{side}_{key}": kind for side in SIDES for key, kind in OF_A_SIDE.items()},
+    **{f"{side}_{key}": kind for side in SIDES for key, kind in SIDE_COLUMNS.items()},
 }
 """The first four are TRL's preference format; the others say where a pair comes from."""
 
@@ -81,7 +81,7 @@ SAMPLE_COLUMNS: Columns = {
 }
 
 
-def require_place(file: Path) -> None:
+def require_writable(file: Path) -> None:
     """Raise InputError where no file can be written."""
     if file.is_dir():
         raise InputError(f"-o {file} is a directory; name a file in it")
@@ -90,7 +90,13 @@ def require_place(file: Path) -> None:
 
 
 def export_pairs(
-    store: Store, config: Config, path: Path, form: str, rounds: Collection[int], rules: Collection[str], say: Reporter
+    store: Store,
+    config: Config,
+    path: Path,
+    file_format: str,
+    rounds: Collection[int],
+    rules: Collection[str],
+    reporter: Reporter,
 ) -> int:
     """Write the pairs of these rounds and rules (all, if empty) to a file; returns how many there were."""
     question = _question_cache(store)
@@ -105,17 +111,17 @@ def export_pairs(
                 if not rules or row["rule"] in rules:
                     yield _pair(row, question(row["question"]), config)
 
-    return _write(store, path, form, PAIR_COLUMNS, rows(), say)
+    return _write(store, path, file_format, PAIR_COLUMNS, rows(), reporter)
 
 
 def export_samples(
     store: Store,
     config: Config,
     path: Path,
-    form: str,
+    file_format: str,
     rounds: Collection[int],
     outcomes: Collection[str],
-    say: Reporter,
+    reporter: Reporter,
 ) -> int:
     """Write the samples of these rounds and outcomes (all, if empty), archived ones too; returns how many."""
     question = _question_cache(store)
@@ -127,7 +133,7 @@ def export_samples(
                 if not outcomes or row["outcome"] in outcomes:
                     yield _sample(row, question(row["question"]), weights.get(row["policy"]), config)
 
-    return _write(store, path, form, SAMPLE_COLUMNS, rows(), say)
+    return _write(store, path, file_format, SAMPLE_COLUMNS, rows(), reporter)
 
 
 def _rounds(store: Store, wanted: Collection[int]) -> list[int]:
@@ -147,7 +153,7 @@ def _question_cache(store: Store) -> Callable[[int], tuple[Question, str]]:
     return find
 
 
-def _of_question(question: Question, digest: str, style: str, config: Config) -> Row:
+def _question_columns(question: Question, digest: str, style: str, config: Config) -> Row:
     template: str = getattr(config.prompts, style)
     return {
         "prompt": [{"role": "user", "content": template.replace("{question}", question.text)}],
@@ -161,7 +167,7 @@ def _of_question(question: Question, digest: str, style: str, config: Config) ->
 def _pair(row: sqlite3.Row, question: tuple[Question, str], config: Config) -> Row:
     return {
         **{key: row[key] for key in PAIR_COLUMNS if key in row.keys()},  # noqa: SIM118 (a Row's `in` looks at values)
-        **_of_question(*question, row["style"], config),
+        **_question_columns(*question, row["style"], config),
         **{side: [{"role": "assistant", "content": row[f"{side}_text"]}] for side in SIDES},
     }
 
@@ -169,29 +175,31 @@ def _pair(row: sqlite3.Row, question: tuple[Question, str], config: Config) -> R
 def _sample(row: Row, question: tuple[Question, str], weights: str | None, config: Config) -> Row:
     return {
         **{key: row[key] for key in SAMPLE_COLUMNS if key in row},
-        **_of_question(*question, row["style"], config),
+        **_question_columns(*question, row["style"], config),
         "completion": [{"role": "assistant", "content": row["text"]}],
         "weights": weights,
     }
 
 
-def _write(store: Store, path: Path, form: str, columns: Columns, rows: Iterable[Row], say: Reporter) -> int:
+def _write(
+    store: Store, path: Path, file_format: str, columns: Columns, rows: Iterable[Row], reporter: Reporter
+) -> int:
     """Write beside the file and rename: what was there before stays until the new file is whole."""
     if not store.value("SELECT 1 FROM question_image LIMIT 1"):
         # A run of texts only: TRL takes a column of images for a vision-language task.
         columns = {name: kind for name, kind in columns.items() if kind != "images"}
-    require_place(path)
+    require_writable(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with say.bar(f"writing {path.name}", 0, "row") as bar:
+        with reporter.bar(f"writing {path.name}", 0, "row") as bar:
 
-            def counted() -> Iterator[Row]:
+            def rows_with_progress() -> Iterator[Row]:
                 for row in rows:
                     yield row
                     bar.update()
 
             with store.snapshot():
-                written = FORMATS[form](store, temporary, columns, counted())
+                written = FORMATS[file_format](store, temporary, columns, rows_with_progress())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -228,7 +236,7 @@ def _write_parquet(store: Store, path: Path, columns: Columns, rows: Iterable[Ro
     )
     waiting, written = iter(rows), 0
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
-        while group := list(islice(waiting, ROWS_A_GROUP)):
+        while group := list(islice(waiting, ROWS_PER_GROUP)):
             for row in group:
                 row["images"] = [{"bytes": image_bytes(store, d)[0], "path": None} for d in row["images"]]
             writer.write_table(pa.Table.from_pylist(group, schema))

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from loop.config.prompt_styles import STYLES
+
 if TYPE_CHECKING:
     from sqlite3 import Row
 
@@ -19,11 +21,10 @@ LIST, TIME = "list", "time"
 
 Columns = Mapping[str, str]
 
-STYLES = ("cot", "direct")
 PHASES = ("distil", "sample", "judge", "fallback", "pair", "update", "swap", "evaluate", "gate")
 
 
-def _held_out() -> dict[str, str]:
+def _held_out_columns() -> dict[str, str]:
     figures = {"accuracy": NUMBER, "low": NUMBER, "high": NUMBER, "questions": COUNT}
     return {f"{style}_{name}": kind for style in STYLES for name, kind in figures.items()}
 
@@ -48,7 +49,7 @@ ROUNDS: Columns = {
     "pairs": INTEGER,
     "training_items": COUNT,
     "training_loss": NUMBER,
-    **_held_out(),
+    **_held_out_columns(),
     "seconds": NUMBER,
     **{f"{phase}_seconds": NUMBER for phase in PHASES},
 }
@@ -144,7 +145,7 @@ POLICIES: Columns = {
     "made_by": TEXT,
     "round": COUNT,
     "decision": TEXT,
-    **_held_out(),
+    **_held_out_columns(),
     "sha256": TEXT,
     "path": TEXT,
     "created": TIME,

@@ -12,10 +12,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from loop.config.prompt_styles import STYLES
 from loop.config.schema import Config
 from loop.config.teacher import EMBEDDED
 from loop.context import Context
-from loop.evaluation.answer_questions import STYLES
 from loop.reading.accuracy_log import accuracy, reported_split
 from policies.packaged_model import PREFIX
 from store import Store

@@ -10,9 +10,8 @@ from loop.errors import InputError
 from loop.reading.accuracy_log import accuracy, log_rows, trained_style
 from store import Store, StoreError
 from store.maintenance.archive import IN_STORE, find_sample, round_samples
+from store.packing import unpack_scores, unpack_token_ids
 from store.rounds import served_policy
-from store.samples import unpack_token_ids
-from store.token_scores import unpack_scores
 
 Record = dict[str, Any]
 
@@ -30,33 +29,33 @@ class Filters:
     changed_since: int | None = None
 
 
-APPLY = {
+LIST_FILTERS = {
     "question": {"round", "outcome", "policy", "suspect", "changed_since"},
     "sample": {"round", "outcome", "question", "policy"},
     "pair": {"round", "question", "policy", "rule"},
     "round": set[str](),
     "policy": set[str](),
 }
-ONE_APPLIES = {"question": {"policy", "changed_since"}}
+RECORD_FILTERS = {"question": {"policy", "changed_since"}}
 
 
 def list_records(store: Store, kind: str, filters: Filters, limit: int) -> tuple[list[Record], bool]:
     """So many records that meet the filters, and whether there are more."""
-    _refuse_others(kind, filters, APPLY[kind])
+    _refuse_unused_filters(kind, filters, LIST_FILTERS[kind])
     found = list(islice(LISTS[kind](store, filters), limit + 1))
     return found[:limit], len(found) > limit
 
 
 def find_record(store: Store, kind: str, number: int, filters: Filters) -> Record:
     """One record by its id, with what belongs to it. Raises InputError if there is none."""
-    _refuse_others(f"{kind} {number}", filters, ONE_APPLIES.get(kind, set()))
+    _refuse_unused_filters(f"{kind} {number}", filters, RECORD_FILTERS.get(kind, set()))
     record = RECORDS[kind](store, number, filters)
     if record is None:
         raise InputError(f"{store.path.parent} has no {kind} {number}; 'show DIR {kind}' lists what there is")
     return record
 
 
-def _refuse_others(kind: str, filters: Filters, known: set[str]) -> None:
+def _refuse_unused_filters(kind: str, filters: Filters, known: set[str]) -> None:
     for field in fields(filters):
         if getattr(filters, field.name) not in (None, False) and field.name not in known:
             option = field.name.replace("_", "-")
@@ -104,7 +103,7 @@ ORDER BY new.outcome = 'correct', new.split DESC, question.id"""
 
 def changed_questions(store: Store, filters: Filters) -> Iterator[Record]:
     """Held-out questions that turned right or wrong between two policies, those that turned wrong first."""
-    _refuse_others("question --changed-since", filters, {"outcome", "policy", "changed_since"})
+    _refuse_unused_filters("question --changed-since", filters, {"outcome", "policy", "changed_since"})
     before, after, style = filters.changed_since, _later_policy(store, filters), trained_style(store)
     for number in (before, after):
         if not store.row("SELECT 1 FROM evaluation WHERE policy = ? AND style = ? LIMIT 1", number, style):
@@ -123,7 +122,7 @@ def _list_samples(store: Store, filters: Filters) -> Iterator[Record]:
     given = (("question", filters.question), ("policy", filters.policy), ("outcome", filters.outcome))
     wanted = {key: value for key, value in given if value is not None}
     conditions = "".join(f" AND {key} = ?" for key in wanted)
-    for row in rows_of(rounds):
+    for row in _numbers(rounds):
         found: Iterator[Any]
         if row in archived:
             found = (each for each in round_samples(store, row) if all(each[k] == v for k, v in wanted.items()))
@@ -133,7 +132,7 @@ def _list_samples(store: Store, filters: Filters) -> Iterator[Record]:
         yield from (_sample(each) for each in found)
 
 
-def rows_of(rounds: Sequence[Any]) -> list[int]:
+def _numbers(rounds: Sequence[Any]) -> list[int]:
     """The numbers of these rounds."""
     return [row["number"] for row in rounds]
 
@@ -172,7 +171,7 @@ def _question(store: Store, number: int, filters: Filters) -> Record | None:
     row = store.row(f"SELECT {QUESTION}, hash, batch FROM question WHERE id = ?", number)
     if row is None:
         return None
-    policies = _compared(store, filters)
+    policies = _compared_policies(store, filters)
     chosen = f"policy IN ({','.join(map(str, policies))})" if policies else "1"
     before = policies[0] if policies else -1
     answers = f"SELECT * FROM evaluation WHERE question = ? AND {chosen} ORDER BY style, split, policy <> ?, policy"
@@ -194,7 +193,7 @@ def _question(store: Store, number: int, filters: Filters) -> Record | None:
     }
 
 
-def _compared(store: Store, filters: Filters) -> list[int]:
+def _compared_policies(store: Store, filters: Filters) -> list[int]:
     """The policies whose answers are wanted; none means all."""
     if filters.changed_since is not None:
         return [filters.changed_since, _later_policy(store, filters)]
@@ -232,7 +231,7 @@ def _one_sample(store: Store, number: int, _: Filters) -> Record | None:
         "token_ids": unpack_token_ids(found["token_ids"]),
         "weights": None if policy is None else policy["sha256"],
         "pairs": [{"pair": row["id"], "rule": row["rule"], "chosen": row["chosen"] == number} for row in pairs],
-        "of_question": _brief(store, found["question"]),
+        "of_question": _question_with_images(store, found["question"]),
     }
 
 
@@ -261,7 +260,7 @@ def _one_policy(store: Store, number: int, _: Filters) -> Record | None:
             {**dict(each), **(accuracy(store, number, each["style"], each["split"]) or {})}
             for each in store.rows(asked, number)
         ],
-        "children": rows_of(store.rows("SELECT number FROM policy WHERE parent = ? ORDER BY number", number)),
+        "children": _numbers(store.rows("SELECT number FROM policy WHERE parent = ? ORDER BY number", number)),
     }
 
 
@@ -274,7 +273,7 @@ RECORDS: dict[str, Callable[[Store, int, Filters], Record | None]] = {
 }
 
 
-def _brief(store: Store, number: int) -> Record:
+def _question_with_images(store: Store, number: int) -> Record:
     row = store.row(f"SELECT {QUESTION} FROM question WHERE id = ?", number)
     assert row is not None
     return {**_decoded(row), "images": _images(store, number)}

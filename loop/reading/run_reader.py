@@ -9,10 +9,10 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from judges.verdict import OUTCOMES
+from loop.config.prompt_styles import STYLES
 from loop.errors import InputError
 from loop.reading.accuracy_log import accuracy, log_rows, reported_split
-from loop.reading.frames import EVALUATIONS, PAIRS, POLICIES, QUESTIONS, ROUNDS, SAMPLES, STEPS, STYLES, frame
+from loop.reading.frames import EVALUATIONS, PAIRS, POLICIES, QUESTIONS, ROUNDS, SAMPLES, STEPS, frame
 from store import Store, open_store
 from store.sample_lookup import conditions, find_samples
 
@@ -94,12 +94,12 @@ class Run:
         limit: int | None = None,
     ) -> pd.DataFrame:
         """Chains of thought with what the judge said of each."""
-        wanted = _wanted(
+        wanted = _given_filters(
             {"round": round, "question": question, "policy": policy, "style": style, "author": author},
             outcome=outcome,
         )
         with self._reading() as store, store.snapshot():
-            found = find_samples(store, wanted, _values(split) or (), _checked(limit))
+            found = find_samples(store, wanted, _as_list(split) or (), _checked_limit(limit))
             return frame(({**row, "sample": row["id"]} for row in found), SAMPLES)
 
     def pairs(
@@ -113,7 +113,7 @@ class Run:
         limit: int | None = None,
     ) -> pd.DataFrame:
         """Preference pairs, both texts with who wrote them."""
-        wanted = _wanted({"round": round, "question": question, "rule": rule, "source": source, "style": style})
+        wanted = _given_filters({"round": round, "question": question, "rule": rule, "source": source, "style": style})
         return self._select("SELECT * FROM pair_detail", "pair", wanted, limit, PAIRS)
 
     def questions(
@@ -126,7 +126,7 @@ class Run:
         limit: int | None = None,
     ) -> pd.DataFrame:
         """Questions with their accepted answers; `image` gives the images that a row names."""
-        wanted = _wanted({"id": question, "split": split, "kind": kind, "source": source})
+        wanted = _given_filters({"id": question, "split": split, "kind": kind, "source": source})
         return self._select(f"SELECT id AS question, *, {IMAGES} FROM question", "id", wanted, limit, QUESTIONS)
 
     def evaluations(
@@ -140,7 +140,9 @@ class Run:
         limit: int | None = None,
     ) -> pd.DataFrame:
         """Greedy answers to held-out questions."""
-        wanted = _wanted({"policy": policy, "split": split, "style": style, "question": question}, outcome=outcome)
+        wanted = _given_filters(
+            {"policy": policy, "split": split, "style": style, "question": question}, outcome=outcome
+        )
         return self._select("SELECT id AS evaluation, * FROM evaluation", "id", wanted, limit, EVALUATIONS)
 
     def policies(self) -> pd.DataFrame:
@@ -159,7 +161,7 @@ class Run:
 
     def training_steps(self, *, round: Numbers = None, limit: int | None = None) -> pd.DataFrame:
         """What the trainer said at each step of each update."""
-        wanted = _wanted({"round": round})
+        wanted = _given_filters({"round": round})
         return self._select(f"SELECT * FROM ({STEP})", "policy, step", wanted, limit, STEPS)
 
     def image(self, sha256: str) -> Image:
@@ -174,7 +176,7 @@ class Run:
     ) -> pd.DataFrame:
         terms, values = conditions(wanted, {name: name for name in wanted})
         where = f"WHERE {' AND '.join(terms)}" if terms else ""
-        most = _checked(limit)
+        most = _checked_limit(limit)
         with self._reading() as store:
             rows = store.stream(f"{sql} {where} ORDER BY {order} LIMIT ?", *values, -1 if most is None else most)
             return frame(rows, columns)
@@ -194,16 +196,18 @@ def _held_out(accuracies: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _wanted(filters: dict[str, Any], outcome: Names = None) -> dict[str, list[Any]]:
+def _given_filters(filters: dict[str, Any], outcome: Names = None) -> dict[str, list[Any]]:
     """The filters that were given, as lists."""
-    lists = {name: _values(given) for name, given in {**filters, "outcome": outcome}.items()}
+    from judges.verdict import OUTCOMES
+
+    lists = {name: _as_list(given) for name, given in {**filters, "outcome": outcome}.items()}
     wanted = {name: values for name, values in lists.items() if values is not None}
     if unknown := sorted(set(wanted.get("outcome", ())) - set(OUTCOMES)):
         raise InputError(f"outcome = {unknown[0]!r} is unknown; known: {', '.join(OUTCOMES)}")
     return wanted
 
 
-def _values(given: Any) -> list[Any] | None:
+def _as_list(given: Any) -> list[Any] | None:
     """Plain integers and texts, which SQLite takes; numpy's integers are none."""
     if given is None:
         return None
@@ -211,7 +215,7 @@ def _values(given: Any) -> list[Any] | None:
     return [each if isinstance(each, str) else operator.index(each) for each in several]
 
 
-def _checked(limit: int | None) -> int | None:
+def _checked_limit(limit: int | None) -> int | None:
     if limit is not None and limit < 0:
         raise InputError(f"limit = {limit} is below zero; leave it out for all rows")
     return limit

@@ -11,11 +11,11 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from loop.reading.text import format_duration
 from loop.reporting import Bar
 from loop.terminal.escape import one_line
-from loop.terminal.log_table import duration
 
-LEAST_BAR = 8
+MIN_BAR_WIDTH = 8
 
 
 FRAMES_A_SECOND = 4
@@ -31,12 +31,12 @@ class BarLine:
         bar = self.bar
         parts = [f"{bar.n:,} of {bar.total:,}" if bar.total else f"{bar.n:,}", f"{bar.per_second:,.1f} {bar.unit}/s"]
         if bar.left_s is not None and bar.total:
-            parts.append(f"{duration(bar.left_s)} left")
+            parts.append(f"{format_duration(bar.left_s)} left")
         parts += [f"{name.replace('_', ' ')} {one_line(value)}" for name, value in bar.figures.items()]
         grid = Table.grid(padding=(0, 1))
         grid.add_row(
             Text(one_line(bar.what), no_wrap=True, overflow="ellipsis"),
-            ProgressBar(total=bar.total or None, completed=bar.n, width=max(LEAST_BAR, options.max_width // 5 - 8)),
+            ProgressBar(total=bar.total or None, completed=bar.n, width=max(MIN_BAR_WIDTH, options.max_width // 5 - 8)),
             Text("  ".join(parts), style="cyan", no_wrap=True, overflow="ellipsis"),
         )
         yield grid

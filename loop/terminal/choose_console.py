@@ -6,7 +6,7 @@ from pathlib import Path
 from loop.terminal.console import Console, EventConsole
 
 
-def console_for(run_dir: Path, rounds: int, *, quiet: bool, as_json: bool) -> Console:
+def choose_console(run_dir: Path, rounds: int, *, quiet: bool, as_json: bool) -> Console:
     """Events, nothing, the live view, or plain lines: what `run` was asked for and its output can show."""
     if as_json:
         return EventConsole()

@@ -4,7 +4,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import Any, Self
@@ -17,8 +17,8 @@ from store import Store
 class Console:
     """Plain lines on standard output; a bar at the bottom while it lasts, only where there is a terminal."""
 
-    def __init__(self, *, quiet: bool = False) -> None:
-        self.quiet = quiet
+    def __init__(self, *, quiet: bool = False, clock: Callable[[], float] = time.monotonic) -> None:
+        self.quiet, self.clock = quiet, clock
 
     def __enter__(self) -> Self:
         return self
@@ -49,15 +49,15 @@ class Console:
     def round_ends(self, store: Store, number: int) -> None:
         """A round is through and decided."""
         from loop.reading.accuracy_log import log_rows
-        from loop.terminal.log_table import in_a_line
+        from loop.terminal.log_table import round_sentence
 
-        self.say(in_a_line(log_rows(store, after=number - 1)[0]))
+        self.say(round_sentence(log_rows(store, after=number - 1)[0]))
 
     @contextmanager
     def bar(self, what: str, total: int, unit: str, done: int = 0) -> Iterator[Bar]:
         """A progress bar with rate and time left, starting at what an earlier session did."""
         with ExitStack() as stack:
-            bar = Bar(what, total, unit, done, lambda _: None)
+            bar = Bar(what, total, unit, done, lambda _: None, self.clock)
             if not self.quiet and sys.stderr.isatty():
                 from loop.terminal.bar_line import bar_below
 
@@ -73,8 +73,8 @@ class EventConsole(Console):
 
     PROGRESS_S = 5.0
 
-    def __init__(self) -> None:
-        super().__init__(quiet=True)
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(quiet=True, clock=clock)
         self._out = sys.stdout
 
     def __enter__(self) -> Self:
@@ -125,18 +125,18 @@ class EventConsole(Console):
     @contextmanager
     def bar(self, what: str, total: int, unit: str, done: int = 0) -> Iterator[Bar]:
         """Events `progress`, one in five seconds."""
-        last = time.monotonic()
+        last = self.clock()
 
         def show(bar: Bar) -> None:
             nonlocal last
-            if time.monotonic() - last >= self.PROGRESS_S:
-                last = time.monotonic()
+            if self.clock() - last >= self.PROGRESS_S:
+                last = self.clock()
                 rates = {"per_second": round(bar.per_second, 3), "left_s": bar.left_s}
                 self.event(
                     "progress", what=bar.what, unit=unit, done=bar.n, total=bar.total, **rates, figures=bar.figures
                 )
 
-        yield Bar(what, total, unit, done, show)
+        yield Bar(what, total, unit, done, show, self.clock)
 
 
 def table_width() -> int | None:

@@ -7,10 +7,10 @@ characters are spelled out (`\\x1b`, `\\u202e`), and long text is cut with a wor
 
 import unicodedata
 
+from loop.reading.text import limit_marks
+
 LINE_LIMIT = 2_000
 BLOCK_LIMIT = 20_000
-MARKS_IN_A_ROW = 4
-"""Combining marks after one letter; more of them climb into the lines above."""
 
 JOINERS = "\u200c\u200d"
 """Format characters that Persian, Hindi and emoji are written with; they only join or part their neighbours."""
@@ -19,7 +19,7 @@ CELL_STARTS = ("=", "+", "-", "@", "\t", "\r")
 """A spreadsheet reads a cell that begins with one of these as a formula."""
 
 
-class _Spelled(dict[int, str]):
+class _Spellings(dict[int, str]):
     """For `str.translate`: what each character is shown as, found out when it is first seen."""
 
     def __missing__(self, code: int) -> str:
@@ -33,18 +33,18 @@ def _spell(code: int) -> str:
     return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" if code < 65536 else f"\\U{code:08x}"
 
 
-_LINE = _Spelled({ord("\n"): "\\n", ord("\r"): "\\r", ord("\t"): "\\t"})
-_BLOCK = _Spelled({ord("\n"): "\n", ord("\r"): "\\r", ord("\t"): "    "})
+_LINE = _Spellings({ord("\n"): "\\n", ord("\r"): "\\r", ord("\t"): "\\t"})
+_BLOCK = _Spellings({ord("\n"): "\n", ord("\r"): "\\r", ord("\t"): "    "})
 
 
 def one_line(text: object, limit: int = LINE_LIMIT) -> str:
     """The text on one line, without anything that a terminal would obey; cut after `limit` characters."""
-    return thinned(_cut(str(text), limit)).translate(_LINE)
+    return limit_marks(_cut(str(text), limit)).translate(_LINE)
 
 
 def block(text: object, limit: int = BLOCK_LIMIT) -> str:
     """The same with its line breaks kept."""
-    return thinned(_cut(str(text), limit)).translate(_BLOCK)
+    return limit_marks(_cut(str(text), limit)).translate(_BLOCK)
 
 
 def spreadsheet_cell(value: object) -> object:
@@ -57,15 +57,3 @@ def spreadsheet_cell(value: object) -> object:
 
 def _cut(text: str, limit: int) -> str:
     return text if len(text) <= limit else f"{text[:limit]}… ({len(text) - limit:,} characters more)"
-
-
-def thinned(text: str) -> str:
-    """Without the combining marks that pile up on one letter."""
-    if text.isascii():
-        return text
-    kept, marks = [], 0
-    for character in text:
-        marks = marks + 1 if unicodedata.category(character) in ("Mn", "Me") else 0
-        if marks <= MARKS_IN_A_ROW:
-            kept.append(character)
-    return "".join(kept)

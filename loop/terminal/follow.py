@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from loop.reading.accuracy_log import log_rows
-from loop.terminal.log_table import COLUMNS, fitting, header, line, log_csv, with_base
+from loop.terminal.log_table import COLUMNS, fit_columns, format_header, format_row, log_csv, with_base_row
 from store import Store
 from store.lock import lock_holder
 
@@ -15,17 +15,17 @@ POLL_S = 1.0
 
 def follow(store: Store, form: str, width: int | None) -> Iterator[str]:
     """Lines in the form `table`, `json` or `csv`: what has finished at once, then each round as it does."""
-    columns = fitting(COLUMNS, width)
+    columns = fit_columns(COLUMNS, width)
     if form == "table":
-        yield header(columns, colour=True)
+        yield format_header(columns, colour=True)
     for row in finished_rounds(store):
         if form == "json":
             yield json.dumps(row)
         elif form == "csv":
             yield log_csv([row], titles=row["round"] == 0).rstrip("\n")
         else:
-            for each in with_base([row]) if row["round"] == 0 else [row]:
-                yield line(each, columns, colour=True)
+            for each in with_base_row([row]) if row["round"] == 0 else [row]:
+                yield format_row(each, columns, colour=True)
 
 
 def finished_rounds(store: Store, poll_s: float = POLL_S) -> Iterator[dict[str, Any]]:

@@ -6,7 +6,6 @@ It shows what the loop's own thread last said; the drawing thread reads no store
 import os
 import re
 import termios
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -20,17 +19,27 @@ from rich.panel import Panel
 from rich.text import Text
 
 from loop.reading.accuracy_log import log_rows
+from loop.reading.text import format_duration
 from loop.reporting import Bar, log
 from loop.run_log import library_noise_to
 from loop.terminal.bar_line import FRAMES_A_SECOND, BarLine
 from loop.terminal.console import Console
 from loop.terminal.escape import block, one_line
-from loop.terminal.log_table import COLUMNS, Row, duration, fitting, format_log, header, in_a_line, line, with_base
+from loop.terminal.log_table import (
+    COLUMNS,
+    Row,
+    fit_columns,
+    format_header,
+    format_log,
+    format_row,
+    round_sentence,
+    with_base_row,
+)
 from store import Store
 from store.teacher_calls import spent
 
 ROUNDS_SHOWN = 4
-LOW_SCREEN = 16
+LINES_FOR_ROUNDS = 16
 """On a screen of fewer lines the panel leaves out the rounds."""
 
 
@@ -41,10 +50,10 @@ class LiveConsole(Console):
         super().__init__()
         self.run_dir, self.rounds = run_dir, rounds
         self.terminal = terminal or Terminal(highlight=False, markup=False, emoji=False)
-        self._started, self._phase_started = time.monotonic(), time.monotonic()
-        self._where, self._bars = "loading", list[Bar]()
+        self._started, self._phase_started = self.clock(), self.clock()
+        self._title, self._bars = "loading", list[Bar]()
         self._rows, self._teacher = list[Row](), (0, 0.0)
-        self._quiet = ExitStack()
+        self._stack = ExitStack()
         """What libraries write to standard error goes to run.log while the panel is there."""
         self._live = Live(
             get_renderable=self.panel,
@@ -56,14 +65,14 @@ class LiveConsole(Console):
         )
 
     def __enter__(self) -> Self:
-        self._quiet.enter_context(library_noise_to(self.run_dir))
-        self._quiet.enter_context(_unechoed())
+        self._stack.enter_context(library_noise_to(self.run_dir))
+        self._stack.enter_context(_without_echo())
         self._live.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._live.stop()
-        self._quiet.close()
+        self._stack.close()
 
     def show_log(self, store: Store) -> None:
         """Print the accuracy log as wide as the terminal is."""
@@ -73,25 +82,25 @@ class LiveConsole(Console):
     def phase_begins(self, store: Store, number: int, phase: str) -> None:
         """The panel names the phase, and shows the latest rounds as they stand now."""
         super().phase_begins(store, number, phase)
-        self._look(store, number)
+        self._read_store(store, number)
         of = f" of {self.rounds}" if self.rounds else ""
-        self._where, self._phase_started = f"round {number}{of}: {phase}", time.monotonic()
+        self._title, self._phase_started = f"round {number}{of}: {phase}", self.clock()
 
     def round_ends(self, store: Store, number: int) -> None:
         """A line for the round, and the panel knows its figures."""
-        self._look(store, number)
-        self.say(in_a_line(self._rows[-1]))
+        self._read_store(store, number)
+        self.say(round_sentence(self._rows[-1]))
 
-    def _look(self, store: Store, number: int) -> None:
+    def _read_store(self, store: Store, number: int) -> None:
         rows = log_rows(store, after=number - ROUNDS_SHOWN)
-        self._rows = (with_base(rows) if rows and rows[0]["round"] == 0 else rows)[-ROUNDS_SHOWN:]
+        self._rows = (with_base_row(rows) if rows and rows[0]["round"] == 0 else rows)[-ROUNDS_SHOWN:]
         self._teacher = spent(store)
 
     @contextmanager
     def bar(self, what: str, total: int, unit: str, done: int = 0) -> Iterator[Bar]:
         """A bar in the panel."""
         # The panel's title names the round already.
-        bar = Bar(re.sub(r"^round \d+: ", "", what), total, unit, done, lambda _: None)
+        bar = Bar(re.sub(r"^round \d+: ", "", what), total, unit, done, lambda _: None, self.clock)
         self._bars.append(bar)
         try:
             yield bar
@@ -102,18 +111,18 @@ class LiveConsole(Console):
         """The panel as it stands now."""
         inner = self.terminal.width - 4
         parts: list[RenderableType] = [BarLine(bar) for bar in [*self._bars]]
-        parts = parts or [Text(f"{self._where.partition(': ')[2] or self._where} …", style="cyan")]
+        parts = parts or [Text(f"{self._title.partition(': ')[2] or self._title} …", style="cyan")]
         parts.append(Text("   ".join(self._figures()), no_wrap=True, overflow="ellipsis"))
-        if self._rows and self.terminal.height >= LOW_SCREEN:
-            columns = fitting(COLUMNS, inner)
-            parts += [Text(header(columns), style="bold", no_wrap=True)]
-            parts += [Text.from_ansi(line(row, columns, colour=True), no_wrap=True) for row in self._rows]
-        title = Text(f" {self._where}   {one_line(self.run_dir.name, 40)} ", style="bold")
+        if self._rows and self.terminal.height >= LINES_FOR_ROUNDS:
+            columns = fit_columns(COLUMNS, inner)
+            parts += [Text(format_header(columns), style="bold", no_wrap=True)]
+            parts += [Text.from_ansi(format_row(row, columns, colour=True), no_wrap=True) for row in self._rows]
+        title = Text(f" {self._title}   {one_line(self.run_dir.name, 40)} ", style="bold")
         return Panel(Group(*parts), title=title, title_align="left", border_style="blue")
 
     def _figures(self) -> Iterator[str]:
-        now, right = time.monotonic(), self._rows[-1]["pass_rate"] if self._rows else None
-        yield f"phase {duration(now - self._phase_started)}, session {duration(now - self._started)}"
+        now, right = self.clock(), self._rows[-1]["pass_rate"] if self._rows else None
+        yield f"phase {format_duration(now - self._phase_started)}, session {format_duration(now - self._started)}"
         if right is not None:
             yield f"pass rate {100 * right:.1f} %"
         if self._teacher[0]:
@@ -126,9 +135,9 @@ class LiveConsole(Console):
 
 
 @contextmanager
-def _unechoed() -> Iterator[None]:
+def _without_echo() -> Iterator[None]:
     """Keeps the terminal from writing ^C into the panel when Ctrl-C is pressed."""
-    if not _in_front():
+    if not _in_foreground():
         yield
         return
     before = termios.tcgetattr(0)
@@ -137,11 +146,11 @@ def _unechoed() -> Iterator[None]:
     try:
         yield
     finally:
-        if _in_front():
+        if _in_foreground():
             termios.tcsetattr(0, termios.TCSANOW, before)
 
 
-def _in_front() -> bool:
+def _in_foreground() -> bool:
     """Whether the terminal is this process's: one in the background that changes it is stopped (SIGTTOU)."""
     try:
         return os.isatty(0) and os.tcgetpgrp(0) == os.getpgrp()

@@ -9,7 +9,9 @@ from typing import Any
 
 import click
 
-from loop.reading.accuracy_log import STYLES, log_rows
+from loop.config.prompt_styles import STYLES
+from loop.reading.accuracy_log import log_rows
+from loop.reading.text import format_duration
 from loop.terminal.escape import one_line, spreadsheet_cell
 from store import Store
 
@@ -21,7 +23,7 @@ PHASES = ("sample", "judge", "update", "swap", "evaluate")
 BARS = "▁▂▃▄▅▆▇█"
 CURVE_ROUNDS = 60
 GAP = "  "
-NONE = "-"
+MISSING = "-"
 
 Row = dict[str, Any]
 
@@ -43,23 +45,23 @@ def format_log(store: Store, width: int | None = None, *, colour: bool = False) 
 
     Without a width every column that has a figure is there.
     """
-    rows = with_base(log_rows(store))
-    filled = [column for column in COLUMNS if column.rank == 0 or any(column.cell(row) != NONE for row in rows)]
+    rows = with_base_row(log_rows(store))
+    filled = [column for column in COLUMNS if column.rank == 0 or any(column.cell(row) != MISSING for row in rows)]
     wide = [replace(each, width=max(each.width, *(len(each.cell(row)) for row in rows), 0)) for each in filled]
-    columns = fitting(wide, width)
-    lines = [header(columns, colour=colour), *(line(row, columns, colour=colour) for row in rows)]
-    notes = [*_curves(rows), *(wrapped for note in _notes(rows, columns, wide) for wrapped in _wrap(note, width))]
+    columns = fit_columns(wide, width)
+    lines = [format_header(columns, colour=colour), *(format_row(row, columns, colour=colour) for row in rows)]
+    notes = [*_curves(rows), *(wrapped for note in _notes(rows, columns, wide) for wrapped in _wrap_note(note, width))]
     return "\n".join([*lines, "", *notes] if notes else lines)
 
 
-def with_base(rows: Sequence[Row]) -> list[Row]:
+def with_base_row(rows: Sequence[Row]) -> list[Row]:
     """The rows of the log after one for the base model, if it was evaluated."""
     if not rows or not any((rows[0]["base_accuracy"] or {}).values()):
         return list(rows)
     return [{"round": "base", "policy": 0, "accuracy": rows[0]["base_accuracy"]}, *rows]
 
 
-def fitting(columns: Sequence[Column], width: int | None) -> list[Column]:
+def fit_columns(columns: Sequence[Column], width: int | None) -> list[Column]:
     """The columns that fit in so many characters."""
     kept = list(columns)
     while width is not None and _width(kept) > width and any(column.rank for column in kept):
@@ -71,22 +73,22 @@ def _width(columns: Sequence[Column]) -> int:
     return sum(column.width for column in columns) + len(GAP) * (len(columns) - 1)
 
 
-def header(columns: Sequence[Column], *, colour: bool = False) -> str:
+def format_header(columns: Sequence[Column], *, colour: bool = False) -> str:
     """The titles."""
     titles = GAP.join(column.title.rjust(column.width) for column in columns)
     return click.style(titles, bold=True) if colour else titles
 
 
-def line(row: Row, columns: Sequence[Column], *, colour: bool = False) -> str:
+def format_row(row: Row, columns: Sequence[Column], *, colour: bool = False) -> str:
     """One row."""
     cells = ((column, column.cell(row).rjust(column.width)) for column in columns)
-    return GAP.join(_coloured(column, cell) if colour else cell for column, cell in cells)
+    return GAP.join(_colour_cell(column, cell) if colour else cell for column, cell in cells)
 
 
-def in_a_line(row: Row) -> str:
+def round_sentence(row: Row) -> str:
     """What became of a round, as one sentence."""
     figures = [
-        f"held-out {TITLES[style]} {_interval(row, style)} %, change {_change(row, style)}"
+        f"held-out {TITLES[style]} {_format_interval(row, style)} %, change {_format_change(row, style)}"
         for style in STYLES
         if row["accuracy"][style]
     ]
@@ -94,16 +96,16 @@ def in_a_line(row: Row) -> str:
     decision = {"no_update": "nothing to train on"}.get(row["decision"], row["decision"])
     if row["decision"] == "rejected" and row["policy"] is None:
         decision = "training diverged"
-    return f"{name}: {'; '.join([*figures, str(decision)])} ({_time(row)})"
+    return f"{name}: {'; '.join([*figures, str(decision)])} ({_format_total_time(row)})"
 
 
-def _coloured(column: Column, cell: str) -> str:
+def _colour_cell(column: Column, cell: str) -> str:
     text = cell.strip()
     if text in ("accepted", "rejected"):
         return click.style(cell, fg="green" if text == "accepted" else "red")
     if text.endswith("*"):
         return click.style(cell, fg="red" if text.startswith("-") else "green", bold=True)
-    return click.style(cell, dim=True) if text == NONE else cell
+    return click.style(cell, dim=True) if text == MISSING else cell
 
 
 def _curves(rows: Sequence[Row]) -> Iterator[str]:
@@ -115,7 +117,7 @@ def _curves(rows: Sequence[Row]) -> Iterator[str]:
             best = max(points, key=lambda row: float(row["accuracy"][style]["accuracy"]))
             name = "the cold start" if best["round"] == 0 else f"round {best['round']}"
             first, last, top = (
-                _percent(each["accuracy"]) for each in (figures[0], figures[-1], best["accuracy"][style])
+                _format_percent(each["accuracy"]) for each in (figures[0], figures[-1], best["accuracy"][style])
             )
             yield f"held-out {TITLES[style]:6}  {sparkline(figures)}  {first} to {last} %, best {top} % in {name}"
 
@@ -127,12 +129,12 @@ def sparkline(figures: Sequence[Row]) -> str:
     return "".join(BARS[round(steps * (each["accuracy"] - low) / max(high - low, 1e-9))] for each in figures)
 
 
-def _wrap(note: str, width: int | None) -> list[str]:
+def _wrap_note(note: str, width: int | None) -> list[str]:
     return [note] if width is None else textwrap.wrap(note, width, subsequent_indent="  ")
 
 
 def _notes(rows: Sequence[Row], columns: Sequence[Column], filled: Sequence[Column]) -> Iterator[str]:
-    if any(_change(row, style).endswith("*") for row in rows for style in STYLES):
+    if any(_format_change(row, style).endswith("*") for row in rows for style in STYLES):
         yield f"* p < {LEVEL}, exact McNemar test against the policy that the round began from"
     if any(column.title == BY_PHASE for column in columns):
         yield f"{BY_PHASE}: {', '.join(PHASES)}"
@@ -147,104 +149,96 @@ def log_csv(rows: Sequence[Row], *, titles: bool = True) -> str:
     if titles:
         writer.writerow(CSV_COLUMNS)
     for row in rows:
-        writer.writerow([spreadsheet_cell(_field(row, name)) for name in CSV_COLUMNS])
+        writer.writerow([spreadsheet_cell(_nested_value(row, name)) for name in CSV_COLUMNS])
     return text.getvalue()
 
 
-def _field(row: Row, name: str) -> Any:
+def _nested_value(row: Row, name: str) -> Any:
     value: Any = row
     for part in name.split("."):
         value = value.get(part) if isinstance(value, dict) else None
     return value
 
 
-def _text(value: Any) -> str:
-    return NONE if value in (None, 0) else one_line(value)
+def _format_value(value: Any) -> str:
+    return MISSING if value in (None, 0) else one_line(value)
 
 
-def _percent(value: float | None) -> str:
-    return NONE if value is None else f"{100 * value:.1f}"
+def _format_percent(value: float | None) -> str:
+    return MISSING if value is None else f"{100 * value:.1f}"
 
 
-def _share(row: Row, key: str) -> str:
-    return _percent(row.get(key))
+def _format_share(row: Row, key: str) -> str:
+    return _format_percent(row.get(key))
 
 
-def _interval(row: Row, style: str) -> str:
+def _format_interval(row: Row, style: str) -> str:
     figure = row["accuracy"][style]
     if figure is None:
-        return NONE
-    return f"{_percent(figure['accuracy'])} [{_percent(figure['low'])}, {_percent(figure['high'])}]"
+        return MISSING
+    return (
+        f"{_format_percent(figure['accuracy'])} [{_format_percent(figure['low'])}, {_format_percent(figure['high'])}]"
+    )
 
 
-def _change(row: Row, style: str) -> str:
+def _format_change(row: Row, style: str) -> str:
     change = (row.get("change") or {}).get(style)
-    return NONE if change is None else f"{100 * change['delta']:+.1f}{'*' if change['p_value'] < LEVEL else ''}"
+    return MISSING if change is None else f"{100 * change['delta']:+.1f}{'*' if change['p_value'] < LEVEL else ''}"
 
 
-def _gate(row: Row) -> str:
+def _format_gate(row: Row) -> str:
     found = row.get("gate")
-    return NONE if found is None else f"+{found['gained']} -{found['lost']} p {_p_value(found['p_value'])}"
+    return MISSING if found is None else f"+{found['gained']} -{found['lost']} p {_format_p_value(found['p_value'])}"
 
 
-def _p_value(p: float) -> str:
+def _format_p_value(p: float) -> str:
     return "<.001" if p < 0.001 else f"{p:.3f}".removeprefix("0")
 
 
-def _taught(row: Row) -> str:
+def _format_teacher_answers(row: Row) -> str:
     if row.get("fell_back"):
         return f"{row['fallback_solved']}/{row['fell_back']}"
-    return f"{row['teacher_kept']}/{row['teacher_asked']}" if row.get("teacher_asked") else NONE
+    return f"{row['teacher_kept']}/{row['teacher_asked']}" if row.get("teacher_asked") else MISSING
 
 
-def _seconds(row: Row) -> str:
+def _format_phase_seconds(row: Row) -> str:
     seconds = row.get("seconds")
-    return "/".join(f"{seconds[phase]:.0f}" if phase in seconds else NONE for phase in PHASES) if seconds else NONE
+    return (
+        "/".join(f"{seconds[phase]:.0f}" if phase in seconds else MISSING for phase in PHASES) if seconds else MISSING
+    )
 
 
-def _time(row: Row) -> str:
+def _format_total_time(row: Row) -> str:
     seconds = row.get("seconds")
-    return duration(sum(seconds.values())) if seconds else NONE
-
-
-def duration(seconds: float) -> str:
-    """So many seconds as people write them: "48 s", "12m05s", "3h20m", "2d04h"."""
-    whole = max(0, round(seconds))
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60}m{whole % 60:02d}s"
-    if whole < 86400:
-        return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
-    return f"{whole // 86400}d{whole % 86400 // 3600:02d}h"
+    return format_duration(sum(seconds.values())) if seconds else MISSING
 
 
 TITLES = {"cot": "CoT", "direct": "direct"}
 
 COLUMNS = (
     Column("round", 5, 0, lambda row: "start" if row["round"] == 0 else str(row["round"])),
-    Column("policy", 6, 9, lambda row: NONE if row["policy"] is None else str(row["policy"])),
-    Column("held-out CoT %", 19, 0, lambda row: _interval(row, "cot")),
-    Column("change", 6, 0, lambda row: _change(row, "cot")),
-    Column("held-out direct %", 19, 1, lambda row: _interval(row, "direct")),
-    Column("change", 6, 5, lambda row: _change(row, "direct"), "change of direct"),
-    Column("gate", 16, 4, _gate),
-    Column("gate %", 6, 10, lambda row: _percent((row.get("gate") or {}).get("accuracy"))),
-    Column("pass %", 6, 1, lambda row: _share(row, "pass_rate")),
-    Column("pass@k", 6, 5, lambda row: _share(row, "pass_at_k")),
-    Column("maj@k", 5, 5, lambda row: _percent(row.get("majority"))),
-    Column("unpars", 6, 6, lambda row: _share(row, "unparsable")),
-    Column("trunc", 5, 8, lambda row: _share(row, "truncated")),
-    Column("flag", 4, 8, lambda row: _share(row, "flagged")),
-    Column("pairs", 5, 2, lambda row: _text(row.get("pairs"))),
-    Column("loss", 6, 7, lambda row: NONE if row.get("training_loss") is None else f"{row['training_loss']:.3f}"),
-    Column("taught", 8, 5, _taught),
-    Column("suspect", 7, 11, lambda row: _text(row.get("suspects"))),
-    Column("teacher $", 9, 6, lambda row: f"{row['teacher_usd']:.2f}" if row.get("teacher_asked") else NONE),
-    Column("faithful", 8, 12, lambda row: _percent((row["accuracy"]["cot"] or {}).get("faithful"))),
-    Column("time", 6, 3, _time),
-    Column(BY_PHASE, 16, 9, _seconds),
-    Column("decision", 9, 0, lambda row: _text(row.get("decision") or row.get("phase"))),
+    Column("policy", 6, 9, lambda row: MISSING if row["policy"] is None else str(row["policy"])),
+    Column("held-out CoT %", 19, 0, lambda row: _format_interval(row, "cot")),
+    Column("change", 6, 0, lambda row: _format_change(row, "cot")),
+    Column("held-out direct %", 19, 1, lambda row: _format_interval(row, "direct")),
+    Column("change", 6, 5, lambda row: _format_change(row, "direct"), "change of direct"),
+    Column("gate", 16, 4, _format_gate),
+    Column("gate %", 6, 10, lambda row: _format_percent((row.get("gate") or {}).get("accuracy"))),
+    Column("pass %", 6, 1, lambda row: _format_share(row, "pass_rate")),
+    Column("pass@k", 6, 5, lambda row: _format_share(row, "pass_at_k")),
+    Column("maj@k", 5, 5, lambda row: _format_percent(row.get("majority"))),
+    Column("unpars", 6, 6, lambda row: _format_share(row, "unparsable")),
+    Column("trunc", 5, 8, lambda row: _format_share(row, "truncated")),
+    Column("flag", 4, 8, lambda row: _format_share(row, "flagged")),
+    Column("pairs", 5, 2, lambda row: _format_value(row.get("pairs"))),
+    Column("loss", 6, 7, lambda row: MISSING if row.get("training_loss") is None else f"{row['training_loss']:.3f}"),
+    Column("taught", 8, 5, _format_teacher_answers),
+    Column("suspect", 7, 11, lambda row: _format_value(row.get("suspects"))),
+    Column("teacher $", 9, 6, lambda row: f"{row['teacher_usd']:.2f}" if row.get("teacher_asked") else MISSING),
+    Column("faithful", 8, 12, lambda row: _format_percent((row["accuracy"]["cot"] or {}).get("faithful"))),
+    Column("time", 6, 3, _format_total_time),
+    Column(BY_PHASE, 16, 9, _format_phase_seconds),
+    Column("decision", 9, 0, lambda row: _format_value(row.get("decision") or row.get("phase"))),
 )
 
 CSV_COLUMNS = (

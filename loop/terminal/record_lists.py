@@ -11,33 +11,36 @@ from loop.reading.records import Record
 from loop.terminal.escape import one_line
 
 GAP = 2
-GIVE_WAY = ("weight", "kind", "author", "sha256", "made by", "rule", "round", "accepted")
+DROPPED_FIRST = ("weight", "kind", "author", "sha256", "made by", "rule", "round", "accepted")
 """Columns that are left out, in this order, where all do not fit."""
-LEAST = 20
+MIN_LAST_WIDTH = 20
 """Columns that the last one of a list has at least."""
 OUTCOME_STYLES = {"correct": "green", "accepted": "green", "solved": "green", "wrong": "red", "rejected": "red"}
 
-Listed = list[tuple[str, list[Any]]]
+Columns = list[tuple[str, list[Any]]]
 
 
 def list_table(kind: str, records: Sequence[Record], width: int) -> Table:
     """One line a record; what is too long is cut at the right."""
-    return table(LISTS[kind](records), width)
+    return make_table(LISTS[kind](records), width)
 
 
-def table(columns: Listed, width: int | None = None) -> Table:
+def make_table(columns: Columns, width: int | None = None) -> Table:
     """Aligned columns; with a width the last one has what the others leave of it, and some give way to it."""
     cells = [
-        (title, [cell(value) for value in values], title.endswith("%") or _is_number(values))
+        (title, [format_cell(value) for value in values], title.endswith("%") or _is_number(values))
         for title, values in columns
     ]
-    for title in GIVE_WAY:
-        if width is not None and sum(map(_widest, cells[:-1])) + min(LEAST, _widest(cells[-1])) > width:
+    for title in DROPPED_FIRST:
+        if (
+            width is not None
+            and sum(map(_column_width, cells[:-1])) + min(MIN_LAST_WIDTH, _column_width(cells[-1])) > width
+        ):
             cells = [each for each in cells[:-1] if each[0] != title] + cells[-1:]
     drawn = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, GAP - 1, 0, 0))
     for n, (title, _, number) in enumerate(cells, start=1):
         last = width is not None and n == len(cells)
-        most = max(LEAST, width - sum(map(_widest, cells[:-1]))) if last and width is not None else None
+        most = max(MIN_LAST_WIDTH, width - sum(map(_column_width, cells[:-1]))) if last and width is not None else None
         drawn.add_column(title, justify="right" if number else "left", no_wrap=True, max_width=most)
     for row in zip(*(values for _, values, _ in cells), strict=True):
         drawn.add_row(*row)
@@ -48,13 +51,13 @@ def _is_number(values: list[Any]) -> bool:
     return all(isinstance(value, int | float | None) for value in values)
 
 
-def _widest(column: tuple[str, list[Text], bool]) -> int:
+def _column_width(column: tuple[str, list[Text], bool]) -> int:
     """What a column takes of the line, with the gap after it."""
     title, values, _ = column
     return max(len(title), *(value.cell_len for value in values)) + GAP
 
 
-def cell(value: Any) -> Text:
+def format_cell(value: Any) -> Text:
     if value is None:
         return Text("-", style="dim")
     if isinstance(value, float):
@@ -63,50 +66,58 @@ def cell(value: Any) -> Text:
     return Text(text, style=OUTCOME_STYLES.get(text, ""))
 
 
-def picked(records: Sequence[Record], **keys: str) -> Listed:
+def filled_columns(records: Sequence[Record], **keys: str) -> Columns:
     """Columns by their titles, each the values of a key; those that nobody has are left out."""
     columns = [(title.replace("_", " "), [record.get(key) for record in records]) for title, key in keys.items()]
     return [(title, values) for title, values in columns if any(value is not None for value in values)]
 
 
-def _questions(records: Sequence[Record]) -> Listed:
-    changed = picked(records, before="outcome_before", now="outcome", answered="answer_before", answers="answer")
-    in_round = picked(records, samples="samples", right="correct", majority="majority", vote="outcome")
+def _questions(records: Sequence[Record]) -> Columns:
+    changed = filled_columns(
+        records, before="outcome_before", now="outcome", answered="answer_before", answers="answer"
+    )
+    in_round = filled_columns(records, samples="samples", right="correct", majority="majority", vote="outcome")
     return [
-        *picked(records, id="id", split="split", kind="kind", suspect_in="suspect"),
+        *filled_columns(records, id="id", split="split", kind="kind", suspect_in="suspect"),
         *(changed if records and "outcome_before" in records[0] else in_round),
-        *picked(records, accepted="answers", question="text"),
+        *filled_columns(records, accepted="answers", question="text"),
     ]
 
 
-def _samples(records: Sequence[Record]) -> Listed:
-    first = picked(records, id="id", round="round", question="question", author="author", policy="policy")
-    return first + picked(records, outcome="outcome", answer="extracted", tokens="tokens", chain="text")
+def _samples(records: Sequence[Record]) -> Columns:
+    first = filled_columns(records, id="id", round="round", question="question", author="author", policy="policy")
+    return first + filled_columns(records, outcome="outcome", answer="extracted", tokens="tokens", chain="text")
 
 
-def _pairs(records: Sequence[Record]) -> Listed:
-    first = picked(records, id="pair", round="round", question="question", rule="rule", weight="weight")
-    answers = picked(records, accepted="answers", chosen="chosen_answer", rejected="rejected_answer")
-    return first + answers + picked(records, text="question_text")
+def _pairs(records: Sequence[Record]) -> Columns:
+    first = filled_columns(records, id="pair", round="round", question="question", rule="rule", weight="weight")
+    answers = filled_columns(records, accepted="answers", chosen="chosen_answer", rejected="rejected_answer")
+    return first + answers + filled_columns(records, text="question_text")
 
 
-def _rounds(records: Sequence[Record]) -> Listed:
-    first = picked(records, id="number", phase="phase", decision="decision", serving="serving_policy")
-    return first + picked(records, candidate="candidate_policy", against="compared_with", reason="reason")
+def _rounds(records: Sequence[Record]) -> Columns:
+    first = filled_columns(records, id="number", phase="phase", decision="decision", serving="serving_policy")
+    return first + filled_columns(records, candidate="candidate_policy", against="compared_with", reason="reason")
 
 
-def _policies(records: Sequence[Record]) -> Listed:
-    first = picked(records, id="policy", parent="parent", made_by="made_by", round="round", decision="decision")
-    accuracies = picked(records, CoT="cot_accuracy", direct="direct_accuracy")
+def _policies(records: Sequence[Record]) -> Columns:
+    first = filled_columns(records, id="policy", parent="parent", made_by="made_by", round="round", decision="decision")
+    accuracies = filled_columns(records, CoT="cot_accuracy", direct="direct_accuracy")
     percents = [
         (f"{title} %", [None if v is None else f"{100 * v:.1f}" for v in values]) for title, values in accuracies
     ]
     short = [{**record, "deleted": (record["deleted"] or "")[:10] or None} for record in records]
     weights = ("sha256", [record["sha256"][:12] for record in records])
-    return [*first, *percents, *picked(short, deleted="deleted"), weights, *picked(records, ancestors="ancestors")]
+    return [
+        *first,
+        *percents,
+        *filled_columns(short, deleted="deleted"),
+        weights,
+        *filled_columns(records, ancestors="ancestors"),
+    ]
 
 
-LISTS: dict[str, Callable[[Sequence[Record]], Listed]] = {
+LISTS: dict[str, Callable[[Sequence[Record]], Columns]] = {
     "question": _questions,
     "sample": _samples,
     "pair": _pairs,

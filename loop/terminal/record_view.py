@@ -17,18 +17,18 @@ from rich.text import Text
 
 from loop.reading.records import Record
 from loop.reading.scored_tokens import Piece, scored_pieces
+from loop.reading.text import format_duration
 from loop.terminal.escape import block, one_line
 from loop.terminal.images import Picture, protocol
-from loop.terminal.log_table import duration
-from loop.terminal.record_lists import OUTCOME_STYLES, Listed, cell, picked, table
+from loop.terminal.record_lists import OUTCOME_STYLES, Columns, filled_columns, format_cell, make_table
 from store import Store
 from store.questions import image_bytes
 
-WIDE = 110
+SIDE_BY_SIDE_WIDTH = 110
 """From so many columns on two chains stand side by side."""
 WORDS_COMPARED = 2_000
 """difflib takes time with the square of the words; longer chains are shown without their difference."""
-FAINTEST = 95
+DARKEST_SHADE = 95
 """The darkest shade that a terminal of 256 colours does not take for black."""
 SHARES = ("pass_rate", "pass_at_k", "majority", "unparsable", "truncated", "flagged", "judge_errors")
 FULL_COLOUR = 2.0
@@ -48,7 +48,7 @@ def _fields(*pairs: tuple[str, Any]) -> Table:
     grid.add_column(overflow="fold")
     for label, value in pairs:
         if value not in (None, "", []):
-            grid.add_row(label, value if isinstance(value, Text) else cell(value))
+            grid.add_row(label, value if isinstance(value, Text) else format_cell(value))
     return grid
 
 
@@ -85,20 +85,20 @@ def _image(terminal: Console, store: Store, image: Record | str) -> Iterator[Ren
     yield Text(f"image {digest} ({form}{size}; --save-images FOLDER)", style="dim")
 
 
-def _one_question(terminal: Console, store: Store, record: Record) -> Iterator[RenderableType]:
+def _question(terminal: Console, store: Store, record: Record) -> Iterator[RenderableType]:
     yield from _question_parts(terminal, store, record)
     if record["rounds"]:
         columns = {"round": "round", "serving": "serving_policy", "samples": "samples", "right": "correct"}
         columns |= {"majority": "majority", "share": "share", "vote": "outcome", "fallback": "fallback"}
         yield Text("in the rounds", style="bold")
-        yield table(picked(record["rounds"], **columns))
+        yield make_table(filled_columns(record["rounds"], **columns))
     if record["answers_held_out"]:
         yield Text("held-out answers", style="bold")
     for _, same in groupby(record["answers_held_out"], lambda each: (each["style"], each["split"])):
         answers = list(same)
         if len(answers) == 2:
             before, after = ((_held_out_title(each), each) for each in answers)
-            yield _beside(terminal, before, after)
+            yield _side_by_side(terminal, before, after)
         else:
             yield from (_chain(_held_out_title(each), each["text"], each["outcome"]) for each in answers)
     for each in record["verified"]:
@@ -135,12 +135,12 @@ def _verified(terminal: Console, store: Store, record: Record) -> Panel:
 
 def _shade(score: float) -> str:
     share = math.tanh(abs(score) / FULL_COLOUR)
-    level = FAINTEST + round((255 - FAINTEST) * share / 2)
+    level = DARKEST_SHADE + round((255 - DARKEST_SHADE) * share / 2)
     colour = f"rgb(0,{level},0)" if score > 0 else f"rgb({level},0,0)"
     return f"white on {colour}" if share > 0.02 else ""
 
 
-def _one_sample(terminal: Console, store: Store, record: Record) -> Iterator[RenderableType]:
+def _sample(terminal: Console, store: Store, record: Record) -> Iterator[RenderableType]:
     yield from _question_parts(terminal, store, record["of_question"])
     yield _fields(
         ("sample", f"{record['id']}  (round {record['round']}, {record['style']}, index {record['index']})"),
@@ -160,7 +160,7 @@ def _one_sample(terminal: Console, store: Store, record: Record) -> Iterator[Ren
     yield _chain("chain", record["text"], record["outcome"])
 
 
-def _one_pair(terminal: Console, store: Store, record: Record) -> Iterator[RenderableType]:
+def _pair(terminal: Console, store: Store, record: Record) -> Iterator[RenderableType]:
     origin = None if record["imported_from"] is None else f"{record['imported_from']}, line {record['imported_line']}"
     yield _fields(
         ("pair", f"{record['pair']}  (round {record['round']}, rule {record['rule']}, weight {record['weight']:g})"),
@@ -171,7 +171,9 @@ def _one_pair(terminal: Console, store: Store, record: Record) -> Iterator[Rende
     for digest in record["images"]:
         yield from _image(terminal, store, digest)
     chosen, rejected = ({k.removeprefix(f"{side}_"): v for k, v in record.items()} for side in ("chosen", "rejected"))
-    yield _beside(terminal, (_side_title("rejected", rejected), rejected), (_side_title("chosen", chosen), chosen))
+    yield _side_by_side(
+        terminal, (_side_title("rejected", rejected), rejected), (_side_title("chosen", chosen), chosen)
+    )
 
 
 def _side_title(name: str, side: Record) -> str:
@@ -179,12 +181,12 @@ def _side_title(name: str, side: Record) -> str:
     return f"{name}: sample {side['sample']} by {by}, {side['outcome']} ({side['answer']})"
 
 
-def _beside(terminal: Console, old: tuple[str, Record], new: tuple[str, Record]) -> RenderableType:
+def _side_by_side(terminal: Console, old: tuple[str, Record], new: tuple[str, Record]) -> RenderableType:
     """Two chains with what differs marked; side by side where the terminal is wide enough."""
     styles = [OUTCOME_STYLES.get(side["outcome"], "yellow") for _, side in (old, new)]
-    texts = differing(old[1]["text"], new[1]["text"], styles, plain=terminal.color_system is None)
+    texts = mark_differences(old[1]["text"], new[1]["text"], styles, plain=terminal.color_system is None)
     panels = [_chain(title, text, side["outcome"]) for (title, side), text in zip((old, new), texts, strict=True)]
-    if terminal.width < WIDE:
+    if terminal.width < SIDE_BY_SIDE_WIDTH:
         return Group(*panels)
     grid = Table.grid(expand=True)
     grid.add_column(ratio=1)
@@ -193,7 +195,7 @@ def _beside(terminal: Console, old: tuple[str, Record], new: tuple[str, Record])
     return grid
 
 
-def differing(
+def mark_differences(
     old: str, new: str, styles: Sequence[str] = ("red", "green"), *, plain: bool = False
 ) -> tuple[Text, Text]:
     """Both texts with the words that only one of them has marked: in its style, or by [-these-] and {+these+}."""
@@ -215,7 +217,7 @@ def differing(
     return texts
 
 
-def _one_round(_: Console, __: Store, record: Record) -> Iterator[RenderableType]:
+def _round(_: Console, __: Store, record: Record) -> Iterator[RenderableType]:
     number, before, after = record["round"], record["serving_policy"], record["policy"]
     teacher = f"{record['teacher_kept']} kept of {record['teacher_asked']} asked, ${record['teacher_usd']:.2f}"
     ended = "" if record["finished"] is None else f", ended {record['finished']}"
@@ -231,9 +233,9 @@ def _one_round(_: Console, __: Store, record: Record) -> Iterator[RenderableType
         ("fallback", fallback if record["fell_back"] else None),
         ("pairs", record["pairs"]),
         ("loss", record["training_loss"]),
-        ("seconds", ", ".join(f"{phase} {duration(value)}" for phase, value in record["seconds"].items())),
+        ("seconds", ", ".join(f"{phase} {format_duration(value)}" for phase, value in record["seconds"].items())),
     )
-    yield table(_accuracies([{"split": "held-out", "style": s, **f} for s, f in record["accuracy"].items() if f]))
+    yield make_table(_accuracies([{"split": "held-out", "style": s, **f} for s, f in record["accuracy"].items() if f]))
     if number and after is not None:
         against = record["compared_with"] if record["compared_with"] is not None else before
         changed = f"show DIR question --changed-since {against} --policy {after}"
@@ -249,15 +251,15 @@ def _share(value: float | None) -> str | None:
     return None if value is None else f"{100 * value:.1f} %"
 
 
-def _accuracies(figures: Sequence[Record]) -> Listed:
+def _accuracies(figures: Sequence[Record]) -> Columns:
     shown = [
         {**each, "share": f"{100 * each['accuracy']:.1f} [{100 * each['low']:.1f}, {100 * each['high']:.1f}]"}
         for each in figures
     ]
-    return picked(shown, split="split", style="style", questions="questions", right="correct", accuracy="share")
+    return filled_columns(shown, split="split", style="style", questions="questions", right="correct", accuracy="share")
 
 
-def _one_policy(_: Console, __: Store, record: Record) -> Iterator[RenderableType]:
+def _policy(_: Console, __: Store, record: Record) -> Iterator[RenderableType]:
     training = record["training"] or {}
     yield _fields(
         ("policy", f"{record['policy']}  (made by {record['made_by']}, {record['created']})"),
@@ -273,15 +275,15 @@ def _one_policy(_: Console, __: Store, record: Record) -> Iterator[RenderableTyp
         ),
         ("recipe", Text(block(json.dumps(training["recipe"], indent=1))) if training else None),
     )
-    yield table(_accuracies(record["accuracies"]))
+    yield make_table(_accuracies(record["accuracies"]))
 
 
 RECORDS: dict[str, Callable[[Console, Store, Record], Iterator[RenderableType]]] = {
-    "question": _one_question,
-    "sample": _one_sample,
-    "pair": _one_pair,
-    "round": _one_round,
-    "policy": _one_policy,
+    "question": _question,
+    "sample": _sample,
+    "pair": _pair,
+    "round": _round,
+    "policy": _policy,
 }
 
 

@@ -9,11 +9,11 @@ from loop.reading.records import Filters, find_record, list_records
 from loop.terminal.escape import one_line
 from store import Store
 
-UNBOUNDED = 200
+UNKNOWN_WIDTH = 200
 """How wide lines are where the output is no terminal."""
 
 
-def show_many(store: Store, kind: str, filters: Filters, limit: int, width: int | None, *, as_json: bool) -> None:
+def print_list(store: Store, kind: str, filters: Filters, limit: int, width: int | None, *, as_json: bool) -> None:
     """A list, at most `limit` long; whether there is more is said on standard error."""
     records, more = list_records(store, kind, filters, limit)
     if as_json:
@@ -30,7 +30,7 @@ def show_many(store: Store, kind: str, filters: Filters, limit: int, width: int 
         click.echo(f"there are more; the first {limit} are shown (--limit)", err=True)
 
 
-def show_one(
+def print_record(
     store: Store, kind: str, number: int, filters: Filters, folder: Path | None, width: int | None, *, as_json: bool
 ) -> None:
     """One record; its images go to the folder, if one is named."""
@@ -51,4 +51,4 @@ def show_one(
 def _terminal(width: int | None):  # type: ignore[no-untyped-def]
     from rich.console import Console
 
-    return Console(width=width or UNBOUNDED, highlight=False, markup=False, emoji=False)
+    return Console(width=width or UNKNOWN_WIDTH, highlight=False, markup=False, emoji=False)

@@ -1,45 +1,35 @@
 """What an update trains on: rationales, direct and format items, right samples, pairs; all as token ids."""
 
-import json
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import islice, zip_longest
 from typing import Any
 
 from judges import extract_answer, find_judge
 from loop.context import Context
-from loop.phases.fallback import KEPT
 from loop.training.pair_candidates import judged_questions, question_weight
 from loop.training.pair_rules import sort_by_likelihood
 from policies.learner.items import PairItem, SftItem
-from store.questions import Question, find_questions
+from store.fallback import kept_chains
+from store.packing import unpack_token_ids
+from store.pairs import training_pairs
+from store.questions import questions_by_id, train_answers
 from store.rounds import Round
-from store.samples import unpack_token_ids
-
-PAIRS = """
-SELECT chosen.question AS question, chosen.style AS style, chosen.token_ids AS chosen,
-       rejected.token_ids AS rejected, pair.weight AS weight
-FROM pair JOIN sample AS chosen ON chosen.id = pair.chosen JOIN sample AS rejected ON rejected.id = pair.rejected
-WHERE pair.round BETWEEN ? AND ? ORDER BY pair.id"""
-
-RATIONALES = """
-SELECT sample.question AS question, sample.token_ids AS token_ids
-FROM sample JOIN verdict ON verdict.sample = sample.id
-WHERE sample.round = 0 AND sample.author = 'teacher' AND verdict.outcome = 'correct' ORDER BY sample.question"""
+from store.samples import cold_start_rationales
 
 
-def cold_start_items(ctx: Context, state: Round) -> list[SftItem]:
+def cold_start_items(ctx: Context, round_: Round) -> list[SftItem]:
     """The cold start's mixture: kept rationales, direct short answers, and format items."""
     settings = ctx.config.cold_start
     return [*_rationales(ctx), *_short_answers(ctx, "direct", settings.direct_items, settings.format_items)]
 
 
-def imitation_items(ctx: Context, state: Round) -> list[SftItem]:
+def imitation_items(ctx: Context, round_: Round) -> list[SftItem]:
     """The round's right samples with the mixture beside them, then what the teacher wrote for its hard questions."""
-    return [*rft_items(ctx, state), *taught_items(ctx, state)]
+    return [*rft_items(ctx, round_), *taught_items(ctx, round_)]
 
 
-def rft_items(ctx: Context, state: Round) -> list[SftItem]:
+def rft_items(ctx: Context, round_: Round) -> list[SftItem]:
     """The round's right samples, and beside them what keeps the other formats alive.
 
     Rejection-sampling fine-tuning (arXiv 2308.01825): of each question within the band, up to
@@ -47,50 +37,50 @@ def rft_items(ctx: Context, state: Round) -> list[SftItem]:
     is known to destroy the formats that are not in it (LLaVA-Reasoner), hence the mixture.
     """
     settings, seed = ctx.config.rft, ctx.config.run.seed
-    mixture = _short_answers(ctx, f"direct:{state.number}", settings.direct_items, settings.format_items)
+    mixture = _short_answers(ctx, f"direct:{round_.number}", settings.direct_items, settings.format_items)
     known = _rationales(ctx) if settings.rationales else []
-    rationales = random.Random(f"{seed}:{state.number}:rationales").sample(known, min(settings.rationales, len(known)))
+    rationales = random.Random(f"{seed}:{round_.number}:rationales").sample(known, min(settings.rationales, len(known)))
     if not settings.per_question:
         return [*mixture, *rationales]
     weigh = question_weight(ctx)
     low, high = settings.band
     picked: list[tuple[int, tuple[int, ...], float]] = []
-    for own in judged_questions(ctx, state):
-        rng = random.Random(f"{seed}:{state.number}:{own.question}:rft")
+    for own in judged_questions(ctx, round_):
+        rng = random.Random(f"{seed}:{round_.number}:{own.question}:rft")
         right = [sample for sample in own.samples if sample.outcome == "correct"]
         if low <= own.pass_rate <= high:
             rng.shuffle(right)
             ranked = sort_by_likelihood(right) if settings.pick == "likeliest" else right
             weight = weigh(own)
             picked += [(own.question, sample.token_ids, weight) for sample in ranked[: settings.per_question]]
-    questions = _questions(ctx, {question for question, _, _ in picked})
+    questions = questions_by_id(ctx.store, {question for question, _, _ in picked})
     items = [
         SftItem(ctx.prompt(questions[question], ctx.config.sampling.style), token_ids)
         for question, token_ids, weight in picked
-        if _enters(weight, f"{seed}:{state.number}:{question}:{token_ids}")
+        if _enters(weight, f"{seed}:{round_.number}:{question}:{token_ids}")
     ]
     return [*items, *mixture, *rationales]
 
 
-def taught_items(ctx: Context, state: Round) -> list[SftItem]:
+def taught_items(ctx: Context, round_: Round) -> list[SftItem]:
     """What the teacher wrote for this round's hard questions, where the recipe imitates it."""
     if ctx.config.fallback.use not in ("sft", "both"):
         return []
-    return _as_items(ctx, ctx.store.rows(KEPT, state.number))
+    return _as_items(ctx, kept_chains(ctx.store, round_.number))
 
 
-def pair_items(ctx: Context, state: Round) -> list[PairItem]:
+def pair_items(ctx: Context, round_: Round) -> list[PairItem]:
     """The round's pairs, and those of the rounds replayed, on the token ids that the sampler wrote.
 
     A pair of weight w in (0, 1] enters with probability w, drawn from the seed. In expectation that is the
     weighted loss.
     """
     settings = ctx.config.pairs
-    rows = ctx.store.rows(PAIRS, max(1, state.number - settings.replay_rounds), state.number)
-    questions = _questions(ctx, {row["question"] for row in rows})
+    rows = training_pairs(ctx.store, max(1, round_.number - settings.replay_rounds), round_.number)
+    questions = questions_by_id(ctx.store, {row["question"] for row in rows})
     items = []
     for n, row in enumerate(rows):
-        if not _enters(row["weight"], f"{ctx.config.run.seed}:{state.number}:{n}"):
+        if not _enters(row["weight"], f"{ctx.config.run.seed}:{round_.number}:{n}"):
             continue
         chosen, rejected = unpack_token_ids(row["chosen"]), unpack_token_ids(row["rejected"])
         if settings.max_words is not None:
@@ -121,11 +111,11 @@ def _cut(ctx: Context, token_ids: list[int], words: int) -> list[int]:
 
 
 def _rationales(ctx: Context) -> list[SftItem]:
-    return _as_items(ctx, ctx.store.rows(RATIONALES))
+    return _as_items(ctx, cold_start_rationales(ctx.store))
 
 
 def _as_items(ctx: Context, rows: Sequence[Any]) -> list[SftItem]:
-    questions = _questions(ctx, {row["question"] for row in rows})
+    questions = questions_by_id(ctx.store, {row["question"] for row in rows})
     return [
         SftItem(ctx.prompt(questions[row["question"]], "cot"), tuple(unpack_token_ids(row["token_ids"])))
         for row in rows
@@ -138,22 +128,16 @@ def _short_answers(ctx: Context, draw: str, direct_items: int, format_items: int
     Format items are direct items spread evenly over the distinct answers, so that every short form
     (each word, yes and no) is seen as often as any other.
     """
-    rows = ctx.store.rows("SELECT id, answers FROM question WHERE split = 'train' AND answers <> '[]' ORDER BY hash")
-    random.Random(f"{ctx.config.run.seed}:{draw}").shuffle(rows)
+    known = train_answers(ctx.store)
+    random.Random(f"{ctx.config.run.seed}:{draw}").shuffle(known)
     by_answer: dict[str, list[int]] = {}
-    for row in rows[direct_items:]:
-        by_answer.setdefault(json.loads(row["answers"])[0].casefold(), []).append(row["id"])
+    for question_id, answers in known[direct_items:]:
+        by_answer.setdefault(answers[0].casefold(), []).append(question_id)
     turns = (each for turn in zip_longest(*by_answer.values()) for each in turn if each is not None)
-    wanted = [row["id"] for row in rows[:direct_items]] + list(islice(turns, format_items))
-    questions = _questions(ctx, wanted)
+    wanted = [question_id for question_id, _ in known[:direct_items]] + list(islice(turns, format_items))
+    questions = questions_by_id(ctx.store, wanted)
     return [
         SftItem(ctx.prompt(question, "direct"), tuple(ctx.encoder.completion_ids(answer)))
         for question in (questions[number] for number in wanted)
-        if (answer := find_judge(question.judge).told(question.answers, question.choices)) is not None
+        if (answer := find_judge(question.judge).reference_answer(question.answers, question.choices)) is not None
     ]
-
-
-def _questions(ctx: Context, ids: Iterable[int]) -> dict[int, Question]:
-    wanted = ",".join(map(str, sorted(set(ids))))
-    found = find_questions(ctx.store, f"id IN ({wanted})") if wanted else []
-    return {question.id: question for question in found}

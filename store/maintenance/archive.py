@@ -41,7 +41,7 @@ def rounds_to_archive(store: Store, older_than: int) -> list[int]:
     ]
 
 
-def archive_round(store: Store, number: int) -> int:
+def archive_round(store: Store, round_number: int) -> int:
     """Move a finished round; returns how many samples moved.
 
     The file is written beside, flushed and renamed first; then one transaction records it and deletes what it holds.
@@ -49,38 +49,41 @@ def archive_round(store: Store, number: int) -> int:
     """
     folder = store.path.parent / FOLDER
     folder.mkdir(exist_ok=True)
-    path = folder / f"round-{number:06d}.parquet"
+    path = folder / f"round-{round_number:06d}.parquet"
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
     try:
-        written = _write(store, number, temporary)
+        written = _write(store, round_number, temporary)
         digest = file_sha256(temporary)
         with store.transaction():
-            if store.value("SELECT 1 FROM archive WHERE round = ?", number):
+            if store.value("SELECT 1 FROM archive WHERE round = ?", round_number):
                 return 0
-            ids = [row["id"] for row in store.rows(f"SELECT id FROM sample WHERE {_moves(store)} ORDER BY id", number)]
+            ids = [
+                row["id"]
+                for row in store.rows(f"SELECT id FROM sample WHERE {_moves(store)} ORDER BY id", round_number)
+            ]
             if ids != written:
-                raise StoreError(f"round {number} changed while it was archived; nothing was moved, try again")
+                raise StoreError(f"round {round_number} changed while it was archived; nothing was moved, try again")
             temporary.replace(path)
             _flush(folder)
-            _delete(store, number, f"{FOLDER}/{path.name}", digest, ids)
+            _delete(store, round_number, f"{FOLDER}/{path.name}", digest, ids)
     finally:
         temporary.unlink(missing_ok=True)
     return len(written)
 
 
-def round_samples(store: Store, number: int) -> Iterator[dict[str, Any]]:
+def round_samples(store: Store, round_number: int) -> Iterator[dict[str, Any]]:
     """Every sample of a round in the order of its id, with its verdict, wherever it is kept."""
-    here = (dict(row) for row in store.stream(f"{IN_STORE} WHERE sample.round = ? ORDER BY sample.id", number))
-    row = store.row("SELECT file FROM archive WHERE round = ?", number)
+    here = (dict(row) for row in store.stream(f"{IN_STORE} WHERE sample.round = ? ORDER BY sample.id", round_number))
+    row = store.row("SELECT file FROM archive WHERE round = ?", round_number)
     there = iter(()) if row is None else (with_verdict(each) for each in read_archive(store, row["file"]))
     return merge(here, there, key=lambda sample: sample["id"])
 
 
-def question_samples(store: Store, number: int, question: int) -> list[dict[str, Any]]:
+def question_samples(store: Store, round_number: int, question: int) -> list[dict[str, Any]]:
     """A question's samples of a round in the order of their ids, with their verdicts, wherever they are kept."""
-    rows = store.rows(f"{IN_STORE} WHERE sample.round = ? AND sample.question = ?", number, question)
+    rows = store.rows(f"{IN_STORE} WHERE sample.round = ? AND sample.question = ?", round_number, question)
     found = [dict(row) for row in rows]
-    file = store.value("SELECT file FROM archive WHERE round = ?", number)
+    file = store.value("SELECT file FROM archive WHERE round = ?", round_number)
     if file is not None:
         found += [with_verdict(each) for each in read_archive(store, file, [("question", "==", question)])]
     return sorted(found, key=lambda sample: sample["id"])
@@ -143,13 +146,13 @@ def _moves(store: Store) -> str:
     return " AND ".join([own, *kept])
 
 
-def _write(store: Store, number: int, path: Path) -> list[int]:
+def _write(store: Store, round_number: int, path: Path) -> list[int]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     verdict_type = pa.struct(_fields(store, "verdict"))
     schema = pa.schema([*_fields(store, "sample"), pa.field("verdicts", pa.list_(verdict_type))])
-    samples = store.stream(f"SELECT * FROM sample WHERE {_moves(store)} ORDER BY id", number)
+    samples = store.stream(f"SELECT * FROM sample WHERE {_moves(store)} ORDER BY id", round_number)
     written: list[int] = []
     with path.open("xb") as file:
         with pq.ParquetWriter(file, schema, compression="zstd") as writer:
@@ -173,22 +176,22 @@ def _fields(store: Store, table: str) -> list[Any]:
     return [pa.field(column["name"], pa.type_for_alias(ARROW_TYPES[column["type"]])) for column in columns]
 
 
-def _delete(store: Store, number: int, file: str, digest: str, ids: list[int]) -> None:
-    if store.value("SELECT 1 FROM round_summary WHERE round = ?", number) is None:
-        summarise_round(store, number)
+def _delete(store: Store, round_number: int, file: str, digest: str, ids: list[int]) -> None:
+    if store.value("SELECT 1 FROM round_summary WHERE round = ?", round_number) is None:
+        summarise_round(store, round_number)
     store.connection.execute(
         "INSERT INTO archive (round, file, sha256, samples, first_sample, last_sample, created)"
         " VALUES (?, ?, ?, ?, ?, ?, ?)",
-        (number, file, digest, len(ids), ids[0] if ids else 0, ids[-1] if ids else 0, now()),
+        (round_number, file, digest, len(ids), ids[0] if ids else 0, ids[-1] if ids else 0, now()),
     )
     store.connection.execute(
         "INSERT INTO archived_question SELECT sample.round, sample.question, count(*), coalesce(sum(outcome ="
         f" 'correct'), 0) FROM sample LEFT JOIN verdict ON {verdict_of('sample')}"
         f" WHERE {_moves(store)} GROUP BY sample.question",
-        (number,),
+        (round_number,),
     )
-    store.connection.executemany("DELETE FROM verdict WHERE sample = ?", ((number,) for number in ids))
-    store.connection.executemany("DELETE FROM sample WHERE id = ?", ((number,) for number in ids))
+    store.connection.executemany("DELETE FROM verdict WHERE sample = ?", ((sample,) for sample in ids))
+    store.connection.executemany("DELETE FROM sample WHERE id = ?", ((sample,) for sample in ids))
 
 
 def _flush(folder: Path) -> None:

@@ -1,15 +1,14 @@
 """Exactly once: a run that is killed at any commit boundary ends as one that nothing killed."""
 
 import json
-import os
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.support.command_line import PROJECT
+from tests.support.forked import run_forked
+from tests.support.killed_runs import kill_everywhere
 
 PHASES = {
     *("round 0: distil", "round 0: update", "round 0: swap", "round 0: evaluate", "round 0: gate"),
@@ -21,20 +20,13 @@ IN_FLIGHT = 4
 MEMORY = Path("/dev/shm")  # noqa: S108 (a folder of its own is made in it; SIGKILL needs no disk)
 
 
-def killed_runs(which: str) -> list[dict]:
+def killed_runs(which: str) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as folder:
-        done = subprocess.run(
-            [sys.executable, "-W", "ignore", str(PROJECT / "tests" / "support" / "scripted_run.py"), folder, which],
-            env={**os.environ, "PYTHONPATH": str(PROJECT), "TOKENIZERS_PARALLELISM": "false"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    assert done.returncode == 0, done.stderr[-3000:]
+        done = run_forked(kill_everywhere, Path(folder), which)
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def hold(results: list[dict], least: int) -> None:
+def hold(results: list[dict[str, Any]], least: int) -> None:
     assert [result for result in results if result["differs"]] == []
     # Answers of the teacher that arrive together are one commit: a run may have a few less than the one counted.
     assert sum(result["died"] for result in results) >= least
@@ -45,6 +37,7 @@ def hold(results: list[dict], least: int) -> None:
         assert {f"{phase}: before commit", f"{phase}: after commit"} <= points
 
 
+@pytest.mark.heavy
 def test_killed_once_at_every_kind_of_commit_the_run_ends_like_an_unbroken_one() -> None:
     results = killed_runs("once")
     hold(results, 50)

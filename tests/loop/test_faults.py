@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import shutil
 import signal
 import sqlite3
@@ -11,79 +12,63 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from loop.commands.exits import run_command_line
 from store import StoreError, open_store
 from store.lock import lock_holder, run_lock
 from store.questions import find_questions, load_image
-from tests.support.command_line import PROJECT, run_command
+from tests.support.command_line import PROJECT, run_command, run_new_program
+from tests.support.forked import Forked, run_forked, until
+from tests.support.scripted_run import run_scripted, scripted_config
 
 FIXTURES = PROJECT / "tests" / "fixtures"
 
-DRIVER = """
-import sys, json, resource, signal, time
-from pathlib import Path
-from tests.support import scripted_run
-from store import crash_points
-scripted_run.prepare()
-folder, fault = Path(sys.argv[1]), sys.argv[2]
-config = scripted_run.scripted_config(folder, run={"rounds": 3 if fault == "a round more" else 2})
-run_dir = folder / "run"
-import run_loop, loop.config.run_identity, loop.session
-def go(reached=None):
-    scripted_run.run_scripted(run_dir, config, reached)
-points = 0
-def signalled(name):
-    global points
-    points += 1
-    import os
-    if fault == "SIGTERM" and points == 30 or fault == "SIGINT twice" and points in (30, 31):
-        os.kill(os.getpid(), signal.SIGTERM if fault == "SIGTERM" else signal.SIGINT)
-reached = signalled
-if fault == "full disk":
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]), resource.RLIM_INFINITY))
-if fault == "clock":
-    real, start = time.time, time.time()
-    time.time = lambda: start - (real() - start) * 1000
-    import store.database, store.rounds
-    from datetime import UTC, datetime
-    for module in (store.database, store.rounds, loop.config.run_identity, loop.session):
-        module.now = lambda: datetime.fromtimestamp(time.time(), UTC).isoformat()
-run_loop.cli.main = lambda standalone_mode: go(reached)
-run_loop.main()
-"""
+
+def run_with_fault(folder: Path, fault: str = "none", limit: int = 0) -> None:
+    """A scripted run in this process that something happens to; ends as the command line does."""
+    config = scripted_config(folder, run={"rounds": 3 if fault == "a round more" else 2})
+    commits = 0
+
+    def reached(_: str) -> None:
+        nonlocal commits
+        commits += 1
+        if fault == "SIGTERM" and commits == 30:
+            os.kill(os.getpid(), signal.SIGTERM)
+        if fault == "SIGINT twice" and commits in (30, 31):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    if fault == "full disk":
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+    run_command_line(lambda: run_scripted(folder / "run", config, reached))
 
 
-def scripted(folder: Path, fault: str, *more: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", DRIVER, str(folder), fault, *map(str, more)],
-        env={**os.environ, "PYTHONPATH": str(PROJECT), "TOKENIZERS_PARALLELISM": "false"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def scripted(folder: Path, *fault: object) -> "subprocess.CompletedProcess[str]":
+    return run_forked(run_with_fault, folder, *fault, check=None)
 
 
-def content_of(folder: Path) -> dict:
-    connection = sqlite3.connect(folder / "run" / "store.db")
-    sample = 'SELECT round, question, author, "index", text FROM sample ORDER BY 1, 2, 3, 4'
-    policy = "SELECT number, sha256, deleted IS NULL FROM policy ORDER BY 1"
-    found = {
-        "sample": connection.execute(sample).fetchall(),
-        "policy": connection.execute(policy).fetchall(),
-        "whole": connection.execute("PRAGMA integrity_check").fetchall(),
+def content_of(folder: Path) -> dict[str, list[Any]]:
+    return {
+        "sample": rows_of(folder, 'SELECT round, question, author, "index", text FROM sample ORDER BY 1, 2, 3, 4'),
+        "policy": rows_of(folder, "SELECT number, sha256, deleted IS NULL FROM policy ORDER BY 1"),
+        "whole": rows_of(folder, "PRAGMA integrity_check"),
     }
+
+
+def rows_of(folder: Path, sql: str) -> list[Any]:
+    connection = sqlite3.connect(folder / "run" / "store.db")
+    found = connection.execute(sql).fetchall()
     connection.close()
     return found
 
 
 @pytest.fixture(scope="module")
-def unbroken() -> Iterator[dict]:
+def unbroken() -> Iterator[dict[str, list[Any]]]:
     with tempfile.TemporaryDirectory() as folder:
-        done = scripted(Path(folder), "none")
-        assert done.returncode == 0, done.stderr
+        run_forked(run_with_fault, Path(folder))
         yield content_of(Path(folder))
 
 
@@ -96,7 +81,7 @@ def unbroken() -> Iterator[dict]:
     ],
 )
 def test_a_fault_ends_in_a_clear_line_and_the_run_goes_on_to_the_same_end(
-    fault: str, more: tuple[int, ...], code: int, line: str, unbroken: dict, tmp_path: Path
+    fault: str, more: tuple[int, ...], code: int, line: str, unbroken: dict[str, list[Any]], tmp_path: Path
 ) -> None:
     done = scripted(tmp_path, fault, *more)
     assert done.returncode == code, done.stderr
@@ -105,21 +90,35 @@ def test_a_fault_ends_in_a_clear_line_and_the_run_goes_on_to_the_same_end(
     broken = content_of(tmp_path)
     assert broken["whole"] == [("ok",)]
     assert len(broken["sample"]) < len(unbroken["sample"])
-    again = scripted(tmp_path, "none")
-    assert again.returncode == 0, again.stderr
+    run_forked(run_with_fault, tmp_path)
     assert content_of(tmp_path) == unbroken
 
 
-def test_a_clock_that_runs_backwards_changes_nothing_that_counts(unbroken: dict, tmp_path: Path) -> None:
-    done = scripted(tmp_path, "clock")
+@pytest.fixture(scope="module")
+def backward_clock(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A library that makes the clock of a process run backwards."""
+    built = tmp_path_factory.mktemp("clock") / "backward_clock.so"
+    source = PROJECT / "tests" / "support" / "backward_clock.c"
+    subprocess.run(["gcc", "-shared", "-fPIC", "-O2", "-o", built, source, "-ldl"], check=True)
+    return built
+
+
+@pytest.mark.heavy
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed")
+def test_a_clock_that_runs_backwards_changes_nothing_that_counts(
+    unbroken: dict[str, list[Any]], backward_clock: Path, tmp_path: Path
+) -> None:
+    done = run_new_program("whole_run", tmp_path, env={**os.environ, "LD_PRELOAD": str(backward_clock)})
     assert done.returncode == 0, done.stderr
     assert content_of(tmp_path) == unbroken
+    times = [row[0] for row in rows_of(tmp_path, "SELECT finished FROM round ORDER BY number")]
+    assert times == sorted(times, reverse=True)
     state = json.loads(run_command("status", tmp_path / "run", "--json", check=3).stdout)
     assert state["phase"] == "done"
 
 
 def test_weights_that_were_deleted_by_hand_stop_the_run_until_they_are_back(tmp_path: Path) -> None:
-    assert scripted(tmp_path, "none").returncode == 0
+    run_forked(run_with_fault, tmp_path)
     current = (tmp_path / "run" / "policies" / "current").resolve()
     current.rename(tmp_path / "aside")
     done = scripted(tmp_path, "a round more")
@@ -128,7 +127,7 @@ def test_weights_that_were_deleted_by_hand_stop_the_run_until_they_are_back(tmp_
     assert "Traceback" not in done.stderr
     assert f"{current} holds no weights" in run_command("check", tmp_path / "run", check=1).stdout
     (tmp_path / "aside").rename(current)
-    assert scripted(tmp_path, "a round more").returncode == 0
+    run_forked(run_with_fault, tmp_path, "a round more")
     state = json.loads(run_command("status", tmp_path / "run", "--json", check=3).stdout)
     assert (state["round"], state["phase"]) == (3, "done")
 
@@ -164,15 +163,18 @@ def test_a_damaged_page_is_named_by_check(run_dir: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+def write_and_die(run_dir: Path) -> None:
+    """One committed transaction, one that is not, and a kill."""
+    store = open_store(run_dir)
+    with store.transaction():
+        store.connection.execute("UPDATE round SET reason = 'kept'")
+    store.connection.execute("BEGIN")
+    store.connection.execute("UPDATE round SET reason = 'lost'")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def test_what_a_killed_writer_left_in_the_wal_is_there(run_dir: Path) -> None:
-    writer = (
-        "import os, sys; from pathlib import Path; from store import open_store\n"
-        "s = open_store(Path(sys.argv[1]))\n"
-        "with s.transaction(): s.connection.execute(\"UPDATE round SET reason = 'kept'\")\n"
-        "s.connection.execute('BEGIN'); s.connection.execute(\"UPDATE round SET reason = 'lost'\")\n"
-        "os.kill(os.getpid(), 9)"
-    )
-    subprocess.run([sys.executable, "-c", writer, str(run_dir)], cwd=PROJECT, check=False)
+    assert run_forked(write_and_die, run_dir, check=None).returncode == -signal.SIGKILL
     assert (run_dir / "store.db-wal").stat().st_size > 0
     store = open_store(run_dir)
     assert {row["reason"] for row in store.rows("SELECT reason FROM round")} == {"kept"}
@@ -198,10 +200,12 @@ def test_a_directory_that_may_not_be_written_can_be_read_and_refuses_a_run() -> 
                 check=False,
             )
             assert done.returncode == code, done.stderr
-        refused = "import sys; from pathlib import Path; from store import run_lock\n"
-        refused += "with run_lock(Path(sys.argv[1])): pass"
         done = subprocess.run(
-            [*humbly, sys.executable, "-c", refused, name], cwd=PROJECT, capture_output=True, text=True, check=False
+            [*humbly, sys.executable, "-m", "tests.support.programs.take_lock", name],
+            cwd=PROJECT,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert "PermissionError" in done.stderr
         folder.chmod(0o755)
@@ -226,17 +230,19 @@ def test_the_number_that_a_crash_left_in_the_lock_file_locks_nothing(tmp_path: P
     assert lock_holder(tmp_path) is None
 
 
+def ask_forever(run_dir: Path) -> None:
+    print("asking", flush=True)
+    while True:
+        lock_holder(run_dir)
+
+
 def test_asking_who_holds_the_lock_does_not_stop_a_controller_from_starting(tmp_path: Path) -> None:
-    asking = "import sys; from pathlib import Path; from store.lock import lock_holder\n"
-    asking += "print('asking', flush=True)\nwhile True: lock_holder(Path(sys.argv[1]))"
     with run_lock(tmp_path):
         pass
-    process = subprocess.Popen([sys.executable, "-c", asking, str(tmp_path)], cwd=PROJECT, stdout=subprocess.PIPE)
-    assert process.stdout is not None
-    process.stdout.readline()
+    process = Forked(ask_forever, tmp_path)
+    until(lambda: process.stdout() == "asking\n", process)
     deadline = time.monotonic() + 2
     while time.monotonic() < deadline:
         with run_lock(tmp_path):
             pass
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.kill()

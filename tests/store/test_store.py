@@ -2,8 +2,8 @@
 
 import os
 import sqlite3
-import subprocess
-import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,11 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from base_model.scenes import draw_scene
-from store import RunLocked, StoreError, open_store, run_lock
+from store import RunLocked, Store, StoreError, open_store, run_lock
+from store.packing import pack_token_ids, unpack_token_ids
 from store.questions import NewQuestion, add_questions, find_questions, image_bytes
 from store.rounds import Policy, add_policy, start_round
-from store.samples import NewSample, NewVerdict, add_samples, add_verdicts, pack_token_ids, unpack_token_ids
-from tests.support.command_line import PROJECT
+from store.samples import NewSample, NewVerdict, add_samples, add_verdicts
+from tests.support.forked import Forked, until
 
 
 def png(seed: int) -> bytes:
@@ -32,13 +33,13 @@ def question(text: str = "what?", images: tuple[bytes, ...] = (), where: str = "
 
 
 @pytest.fixture
-def store(tmp_path: Path):
+def store(tmp_path: Path) -> Iterator[Store]:
     opened = open_store(tmp_path, create=True)
     yield opened
     opened.close()
 
 
-def test_questions_are_stored_once_and_images_once_by_hash(store) -> None:
+def test_questions_are_stored_once_and_images_once_by_hash(store: Store) -> None:
     image = png(1)
     assert add_questions(store, [question("a?", (image,)), question("b?", (image,)), question("a?", (image,))]) == 2
     assert add_questions(store, [question("a?", (image,))]) == 0
@@ -48,7 +49,7 @@ def test_questions_are_stored_once_and_images_once_by_hash(store) -> None:
 
 
 @pytest.mark.parametrize("broken", [b"", b"not an image", png(2)[:100]])
-def test_a_broken_image_is_named_and_nothing_is_ingested(store, broken: bytes) -> None:
+def test_a_broken_image_is_named_and_nothing_is_ingested(store: Store, broken: bytes) -> None:
     with pytest.raises(StoreError, match="row 7: the image cannot be read"):
         add_questions(store, [question("a?", (png(1),)), question("b?", (broken,), where="row 7")])
     assert store.value("SELECT count(*) FROM question") == 0
@@ -60,7 +61,7 @@ def test_token_ids_survive_packing(ids: list[int]) -> None:
     assert unpack_token_ids(pack_token_ids(ids)) == ids
 
 
-def with_round(store) -> None:
+def with_round(store: Store) -> None:
     add_questions(store, [question()])
     with store.transaction():
         add_policy(store, Policy(0, None, "base", "sha", "path", {}))
@@ -71,7 +72,7 @@ def sample(index: int) -> NewSample:
     return NewSample(1, 1, "policy", 0, "cot", index, "text", [1, 2], "stop", -1.5, 3, 1.0)
 
 
-def test_a_sample_cannot_be_written_twice(store) -> None:
+def test_a_sample_cannot_be_written_twice(store: Store) -> None:
     with_round(store)
     with store.transaction():
         add_samples(store, [sample(0), sample(1)])
@@ -80,7 +81,7 @@ def test_a_sample_cannot_be_written_twice(store) -> None:
     assert store.value("SELECT count(*) FROM sample") == 2
 
 
-def test_one_verdict_a_sample_and_judge_and_only_known_outcomes(store) -> None:
+def test_one_verdict_a_sample_and_judge_and_only_known_outcomes(store: Store) -> None:
     with_round(store)
     with store.transaction():
         add_samples(store, [sample(0)])
@@ -109,7 +110,7 @@ def test_opening_refuses_what_is_not_a_store(tmp_path: Path) -> None:
 def test_a_store_of_a_newer_version_is_refused(tmp_path: Path) -> None:
     opened = open_store(tmp_path, create=True)
     with opened.transaction():
-        opened.db["_sqlite_migrations"].insert(
+        opened.db.table("_sqlite_migrations").insert(
             {"id": 999, "migration_set": "ratchet", "name": "m999_future", "applied_at": "2999"}, alter=True
         )
     opened.close()
@@ -117,7 +118,7 @@ def test_a_store_of_a_newer_version_is_refused(tmp_path: Path) -> None:
         open_store(tmp_path)
 
 
-def test_a_reader_never_waits_for_the_writer(store, tmp_path: Path) -> None:
+def test_a_reader_never_waits_for_the_writer(store: Store, tmp_path: Path) -> None:
     with_round(store)
     with store.transaction():
         add_samples(store, [sample(0)])
@@ -126,24 +127,17 @@ def test_a_reader_never_waits_for_the_writer(store, tmp_path: Path) -> None:
         reader.close()
 
 
+def hold_lock(run_dir: Path) -> None:
+    with run_lock(run_dir):
+        print("held", flush=True)
+        time.sleep(60)
+
+
 def test_the_lock_names_its_holder_and_dies_with_it(tmp_path: Path) -> None:
-    holder = subprocess.Popen(
-        [
-            sys.executable,
-            "-c",
-            "import sys,time; from pathlib import Path; from store.lock import run_lock\n"
-            "with run_lock(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)",
-            str(tmp_path),
-        ],
-        cwd=PROJECT,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert holder.stdout is not None
-    assert holder.stdout.readline() == "held\n"
+    holder = Forked(hold_lock, tmp_path)
+    until(lambda: holder.stdout() == "held\n", holder)
     with pytest.raises(RunLocked, match=f"process {holder.pid}"), run_lock(tmp_path):
         pass
     holder.kill()
-    holder.wait()
     with run_lock(tmp_path):
         assert (tmp_path / "lock").read_text() == f"{os.getpid()}\n"

@@ -33,7 +33,9 @@ PATIENCE_S = 30
 def give_up(what: str) -> NoReturn:
     """In CI a test that cannot be run has failed; elsewhere it is skipped and says why."""
     message = f"{what}; 'make browser' installs it (apt-get as root, npm)"
-    pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
+    if os.environ.get("CI"):
+        pytest.fail(message)
+    pytest.skip(message)
 
 
 @contextmanager
@@ -91,14 +93,14 @@ def set_dark(chrome: Chrome, dark: bool) -> None:
 
 def console_messages(chrome: Chrome) -> list[str]:
     """Warnings and errors since the last call; a broken rule of the content policy is one."""
-    return [each["message"] for each in chrome.get_log("browser") if each["level"] in ("SEVERE", "WARNING")]
+    entries = chrome.get_log("browser")  # type: ignore[no-untyped-call]
+    return [each["message"] for each in entries if each["level"] in ("SEVERE", "WARNING")]
 
 
 def requests(chrome: Chrome) -> list[str]:
     """Addresses asked for since the last call, but for those that carry their own data and the browser's own pages."""
-    messages: list[dict[str, Any]] = [
-        json.loads(entry["message"])["message"] for entry in chrome.get_log("performance")
-    ]
+    entries = chrome.get_log("performance")  # type: ignore[no-untyped-call]
+    messages: list[dict[str, Any]] = [json.loads(entry["message"])["message"] for entry in entries]
     sent = [each["params"]["request"]["url"] for each in messages if each["method"] == "Network.requestWillBeSent"]
     return [url for url in sent if not url.startswith(("data:", "blob:", "chrome"))]
 

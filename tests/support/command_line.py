@@ -1,12 +1,16 @@
 """The real command line and other programs, each in a process of its own."""
 
 import json
-import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
-PROJECT = Path(__file__).resolve().parent.parent.parent
+from tests.support import forked
+from tests.support.forked import Forked, run_forked
+
+PROJECT = forked.PROJECT
 BASE_MODEL = PROJECT / "models" / "shapes_2m"
 
 SMALL_ENGINE = """
@@ -23,23 +27,31 @@ def command(*arguments: object) -> list[str]:
     return [sys.executable, str(PROJECT / "run_loop.py"), *map(str, arguments)]
 
 
-def run_command(*arguments: object, check: int | None = 0, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run the real command line to its end; fails the test on an unexpected exit code."""
-    done = subprocess.run(
-        command(*arguments),
-        capture_output=True,
-        text=True,
-        cwd=PROJECT,
-        env={**os.environ, **environment},
-        timeout=500,
-        check=False,
-    )
-    if check is not None:
-        assert done.returncode == check, f"exit {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+def run_command(*arguments: object, check: int | None = 0, **environment: str) -> "subprocess.CompletedProcess[str]":
+    """Run the real command line to its end, forked; fails the test on an unexpected exit code."""
+    return run_forked(main, *map(str, arguments), check=check, **environment)
+
+
+def start_command(*arguments: object, **environment: str) -> Forked:
+    """The same, left running."""
+    return Forked(main, *map(str, arguments), **environment)
+
+
+def run_new_command(*arguments: object) -> "subprocess.CompletedProcess[str]":
+    """Run it as a user does: a new interpreter, which imports everything anew and has a hash seed of its own."""
+    done = subprocess.run(command(*arguments), capture_output=True, text=True, cwd=PROJECT, timeout=500, check=False)
+    assert done.returncode == 0, f"exit {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
     return done
 
 
-def log_of(run_dir: Path) -> list[dict]:
+def main(*arguments: str) -> None:
+    """The command line in this process."""
+    import run_loop
+
+    run_loop.main(arguments)
+
+
+def log_of(run_dir: Path) -> list[dict[str, Any]]:
     """The accuracy log as `log --json` prints it."""
     return [json.loads(line) for line in run_command("log", run_dir, "--json").stdout.splitlines()]
 
@@ -53,29 +65,18 @@ def copy_without(folder: Path, missing: str) -> Path:
     return folder
 
 
-def run_python(program: str, *arguments: object, check: bool = True) -> subprocess.CompletedProcess[str]:
-    """A program of a test in a process of its own, with the project and its tests on the path."""
-    path = os.pathsep.join([str(PROJECT), os.environ.get("PYTHONPATH", "")])
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", program, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": path, "TOKENIZERS_PARALLELISM": "false"},
-        check=False,
-    )
-    assert done.returncode == 0 or not check, done.stderr[-3000:]
-    return done
+def run_program(name: str, *arguments: object, check: int | None = 0) -> "subprocess.CompletedProcess[str]":
+    """A program of `tests/support/programs`, forked; fails the test on an unexpected exit code."""
+    return run_forked(run_module, f"tests.support.programs.{name}", *map(str, arguments), check=check)
 
 
-def run_program(name: str, *arguments: object, check: bool = True) -> subprocess.CompletedProcess[str]:
-    """A program of `tests/support/programs` in a process of its own."""
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", f"tests.support.programs.{name}", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        cwd=PROJECT,
-        env={**os.environ, "TOKENIZERS_PARALLELISM": "false"},
-        check=False,
-    )
-    assert done.returncode == 0 or not check, done.stderr[-3000:]
-    return done
+def run_module(module: str, *arguments: str) -> None:
+    """What `python -m module` runs, in this process."""
+    sys.argv = [module, *arguments]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+def run_new_program(name: str, *arguments: object, **more: Any) -> "subprocess.CompletedProcess[str]":
+    """The same in a new interpreter; `more` is for `subprocess.run`."""
+    program = [sys.executable, "-W", "ignore", "-m", f"tests.support.programs.{name}", *map(str, arguments)]
+    return subprocess.run(program, capture_output=True, text=True, cwd=PROJECT, check=False, **more)

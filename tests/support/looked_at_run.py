@@ -14,11 +14,13 @@ from PIL import Image
 from tokenizers import Tokenizer
 
 from loop.config.load import parse_config
+from loop.config.prompt_styles import STYLES
 from store import Store, open_store
 from store.database import as_json, now
+from store.packing import pack_token_ids
 from store.questions import NewQuestion, add_questions
-from store.rounds import Policy, add_policy, decide, end_phase, start_round
-from store.samples import NewSample, NewVerdict, add_samples, add_verdicts, pack_token_ids
+from store.rounds import Policy, add_policy, end_phase, record_decision, start_round
+from store.samples import NewSample, NewVerdict, add_samples, add_verdicts
 from tests.support.command_line import BASE_MODEL
 
 HOSTILE = (
@@ -31,7 +33,6 @@ HOSTILE = (
     '=HYPERLINK("http://example.invalid")',
     "long " + "x" * 100_000,
 )
-STYLES = ("cot", "direct")
 SAMPLES, ROUNDS = 4, 3
 
 
@@ -50,9 +51,11 @@ def make_run(folder: Path, questions: int = 24, chain_words: int = 20) -> Path:
             _round(store, number, range(1, train + 1), texts, rng)
             _evaluate(store, number + 1, range(train + 1, questions + 1), texts, rng)
             if number:
-                decide(store, number, "rejected" if number == ROUNDS else "accepted", "gained 1, lost 9", number)
+                record_decision(
+                    store, number, "rejected" if number == ROUNDS else "accepted", "gained 1, lost 9", number
+                )
             else:
-                decide(store, 0, "accepted", "the cold start is where the rounds begin")
+                record_decision(store, 0, "accepted", "the cold start is where the rounds begin")
             end_phase(store, number, "gate", "done", 0.5)
         _best_of(store, ROUNDS, train + 1)
     store.close()

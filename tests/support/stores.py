@@ -2,16 +2,15 @@
 
 import contextlib
 import io
+import json
 import shutil
 import sqlite3
 import subprocess
-import sys
 from pathlib import Path
-from unittest import mock
 
 import run_loop
 from store import open_store
-from tests.support.command_line import PROJECT
+from tests.support.command_line import PROJECT, run_new_program
 
 FIXTURE = PROJECT / "tests" / "fixtures" / "store_m001.db"
 
@@ -35,11 +34,19 @@ def change(run_dir: Path, *statements: str, parameters: tuple[object, ...] = ())
 def run_here(*arguments: object, check: int = 0) -> subprocess.CompletedProcess[str]:
     """The command line within this process, for commands that only read: no start to wait for."""
     out, err, code = io.StringIO(), io.StringIO(), 0
-    argv = ["run_loop.py", *map(str, arguments)]
-    with mock.patch.object(sys, "argv", argv), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+    texts = [str(argument) for argument in arguments]
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
-            run_loop.main()
+            run_loop.main(texts)
         except SystemExit as end:
             code = int(end.code or 0)
     assert code == check, f"exit {code}\n{out.getvalue()[-3000:]}\n{err.getvalue()[-3000:]}"
-    return subprocess.CompletedProcess(argv, code, out.getvalue(), err.getvalue())
+    return subprocess.CompletedProcess(texts, code, out.getvalue(), err.getvalue())
+
+
+def modules_of(*arguments: object) -> set[str]:
+    """The modules that a command has loaded when it ends."""
+    done = run_new_program("modules_of_command", *arguments, input="")
+    assert done.returncode == 0, done.stderr[-3000:]
+    names: list[str] = json.loads(done.stderr.splitlines()[-1])
+    return set(names)

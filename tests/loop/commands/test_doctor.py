@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-import loop.commands.doctor
-from loop.commands.doctor import Finding, count_parameters, examine, format_findings
+from loop.commands.examine import Finding, count_parameters, examine, format_findings, installed_version
 from tests.support.command_line import BASE_MODEL, run_command
 
 KEY = "sk-never-to-be-shown"
@@ -24,9 +23,9 @@ def write_config(folder: Path, text: str, model: Path = BASE_MODEL) -> str:
 
 
 @contextmanager
-def models_endpoint() -> Iterator[tuple[str, list]]:
+def models_endpoint() -> Iterator[tuple[str, list[tuple[str, str | None]]]]:
     """An endpoint that lists its models to who has the key; yields its address and what it was asked."""
-    asked: list = []
+    asked: list[tuple[str, str | None]] = []
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -89,11 +88,9 @@ def test_the_teacher_is_asked_for_its_models_and_the_key_stays_hidden(
         assert (refused.state, refused.detail) == ("missing", f"{url} refuses the key (401)")
 
 
-def test_packages_are_held_to_what_is_declared_and_locked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_packages_are_held_to_what_is_declared_and_locked(tmp_path: Path) -> None:
     versions = {"click": "1.0", "pandas": None, "peft": "99.0", "vllm": "0.32.0"}
-    real = loop.commands.doctor._version
-    monkeypatch.setattr(loop.commands.doctor, "_version", lambda name: versions.get(name, real(name)))
-    findings = examine("easy_vqa", tmp_path)
+    findings = examine("easy_vqa", tmp_path, lambda name: versions.get(name, installed_version(name)))
     assert finding(findings, "click") == Finding("packages", "click", "missing", "1.0, click>=8.2 is needed")
     assert finding(findings, "pandas").detail == "not installed, pandas>=2.3 is needed"
     assert finding(findings, "peft").state == "note"

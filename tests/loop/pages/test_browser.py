@@ -1,7 +1,7 @@
 """The report and the live pages in a real Chromium: they work by mouse and by keyboard, and ask nobody anything."""
 
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -56,6 +56,7 @@ def report(run_dir: Path) -> str:
 def live(run_dir: Path) -> Iterator[str]:
     server = subprocess.Popen(command("serve", run_dir, "--port", 0), stdout=subprocess.PIPE, text=True)
     try:
+        assert server.stdout is not None
         yield server.stdout.readline().split(" at ")[1].split()[0]
     finally:
         server.kill()
@@ -78,12 +79,14 @@ def chrome(browser: Chrome) -> Iterator[Chrome]:
     set_size(browser, (1280, 900))
 
 
-def wait(chrome: Chrome, seen) -> None:
+def wait(chrome: Chrome, seen: Callable[[Chrome], bool]) -> None:
     WebDriverWait(chrome, PATIENCE_S, poll_frequency=0.05).until(seen)
 
 
 def rows(chrome: Chrome) -> list[str]:
-    return chrome.execute_script(f"return [...document.querySelectorAll('{ROWS}')].map((row) => row.innerText)")
+    script = f"return [...document.querySelectorAll('{ROWS}')].map((row) => row.innerText)"
+    texts: list[str] = chrome.execute_script(script)
+    return texts
 
 
 def ids(chrome: Chrome) -> list[int]:
@@ -95,7 +98,8 @@ def serious_faults(chrome: Chrome) -> list[str]:
         give_up("axe-core is missing")
     chrome.execute_cdp_cmd("Page.setBypassCSP", {"enabled": True})
     chrome.execute_script(AXE.read_text())
-    return chrome.execute_async_script(FAULTS)
+    faults: list[str] = chrome.execute_async_script(FAULTS)
+    return faults
 
 
 def test_the_report_opens_in_silence_and_asks_for_nothing(chrome: Chrome, report: str) -> None:
@@ -141,7 +145,7 @@ def test_arrow_keys_walk_along_a_chart(chrome: Chrome, report: str) -> None:
     open_page(chrome, report)
     chart = chrome.find_element(By.ID, "chart-accuracy")
     chart.send_keys(Keys.ARROW_RIGHT, Keys.ARROW_RIGHT)
-    assert chart.get_attribute("aria-description").startswith("round 1\nwith reasoning: ")
+    assert (chart.get_attribute("aria-description") or "").startswith("round 1\nwith reasoning: ")
 
 
 def test_the_live_pages_work_in_silence_and_ask_only_their_server(chrome: Chrome, live: str) -> None:

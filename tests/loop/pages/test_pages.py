@@ -12,6 +12,7 @@ import time
 import unicodedata
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,22 +21,23 @@ from starlette.testclient import TestClient
 
 from loop.errors import InputError
 from loop.pages.access import is_loopback
-from loop.pages.attempts import attempts, coloured, read_card, some_of_each
-from loop.pages.browse import ORDERS, SHOWS, list_questions, page_query, parse_filter, question_sets, sides
+from loop.pages.attempts import choose_attempts, read_attempts, read_question, with_token_scores
+from loop.pages.browse import ORDERS, SHOWS, Row, list_questions, page_query, parse_filter, question_sets, sides
 from loop.pages.charts import charts
+from loop.pages.escape import HIDDEN, plain, visible
 from loop.pages.figures import pass_rate_bin, read_figures
-from loop.pages.plain_text import HIDDEN, plain, visible
 from loop.pages.render import shade, status_line
-from loop.pages.report import PART, _draw
+from loop.pages.report import QUESTIONS_PER_PART, _choose_questions
 from loop.pages.serve import application, serve_run
 from loop.reading.accuracy_log import log_rows
 from loop.reading.run_status import Status
-from loop.terminal.escape import MARKS_IN_A_ROW
-from store import open_store
+from loop.reading.text import MAX_MARKS
+from store import Store, open_store
 from store.maintenance.archive import archive_round
 from store.rounds import start_round
-from tests.support.command_line import PROJECT, command, run_command, run_python
+from tests.support.command_line import PROJECT, command, run_command, run_program
 from tests.support.looked_at_run import HOSTILE, ROUNDS, SAMPLES, make_run
+from tests.support.stores import modules_of
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +46,7 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def store(run_dir: Path):
+def store(run_dir: Path) -> Iterator[Store]:
     opened = open_store(run_dir, read_only=True)
     yield opened
     opened.close()
@@ -67,7 +69,7 @@ def test_every_character_that_shows_nothing_is_named_and_piled_up_marks_are_thin
     for code in range(sys.maxunicode + 1):
         if unicodedata.category(chr(code)) in ("Cc", "Cf", "Cs", "Zl", "Zp") and chr(code) not in "\t\n":
             assert HIDDEN.fullmatch(chr(code)), hex(code)
-    assert len(plain("a" + "\u0301" * 60)) == len(visible("a" + "\u0301" * 60)) == 1 + MARKS_IN_A_ROW
+    assert len(plain("a" + "\u0301" * 60)) == len(visible("a" + "\u0301" * 60)) == 1 + MAX_MARKS
 
 
 def test_a_run_of_hidden_characters_is_one_label() -> None:
@@ -81,43 +83,47 @@ def test_a_question_lies_in_the_bin_of_its_share(correct: int, samples: int, exp
     assert pass_rate_bin(correct, samples) == expected
 
 
-def test_charts_show_what_the_log_says(store) -> None:
+def test_charts_show_what_the_log_says(store: Store) -> None:
     made = {chart.key: chart for chart in charts(read_figures(store))}
-    assert [key for key, chart in made.items() if chart.options is None] == []
+    drawn = {key: chart.options for key, chart in made.items() if chart.options is not None}
+    assert drawn.keys() == made.keys()
     rows = log_rows(store)
-    line = next(each for each in made["accuracy"].options["series"] if each["name"] == "with reasoning")
+    line = next(each for each in drawn["accuracy"]["series"] if each["name"] == "with reasoning")
     heights = [point["value"] for point in line["data"]]
     assert heights == [round(100 * row["accuracy"]["cot"]["accuracy"], 2) for row in rows]
     assert [point.get("itemStyle", {}).get("color") for point in line["data"]] == [None] * ROUNDS + ["var(--page)"]
-    right = next(each for each in made["outcomes"].options["series"] if each["name"] == "correct")
+    right = next(each for each in drawn["outcomes"]["series"] if each["name"] == "correct")
     assert right["data"] == [pytest.approx(100 * row["pass_rate"], abs=0.01) for row in rows if row["samples"]]
-    for chart in made.values():
+    for key, chart in made.items():
         assert all(len(row) == len(chart.columns) for row in chart.table)
-        assert len(chart.tips) == len(chart.options["xAxis"]["data"])
+        assert len(chart.tips) == len(drawn[key]["xAxis"]["data"])
 
 
-def test_pages_of_the_list_are_the_whole_list_in_order_whatever_the_order(store) -> None:
+def sorted_by(row: Row, order: str) -> float | None:
+    """The figure that puts a row in its place."""
+    shares = {"first": row.first.share, "second": row.second.share}
+    return {"id": row.id, "change": row.change, **shares}[order]
+
+
+def test_pages_of_the_list_are_the_whole_list_in_order_whatever_the_order(store: Store) -> None:
     for name in question_sets(store):
         for order in ORDERS:
             for descending in ("", "1"):
                 found = parse_filter(store, {"set": name, "order": order, "descending": descending})
                 whole = list_questions(store, found, limit=1000)
                 assert whole.after is None
-                pages, after = [], ""
-                while after is not None:
-                    page = list_questions(store, replace(found, after=after), limit=5)
+                page = list_questions(store, found, limit=5)
+                pages = [*page.rows]
+                while page.after is not None:
+                    page = list_questions(store, replace(found, after=page.after), limit=5)
                     pages += page.rows
-                    after = page.after
                 assert pages == list(whole.rows)
                 assert len(pages) == 12
-                values = {"id": lambda row: row.id, "change": lambda row: row.change}.get(
-                    order, lambda row, order=order: getattr(row, order).share
-                )
-                seen = [value for row in pages if (value := values(row)) is not None]
+                seen = [value for row in pages if (value := sorted_by(row, order)) is not None]
                 assert seen == sorted(seen, reverse=bool(descending))
 
 
-def test_filters_keep_what_they_say(store) -> None:
+def test_filters_keep_what_they_say(store: Store) -> None:
     everything = {row.id: row for name in question_sets(store) for row in _all(store, set=name)}
     lost = _all(store, set="test", first="2", second="3", show="lost")
     assert {row.id for row in lost} == {
@@ -131,15 +137,17 @@ def test_filters_keep_what_they_say(store) -> None:
     assert odd == {
         id
         for id in range(1, 13)
-        if any(each.outcome == "unparsable" for each in attempts(store, read_card(store, id), sides(store)[-1]))
+        if any(
+            each.outcome == "unparsable" for each in read_attempts(store, read_question(store, id), sides(store)[-1])
+        )
     }
 
 
-def _all(store, **asked: str) -> list:
+def _all(store: Store, **asked: str) -> list[Row]:
     return list(list_questions(store, parse_filter(store, asked), limit=1000).rows)
 
 
-def test_a_page_is_read_through_indices(store) -> None:
+def test_a_page_is_read_through_indices(store: Store) -> None:
     looked_at = 0
     for name in question_sets(store):
         for show in SHOWS:
@@ -156,7 +164,7 @@ def test_a_page_is_read_through_indices(store) -> None:
     assert looked_at == 2 * len(SHOWS) * len(ORDERS)
 
 
-def test_an_address_that_means_nothing_is_refused_by_name(store, client: TestClient) -> None:
+def test_an_address_that_means_nothing_is_refused_by_name(store: Store, client: TestClient) -> None:
     for bad in ({"set": "x"}, {"show": "' OR 1"}, {"first": "99"}, {"after": "1; DROP"}, {"order": "text"}):
         with pytest.raises(InputError, match=next(iter(bad))):
             parse_filter(store, bad)
@@ -166,12 +174,12 @@ def test_an_address_that_means_nothing_is_refused_by_name(store, client: TestCli
     assert client.post("/").status_code == 405
 
 
-def test_a_question_shows_the_chains_of_both_rounds_and_coloured_tokens(client: TestClient, store) -> None:
+def test_a_question_shows_the_chains_of_both_rounds_and_coloured_tokens(client: TestClient, store: Store) -> None:
     page = client.get("/questions/1", params={"set": "sampled", "first": "1", "second": "3"}).text
     assert page.count('<article class="attempt') == 2 * SAMPLES
     held_out = client.get("/questions/13", params={"first": "2", "second": "3"}).text
     assert "best of K, sample 1" in held_out
-    found = [coloured(store, each) for each in attempts(store, read_card(store, 13), sides(store)[3])]
+    found = [with_token_scores(store, each) for each in read_attempts(store, read_question(store, 13), sides(store)[3])]
     best = next(each for each in found if each.pieces)
     assert "".join(piece.text for piece in best.pieces) == best.text
     assert sum(piece.score for piece in best.pieces) == pytest.approx(best.verified, abs=1e-4)
@@ -236,14 +244,14 @@ def test_search_knows_the_case_of_every_alphabet(tmp_path: Path) -> None:
     changed.close()
 
 
-def test_right_and_wrong_chains_share_the_room(store) -> None:
-    chains = attempts(store, read_card(store, 3), sides(store)[2])
+def test_right_and_wrong_chains_share_the_room(store: Store) -> None:
+    chains = read_attempts(store, read_question(store, 3), sides(store)[2])
     right = [replace(each, outcome="correct") for each in chains]
     wrong = [replace(each, outcome="wrong") for each in chains]
-    mixed = some_of_each([*right, *wrong], 4)
+    mixed = choose_attempts([*right, *wrong], 4)
     assert [each.outcome for each in mixed] == ["correct"] * 2 + ["wrong"] * 2
-    assert len(some_of_each(right, 3)) == 3
-    assert some_of_each(wrong[:1] + right, 4) == [wrong[0], *right[:3]]
+    assert len(choose_attempts(right, 3)) == 3
+    assert choose_attempts(wrong[:1] + right, 4) == [wrong[0], *right[:3]]
 
 
 @pytest.mark.parametrize(
@@ -259,11 +267,11 @@ def test_no_text_of_others_becomes_markup(client: TestClient, path: str) -> None
 def test_archived_samples_are_still_shown(run_dir: Path, tmp_path: Path) -> None:
     copy = make_run(tmp_path / "run")
     store = open_store(copy)
-    card = read_card(store, 2)
-    before = attempts(store, card, sides(store)[2])
+    card = read_question(store, 2)
+    before = read_attempts(store, card, sides(store)[2])
     assert archive_round(store, 1) > 0
-    assert attempts(store, card, sides(store)[2]) == before
-    assert read_card(store, 2) == card
+    assert read_attempts(store, card, sides(store)[2]) == before
+    assert read_question(store, 2) == card
     store.close()
 
 
@@ -298,20 +306,9 @@ def test_serving_follows_the_run_and_says_when_nothing_is_new(tmp_path: Path) ->
     assert client.get("/questions").status_code == 503
 
 
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-from tests.support import scripted_run
-scripted_run.prepare()
-folder, last = Path(sys.argv[1]), sys.argv[2]
-reached = lambda name: os.kill(os.getpid(), signal.SIGKILL) if name == last else None
-scripted_run.run_scripted(folder / "run", scripted_run.scripted_config(folder), reached)
-"""
-
-
 def test_every_view_goes_through_a_kill_and_a_resume(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    assert run_python(KILLED, tmp_path, "round 2: judge begins", check=False).returncode == -signal.SIGKILL
+    run_program("killed_run", tmp_path, "round 2: judge begins", check=-signal.SIGKILL)
     client = TestClient(application(run), base_url="http://127.0.0.1:8000")
     assert "Stale (its process died without a word" in client.get("/").text
     assert "Round 2: judge" in client.get("/").text
@@ -319,7 +316,7 @@ def test_every_view_goes_through_a_kill_and_a_resume(tmp_path: Path) -> None:
     followed = run_command("log", run, "--follow", "--json")
     assert [json.loads(line)["round"] for line in followed.stdout.splitlines()] == [0, 1]
     assert "the run is stale" in followed.stderr
-    run_python(KILLED, tmp_path, "nowhere")
+    run_program("killed_run", tmp_path, "nowhere")
     fresh = TestClient(application(run), base_url="http://127.0.0.1:8000")
     assert "Finished. Round 2: done" in fresh.get("/").text
     assert client.get("/questions?set=sampled").status_code == 200
@@ -346,7 +343,7 @@ def test_pages_read_and_never_write(run_dir: Path, client: TestClient) -> None:
     assert hashlib.sha256((run_dir / "store.db").read_bytes()).hexdigest() == content
 
 
-def test_images_come_as_images_and_nothing_else_is_believed(client: TestClient, store) -> None:
+def test_images_come_as_images_and_nothing_else_is_believed(client: TestClient, store: Store) -> None:
     digest = store.value("SELECT sha256 FROM image")
     answer = client.get(f"/images/{digest}")
     assert answer.headers["content-type"] == "image/png"
@@ -369,8 +366,8 @@ def test_a_token_lets_in_and_nothing_else_does(run_dir: Path) -> None:
     client = TestClient(application(run_dir, "0.0.0.0", token), base_url="http://127.0.0.1", follow_redirects=False)  # noqa: S104
     assert client.get("/static/style.css").status_code == 401
     name = f"ratchet-{hashlib.sha256(f'ratchet cookie {token}'.encode()).hexdigest()[:8]}"
-    for wrong in ({"params": {"token": "x"}}, {"headers": {"Cookie": f"{name}={token}"}}):
-        assert client.get("/", **wrong).status_code in (401, 403)
+    assert client.get("/", params={"token": "x"}).status_code == 403
+    assert client.get("/", headers={"Cookie": f"{name}={token}"}).status_code == 401
     assert client.get("/", headers={"Authorization": f"Bearer {token}"}).status_code == 200
     entered = client.get("/questions", params={"token": token, "show": "lost"})
     assert (entered.status_code, entered.headers["location"]) == (303, "/questions?show=lost")
@@ -395,7 +392,8 @@ def test_serving_beyond_loopback_needs_a_token(run_dir: Path, monkeypatch: pytes
 def test_serve_prints_where_it_is_and_stops_on_ctrl_c(run_dir: Path) -> None:
     server = subprocess.Popen(command("serve", run_dir, "--port", 0, "--token"), stdout=subprocess.PIPE, text=True)
     try:
-        address = re.search(r"http://\S+", server.stdout.readline())[0]
+        assert server.stdout is not None
+        (address,) = re.findall(r"http://\S+", server.stdout.readline())
         cookies = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
         with cookies.open(address, timeout=10) as answer:
             assert b"Held-out accuracy" in answer.read()
@@ -416,10 +414,10 @@ def test_a_report_says_what_it_left_out(run_dir: Path, tmp_path: Path) -> None:
 
 
 def test_every_set_of_questions_gets_its_part() -> None:
-    drawn = _draw({"sampled": list(range(1000)), "test": list(range(2000, 2030))}, 100)
+    drawn = _choose_questions({"sampled": list(range(1000)), "test": list(range(2000, 2030))}, 100)
     assert {name: len(ids) for name, ids in drawn.items()} == {"sampled": 70, "test": 30}
-    assert drawn == _draw({"sampled": list(range(1000)), "test": list(range(2000, 2030))}, 100)
-    assert PART < 100
+    assert drawn == _choose_questions({"sampled": list(range(1000)), "test": list(range(2000, 2030))}, 100)
+    assert QUESTIONS_PER_PART < 100
 
 
 def test_the_chart_library_is_the_one_that_was_looked_at() -> None:
@@ -428,16 +426,5 @@ def test_the_chart_library_is_the_one_that_was_looked_at() -> None:
 
 
 def test_pages_load_neither_torch_nor_transformers(run_dir: Path, tmp_path: Path) -> None:
-    script = (
-        "import sys; sys.path.insert(0, '.'); import run_loop; sys.argv = ['x', 'report', *sys.argv[1:]]\n"
-        "run_loop.main()\n"
-        "print(sorted({'torch', 'transformers', 'vllm', 'trl', 'datasets', 'pandas'} & sys.modules.keys()))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script, run_dir, "-o", tmp_path / "r.html"],
-        cwd=PROJECT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert done.stdout.splitlines()[-1] == "[]"
+    heavy = {"torch", "transformers", "vllm", "trl", "datasets", "pandas"}
+    assert heavy & modules_of("report", run_dir, "-o", tmp_path / "r.html") == set()

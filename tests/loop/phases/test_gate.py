@@ -7,56 +7,14 @@ from typing import Any
 
 import pytest
 
+from loop.errors import InputError, LoopError
 from loop.pages.browse import default_sides, sides
 from loop.reading.accuracy_log import log_rows
-from loop.terminal.log_table import in_a_line
+from loop.terminal.log_table import round_sentence
 from store import Store, open_store
-from tests.support.command_line import run_python
+from tests.support.forked import run_forked
+from tests.support.scripted_run import Script, requests_paid, run_scripted, scripted_config
 
-RUN = """
-import json, sys
-from pathlib import Path
-from tests.support import scripted_run
-scripted_run.prepare()
-scripted_run.TEST = 40
-for name, (skills, tables, *direct) in json.loads(sys.argv[2]).items():
-    folder = Path(sys.argv[1]) / name
-    scripted_run.ScriptedEngine.skills, scripted_run.ScriptedEngine.direct_skills = skills, direct
-    scripted_run.run_scripted(folder / "run", scripted_run.scripted_config(folder, **tables))
-"""
-DIVERGED_COLD_START = """
-import sys
-from pathlib import Path
-from tests.support import scripted_run
-from loop.errors import InputError, LoopError
-scripted_run.prepare()
-folder = Path(sys.argv[1])
-def again(**cold_start):
-    tables = {"run": {"rounds": 1}, "cold_start": cold_start, "fallback": {"questions": 0}}
-    try:
-        scripted_run.run_scripted(folder / "run", scripted_run.scripted_config(folder, **tables))
-    except (InputError, LoopError) as error:
-        print(error)
-    print(scripted_run.requests_paid(folder / "run"))
-again(learning_rate=4.0)
-again(learning_rate=4.0, rationales=5)
-again(learning_rate=1e-5)
-again(learning_rate=1e-6)
-"""
-NOT_GENTLER = """
-import sys
-from pathlib import Path
-from tests.support import scripted_run
-from loop.errors import LoopError
-scripted_run.prepare()
-folder = Path(sys.argv[1])
-for factor in (1.0, 0.1):
-    tables = {"update": {"learning_rate": 4.0}, "gate": {"learning_rate_factor": factor}}
-    try:
-        scripted_run.run_scripted(folder / "run", scripted_run.scripted_config(folder, **tables))
-    except LoopError as error:
-        print(error)
-"""
 GOOD, BAD = 1.0, 0.1
 EVERY: dict[str, Any] = {"pairs": {"band": [0.0, 1.0]}}
 ONE: dict[str, Any] = {"run": {"rounds": 1}}
@@ -84,11 +42,44 @@ PLAYS: dict[str, tuple[Any, ...]] = {
 they are right without a chain where that differs."""
 
 
+def play(folder: Path) -> None:
+    """Every run, one after the other."""
+    for name, (skills, tables, *direct_skills) in PLAYS.items():
+        script = Script(skills, direct_skills, held_out=40)
+        run_scripted(folder / name / "run", scripted_config(folder / name, **tables), script=script)
+
+
+def try_to_run(folder: Path, **tables: dict[str, Any]) -> None:
+    """Run, or print why it stopped."""
+    try:
+        run_scripted(folder / "run", scripted_config(folder, **tables))
+    except (InputError, LoopError) as error:
+        print(error)
+
+
+def diverge_and_mend(folder: Path) -> None:
+    """A cold start that diverges, run again with other settings; prints after each how many requests were paid."""
+    for cold_start in (
+        {"learning_rate": 4.0},
+        {"learning_rate": 4.0, "rationales": 5},
+        {"learning_rate": 1e-5},
+        {"learning_rate": 1e-6},
+    ):
+        try_to_run(folder, run={"rounds": 1}, cold_start=cold_start, fallback={"questions": 0})
+        print(requests_paid(folder / "run"))
+
+
+def diverge_until_gentler(folder: Path) -> None:
+    """Rounds that diverge where a rejection changes nothing, and then where it makes the next one gentler."""
+    for factor in (1.0, 0.1):
+        try_to_run(folder, update={"learning_rate": 4.0}, gate={"learning_rate_factor": factor})
+
+
 @pytest.fixture(scope="module")
 def played(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Every run, finished. At the end of each the sampler served what its store says, or it would have failed."""
     folder = tmp_path_factory.mktemp("gate")
-    run_python(RUN, folder, json.dumps(PLAYS))
+    run_forked(play, folder)
     return folder
 
 
@@ -166,7 +157,7 @@ def test_a_training_that_diverges_is_a_rejected_round_that_says_so_and_the_next_
     assert column(store, "decision") == ["rejected", "accepted"]
     assert column(store, "reason")[0] == "training diverged: the loss is nan at step 1 of 1 (4)"
     assert column(store, "candidate_policy") == [None, 2]
-    assert "training diverged" in in_a_line(log_rows(store)[1])
+    assert "training diverged" in round_sentence(log_rows(store)[1])
     assert learning_rates(store) == [0.4]
     assert [row["policy"] for row in log_rows(store)] == [1, None, 2]
     assert [side.policy for side in default_sides(sides(store))] == [1, 2]
@@ -175,14 +166,14 @@ def test_a_training_that_diverges_is_a_rejected_round_that_says_so_and_the_next_
 def test_where_the_recipe_makes_nothing_gentler_a_training_that_diverges_stops_the_run_and_names_the_cure(
     tmp_path: Path,
 ) -> None:
-    (said,) = run_python(NOT_GENTLER, tmp_path).stdout.splitlines()
+    (said,) = run_forked(diverge_until_gentler, tmp_path).stdout.splitlines()
     assert said.endswith("run again with gate.learning_rate_factor below 1, for example 0.5")
     store = open_store(tmp_path / "run", read_only=True)
     assert column(store, "decision") == ["rejected", "accepted"]
 
 
 def test_a_cold_start_that_diverges_is_trained_again_at_another_rate_on_what_the_teacher_wrote(tmp_path: Path) -> None:
-    diverged, paid, more, _, paid_again, too_late, _ = run_python(DIVERGED_COLD_START, tmp_path).stdout.splitlines()
+    diverged, paid, more, _, paid_again, too_late, _ = run_forked(diverge_and_mend, tmp_path).stdout.splitlines()
     assert diverged.startswith("training diverged: the loss is nan")
     assert "lower cold_start.learning_rate and run again" in diverged
     assert "another configuration: cold_start.rationales (4 in the run, 5 now)" in more

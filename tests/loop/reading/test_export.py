@@ -4,11 +4,12 @@ import base64
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from store import open_store
-from store.imported import adopt_imported_pairs
+from store.pairs import adopt_imported_pairs
 from tests.support.command_line import BASE_MODEL, PROJECT, run_command
 
 FIXTURES = PROJECT / "tests" / "fixtures"
@@ -29,7 +30,7 @@ def run_dir(tmp_path: Path) -> Path:
     return folder
 
 
-def exported(run_dir: Path, what: str, name: str, *options: object) -> list[dict]:
+def exported(run_dir: Path, what: str, name: str, *options: object) -> list[dict[str, Any]]:
     run_command("export", run_dir, what, "-o", run_dir / name, *options)
     return [json.loads(line) for line in (run_dir / name).read_text().splitlines()]
 
@@ -39,7 +40,7 @@ def test_pairs_are_exported_with_both_texts_images_and_where_they_come_from(run_
     store = open_store(run_dir)
     assert len(rows) == store.value("SELECT count(*) FROM pair") == 6
     for row in rows:
-        detail = store.row("SELECT * FROM pair_detail WHERE pair = ?", row["pair"])
+        (detail,) = store.rows("SELECT * FROM pair_detail WHERE pair = ?", row["pair"])
         assert row["prompt"] == [{"role": "user", "content": f"{detail['question_text']}\nGive a short answer."}]
         assert row["chosen"] == [{"role": "assistant", "content": detail["chosen_text"]}]
         assert row["rejected"] == [{"role": "assistant", "content": detail["rejected_text"]}]

@@ -64,7 +64,7 @@ def test_what_others_wrote_is_text_and_stays_in_its_cell(run_copy: Path) -> None
     assert "<script" not in outside
     assert "\x1b" not in text
     assert "\n# `head`" not in text
-    assert ModelCard(text).data.library_name == "transformers"
+    assert vars(ModelCard(text).data)["library_name"] == "transformers"
     widths = {line.count("|") - line.count("\\|") for line in outside.splitlines() if line.startswith("| teacher ")}
     assert widths == {3}
     assert "`````\n{question}\n```\n<script>\n````" in text

@@ -3,10 +3,6 @@
 import io
 import json
 import logging
-import os
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -19,73 +15,21 @@ from loop.run_log import run_log
 from loop.terminal.console import Console, EventConsole
 from loop.terminal.live_view import LiveConsole
 from store import open_store
-from tests.support.command_line import PROJECT
+from tests.support.command_line import run_program
 from tests.support.stores import change, finished_run
 
-RUNS = """
-import os, pty, sys, threading
-from pathlib import Path
-from tests.support import scripted_run
-from loop.terminal.choose_console import console_for
-scripted_run.prepare()
-train = scripted_run.loop.update.train_dpo
-
-def noisy(*arguments, **options):
-    if how == "json":
-        print("a library prints", flush=True)
-    print("a library warns", file=sys.stderr, flush=True)
-    os.system("echo compiled code warns >&2")
-    return train(*arguments, **options)
-
-scripted_run.loop.update.train_dpo = noisy
-folder = Path(sys.argv[1])
-
-def run(how):
-    (folder / how).mkdir()
-    with console_for(folder / how / "run", 2, quiet=how == "quiet", as_json=how == "json") as console:
-        scripted_run.Console = lambda quiet: console
-        scripted_run.run_scripted(folder / how / "run", scripted_run.scripted_config(folder / how))
-
-for how in ("json", "quiet", "plain"):
-    sys.stdout = (folder / f"{how}.out").open("w")
-    run(how)
-    sys.stdout.close()
-ours, theirs = pty.openpty()
-sys.stdout = os.fdopen(theirs, "w")
-
-def keep():
-    with (folder / "live.out").open("wb") as file:
-        while True:
-            try:
-                file.write(os.read(ours, 65536))
-            except OSError:
-                return
-
-reader = threading.Thread(target=keep)
-reader.start()
-run("live")
-sys.stdout.close()
-reader.join()
-"""
-"""The real controller, store and consoles; vLLM and TRL are stand-ins."""
+TRAININGS = 5
+"""The cold start's, and SFT and DPO in each of two rounds."""
 
 
 @pytest.fixture(scope="module")
 def shown(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with what four runs printed, each asked for another way, and the runs."""
     folder = tmp_path_factory.mktemp("shown")
-    subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", RUNS, str(folder)],
-        env={
-            **os.environ,
-            "PYTHONPATH": str(PROJECT),
-            "TOKENIZERS_PARALLELISM": "false",
-            "TERM": "xterm-256color",
-            "COLUMNS": "90",
-            "LINES": "30",
-        },
-        check=True,
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {"TERM": "xterm-256color", "COLUMNS": "90", "LINES": "30"}.items():
+            patch.setenv(name, value)
+        run_program("four_consoles", folder)
     return folder
 
 
@@ -120,7 +64,7 @@ def test_a_run_on_a_terminal_draws_a_panel_that_is_gone_when_it_ends(shown: Path
     assert text.endswith("\x1b[2K")
     assert "warns" not in text
     kept = (shown / "live" / "run" / "run.log").read_text()
-    assert kept.count("a library warns") == kept.count("compiled code warns") == 2
+    assert kept.count("a library warns") == kept.count("compiled code warns") == TRAININGS
 
 
 def test_without_a_terminal_a_run_prints_plain_lines(shown: Path) -> None:
@@ -191,37 +135,42 @@ def test_hostile_lines_reach_no_terminal(live: LiveConsole, capsys: pytest.Captu
     assert json.loads(capsys.readouterr().out)["text"] == "teacher said \x1b[2J"
 
 
-def test_a_bar_knows_its_rate_and_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = [100.0]
-    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
-    bar = Bar("sampling", 100, "chain", 20, lambda _: None)
-    assert bar.left_s is None
-    clock[0] += 10
+class Clock:
+    """A clock that stands still until its time is set."""
+
+    def __init__(self) -> None:
+        self.seconds = 100.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+def test_a_bar_knows_its_rate_and_what_is_left() -> None:
+    clock = Clock()
+    bar = Bar("sampling", 100, "chain", 20, lambda _: None, clock)
+    before = bar.left_s
+    clock.seconds += 10
     bar.update(40)
-    assert (bar.per_second, bar.left_s) == (4.0, 10.0)
+    assert (before, bar.per_second, bar.left_s) == (None, 4.0, 10.0)
 
 
-def test_a_bar_leaves_a_sign_of_life_in_the_log(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    clock = [100.0]
-    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+def test_a_bar_leaves_a_sign_of_life_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    clock = Clock()
     caplog.set_level(logging.INFO, logger="ratchet")
-    with Console(quiet=True).bar("sampling", 1000, "chain") as bar:
+    with Console(quiet=True, clock=clock).bar("sampling", 1000, "chain") as bar:
         for _ in range(100):
-            clock[0] += 1
+            clock.seconds += 1
             bar.update()
     assert [record.getMessage().split(",")[0] for record in caplog.records] == [
         f"  sampling: {done} of 1" for done in (30, 60, 90)
     ]
 
 
-def test_progress_events_are_few(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    clock = [100.0]
-    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
-    with EventConsole().bar("sampling", 1000, "chain") as bar:
+def test_progress_events_are_few(capsys: pytest.CaptureFixture[str]) -> None:
+    clock = Clock()
+    with EventConsole(clock=clock).bar("sampling", 1000, "chain") as bar:
         for _ in range(1000):
-            clock[0] += 0.02
+            clock.seconds += 0.02
             bar.update()
     events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert 3 <= len(events) <= 4

@@ -1,21 +1,28 @@
 """The schema: old stores are upgraded without loss, no query walks the samples, the views say what is there."""
 
 import json
-import os
 import re
 import shutil
 import sqlite3
-import subprocess
-import sys
 import tempfile
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from loop.config.load import parse_config
-from store import StoreError, open_store
+from loop.config.schema import Config
+from loop.reading.run_status import run_status
+from loop.reporting import Observer
+from loop.terminal.log_table import format_log
+from store import Store, StoreError, open_store
 from store.maintenance.check import find_faults
 from tests.support.command_line import PROJECT, run_command
+from tests.support.forked import run_forked
+from tests.support.scripted_run import run_scripted, scripted_config
+from tests.support.stores import modules_of
 
 FIXTURES = PROJECT / "tests" / "fixtures"
 
@@ -27,7 +34,7 @@ def old_run(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def rows_of(path: Path, tables: list[str]) -> dict[str, list[dict]]:
+def rows_of(path: Path, tables: list[str]) -> dict[str, list[dict[str, Any]]]:
     connection = sqlite3.connect(path)
     connection.row_factory = sqlite3.Row
     found = {table: [dict(row) for row in connection.execute(f"SELECT * FROM {table}")] for table in tables}
@@ -135,51 +142,44 @@ def test_the_views_say_what_the_tables_hold(old_run: Path) -> None:
     store.close()
 
 
-TRACED = """
-import sys
-from pathlib import Path
-import loop.session
-from tests.support import scripted_run
-import store
-traced = []
-def open_store(*arguments, **options):
-    opened = store.open_store(*arguments, **options)
-    opened.connection.set_trace_callback(traced.append)
-    return opened
-loop.session.open_store = open_store
-scripted_run.prepare()
-folder = Path(sys.argv[1])
-from loop.terminal.log_table import format_log
-from loop.reading.run_status import run_status
-def look(name):
-    if "commit" in name:
-        return
-    opened = open_store(folder / "run")
-    format_log(opened)
-    status = run_status(opened)
-    assert status.pid is not None and f"round {status.round}: {status.phase} begins" == name
-    opened.close()
-scripted_run.run_scripted(folder / "run", scripted_run.scripted_config(folder), look)
-opened = open_store(folder / "run")
-for view in ("round_log", "teacher_cost", "policy_lineage"):
-    opened.rows(f"SELECT * FROM {view}")
-opened.rows("SELECT * FROM pair_detail WHERE round = 1")
-opened.rows("SELECT * FROM question_history WHERE question = 1")
-opened.close()
-(folder / "traced").write_text("\\0".join(traced))
-"""
+def run_and_trace(folder: Path) -> None:
+    """A whole run, looked at in every phase as `log` and `status` do, and every view; writes down every statement."""
+    run_dir, traced = folder / "run", list[str]()
+
+    def observe(config: Config, store: Store, stack: ExitStack, say: Callable[[str], None]) -> Observer:
+        store.connection.set_trace_callback(traced.append)
+        return lambda store: None
+
+    def traced_store() -> Store:
+        store = open_store(run_dir)
+        store.connection.set_trace_callback(traced.append)
+        return store
+
+    def look(name: str) -> None:
+        if "commit" in name:
+            return
+        store = traced_store()
+        format_log(store)
+        status = run_status(store)
+        assert status.pid is not None
+        assert f"round {status.round}: {status.phase} begins" == name
+        store.close()
+
+    run_scripted(run_dir, scripted_config(folder), look, open_observer=observe)
+    store = traced_store()
+    for view in ("round_log", "teacher_cost", "policy_lineage"):
+        store.rows(f"SELECT * FROM {view}")
+    store.rows("SELECT * FROM pair_detail WHERE round = 1")
+    store.rows("SELECT * FROM question_history WHERE question = 1")
+    store.close()
+    (folder / "traced").write_text("\0".join(traced))
 
 
 def test_no_query_of_the_loop_and_its_log_walks_all_samples_or_verdicts() -> None:
     """Every statement of a whole run, as SQLite saw it, and SQLite's own plan for it."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        subprocess.run(
-            [sys.executable, "-W", "ignore", "-c", TRACED, name],
-            env={**os.environ, "PYTHONPATH": str(PROJECT), "TOKENIZERS_PARALLELISM": "false"},
-            check=True,
-            capture_output=True,
-        )
+        run_forked(run_and_trace, folder)
         traced = set((folder / "traced").read_text().split("\0"))
         connection = sqlite3.connect(folder / "run" / "store.db")
         looked_at = 0
@@ -196,19 +196,10 @@ def test_no_query_of_the_loop_and_its_log_walks_all_samples_or_verdicts() -> Non
 
 
 def test_a_reading_command_loads_neither_torch_nor_vllm(old_run: Path) -> None:
-    reading = "import sys, run_loop; sys.argv = ['x', *sys.argv[1:]]\ntry: run_loop.main()\nexcept SystemExit: pass\n"
-    reading += "print(sorted({'torch', 'vllm', 'transformers', 'trl', 'pandas', 'datasets'} & sys.modules.keys()))"
     run_command("log", old_run)
-    for command in (("log",), ("status",), ("check",), ("export", "pairs", "-o", old_run / "pairs.jsonl")):
-        name, *rest = command
-        done = subprocess.run(
-            [sys.executable, "-c", reading, name, str(old_run), *map(str, rest)],
-            cwd=PROJECT,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.stdout.splitlines()[-1] == "[]", (command, done.stdout, done.stderr)
+    slow = {"torch", "vllm", "transformers", "trl", "pandas", "datasets"}
+    for name, *rest in (("log",), ("status",), ("check",), ("export", "pairs", "-o", old_run / "pairs.jsonl")):
+        assert modules_of(name, old_run, *rest) & slow == set(), name
 
 
 def test_the_configuration_of_a_first_version_is_read_with_todays_defaults(old_run: Path) -> None:

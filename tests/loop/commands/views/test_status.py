@@ -4,6 +4,7 @@ import json
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,8 +19,8 @@ def run_dir(tmp_path: Path) -> Path:
     return finished_run(tmp_path)
 
 
-def state_of(run_dir: Path, code: int) -> dict:
-    state: dict = json.loads(run_here("status", run_dir, "--json", check=code).stdout)
+def state_of(run_dir: Path, code: int) -> dict[str, Any]:
+    state: dict[str, Any] = json.loads(run_here("status", run_dir, "--json", check=code).stdout)
     assert EXIT_CODES[state["state"]] == code
     assert f"{run_dir}: {state['state']}" in run_here("status", run_dir, check=code).stdout
     return state

@@ -15,7 +15,7 @@ from store import StoreError, open_store
 from store.maintenance.archive import archive_round, find_sample, round_samples, rounds_to_archive
 from store.maintenance.check import find_faults
 from store.questions import NewQuestion, add_questions
-from store.rounds import Policy, add_policy, decide, start_round
+from store.rounds import Policy, add_policy, record_decision, start_round
 from tests.support.command_line import PROJECT, run_command
 
 FIXTURES = PROJECT / "tests" / "fixtures"
@@ -136,9 +136,9 @@ def test_the_serving_policy_its_parent_the_best_and_every_kth_are_kept(run_dir: 
     config = parse_config(json.loads(store.value("SELECT configuration FROM run")), "run")
     # 0 is the base, 1 the cold start's, 2 the best.
     assert kept_policies(store, config) == {0, 1, 2, 3, 5, 6}
-    decide(store, 3, "rejected", "worse")
+    record_decision(store, 3, "rejected", "worse")
     assert kept_policies(store, config) == {0, 1, 2, 3, 5}
-    decide(store, 3, "accepted", "better")
+    record_decision(store, 3, "accepted", "better")
     assert kept_policies(store, config) == {0, 1, 2, 5, 6}
     every_fourth = config.model_copy(update={"retention": RetentionConfig(keep_every=4)})
     assert kept_policies(store, every_fourth) == {0, 1, 2, 4, 5, 6}

@@ -1,0 +1,78 @@
+"""`run`: start a run, or continue it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from loop.commands.exits import INTERRUPTED
+from loop.commands.options import open_to_read
+from loop.errors import InputError
+from loop.terminal.choose_console import choose_console
+
+if TYPE_CHECKING:
+    from loop.config.schema import Config
+
+
+@click.command()
+@click.option("--config", required=True, metavar="NAME_OR_FILE", help="A name in configs/, or a TOML file.")
+@click.option("--recipe", metavar="NAME_OR_FILE", help="A name in configs/recipes/, in place of the configuration's.")
+@click.option("--run-dir", type=click.Path(path_type=Path), help="Where the run is kept.")
+@click.option("--rounds", type=click.IntRange(min=0), help="Rounds in all; 0 goes on until stopped.")
+@click.option("--set", "overrides", multiple=True, metavar="A.B=VALUE", help="Override a configuration key.")
+@click.option("--dry-run", is_flag=True, help="Print the resolved configuration and the plan, and stop.")
+@click.option("--yes", is_flag=True, help="Agree to a cold start estimated above teacher.confirm_usd.")
+@click.option("--quiet", is_flag=True, help="Print nothing but errors.")
+@click.option("--json", "as_json", is_flag=True, help="Print events as JSON, one a line, as they happen.")
+def run(
+    config: str,
+    recipe: str | None,
+    run_dir: Path | None,
+    rounds: int | None,
+    overrides: tuple[str, ...],
+    dry_run: bool,
+    yes: bool,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Start a run, or continue it from wherever it is."""
+    from loop.config.load import load_config
+    from loop.trackers import require_trackers
+
+    extra = [] if rounds is None else [f"run.rounds={rounds}"]
+    resolved = load_config(config, [*overrides, *extra], recipe)
+    if dry_run:
+        from loop.commands.dry_run import format_plan
+
+        if run_dir is not None and (run_dir / "store.db").exists():
+            _require_same(resolved, run_dir)
+        click.echo(json.dumps(resolved.model_dump(mode="json")) if as_json else format_plan(resolved))
+        return
+    require_trackers(resolved.tracking)
+    if run_dir is None:
+        raise InputError("--run-dir is missing: name a directory to keep the run in")
+    from loop.run_log import run_log
+
+    # What libraries say while they are loaded belongs in run.log too.
+    with choose_console(run_dir, resolved.run.rounds, quiet=quiet, as_json=as_json) as console, run_log(run_dir):
+        from loop.controller import run as run_rounds
+        from loop.session import Parts
+        from loop.trackers.feed import observe_with_trackers
+
+        parts = Parts(open_observer=observe_with_trackers)
+        finished = run_rounds(resolved, run_dir, console, agreed=yes, parts=parts)
+    if not finished:
+        sys.exit(INTERRUPTED)
+
+
+def _require_same(config: Config, run_dir: Path) -> None:
+    """Hold a dry run to the configuration of the run that it would continue, as the run itself is held."""
+    from loop.config.run_identity import require_same
+
+    store = open_to_read(run_dir)
+    require_same(store, config)
+    store.close()

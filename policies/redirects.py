@@ -1,0 +1,14 @@
+"""Redirects of an endpoint are never followed: key, prompts and images go to no host that was not named."""
+
+from urllib.parse import urlsplit
+
+import httpx2
+
+
+def refused_redirect(response: httpx2.Response) -> str | None:
+    """Where a response redirects to, in words for the user; None if it is no redirect."""
+    if not 300 <= response.status_code < 400:
+        return None
+    target = urlsplit(response.headers.get("location", "")).hostname or "another address"
+    shown = "".join(letter if letter.isprintable() else "?" for letter in target)[:100]
+    return f"{response.status_code}, a redirect to {shown}, and redirects are not followed"

@@ -1,0 +1,209 @@
+"""Evaluations: greedy answers to held-out questions, chains sampled for best-of-K, and their verifier scores."""
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from store.database import Store, now_s
+from store.packing import pack_scores, pack_token_ids
+
+
+@dataclass(frozen=True)
+class NewEvaluation:
+    """A policy's greedy answer to a held-out question, with its verdict.
+
+    `tokens` counts those of `text`. `faithful` is None where nobody checks the chain against the image.
+    """
+
+    policy: int
+    split: str
+    style: str
+    question: int
+    text: str
+    tokens: int
+    finish_reason: str
+    faithful: bool | None
+    judge: str
+    judge_version: str
+    extracted: str | None
+    score: float
+    outcome: str
+    flags: str
+    """A JSON list of texts."""
+
+
+@dataclass(frozen=True)
+class NewEvaluationSample:
+    """One of the K chains sampled for a held-out question, with its verdict."""
+
+    policy: int
+    split: str
+    style: str
+    question: int
+    index: int
+    text: str
+    token_ids: Sequence[int]
+    finish_reason: str
+    judge: str
+    judge_version: str
+    extracted: str | None
+    score: float
+    outcome: str
+    flags: str
+    """A JSON list of texts."""
+
+
+@dataclass(frozen=True)
+class NewVerifierScore:
+    """Log-ratios of two policies for an evaluation sample, in nats, one a token; `reference` is the policy compared."""
+
+    sample: int
+    reference: int
+    token_scores: Sequence[float]
+
+
+def add_evaluations(store: Store, evaluations: Iterable[NewEvaluation]) -> None:
+    """Insert a batch; the caller's transaction decides when it is committed."""
+    created = now_s()
+    store.connection.executemany(
+        "INSERT INTO evaluation (policy, split, style, question, text, tokens, finish_reason, faithful,"
+        " judge, judge_version, extracted, score, outcome, flags, created)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        [
+            (
+                e.policy,
+                e.split,
+                e.style,
+                e.question,
+                e.text,
+                e.tokens,
+                e.finish_reason,
+                e.faithful,
+                e.judge,
+                e.judge_version,
+                e.extracted,
+                e.score,
+                e.outcome,
+                e.flags,
+                created,
+            )
+            for e in evaluations
+        ],
+    )
+
+
+def add_evaluation_samples(store: Store, samples: Iterable[NewEvaluationSample]) -> None:
+    """Insert a batch; the caller's transaction decides when it is committed."""
+    store.connection.executemany(
+        'INSERT INTO evaluation_sample (policy, split, style, question, "index", text, token_ids,'
+        " finish_reason, judge, judge_version, extracted, score, outcome, flags)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        [
+            (
+                s.policy,
+                s.split,
+                s.style,
+                s.question,
+                s.index,
+                s.text,
+                pack_token_ids(s.token_ids),
+                s.finish_reason,
+                s.judge,
+                s.judge_version,
+                s.extracted,
+                s.score,
+                s.outcome,
+                s.flags,
+            )
+            for s in samples
+        ],
+    )
+
+
+def add_verifier_scores(store: Store, scores: Iterable[NewVerifierScore]) -> None:
+    """Insert a batch, with the sum over the tokens; the caller's transaction decides when it is committed."""
+    store.connection.executemany(
+        "INSERT INTO verifier_score (sample, reference, score, token_scores) VALUES (?, ?, ?, ?)",
+        [(s.sample, s.reference, sum(s.token_scores), pack_scores(s.token_scores)) for s in scores],
+    )
+
+
+UNSCORED = """
+SELECT evaluation_sample.id, question, token_ids FROM evaluation_sample
+LEFT JOIN verifier_score ON verifier_score.sample = evaluation_sample.id AND verifier_score.reference = ?2
+WHERE policy = ?1 AND split = ?3 AND style = ?4 AND verifier_score.sample IS NULL
+ORDER BY evaluation_sample.id"""
+
+SCORED = """
+SELECT question, extracted, outcome, verifier_score.token_scores FROM evaluation_sample
+LEFT JOIN verifier_score ON verifier_score.sample = evaluation_sample.id AND verifier_score.reference = ?2
+WHERE policy = ?1 AND split = ?3 AND style = ?4 AND "index" < ?5
+ORDER BY question, "index" """
+
+BEST_ACCEPTED = """
+SELECT round.candidate_policy FROM round JOIN evaluation ON evaluation.policy = round.candidate_policy
+WHERE round.decision = 'accepted' AND round.number < ? AND evaluation.split = ? AND style = ?
+GROUP BY round.candidate_policy
+ORDER BY avg(evaluation.outcome = 'correct') DESC, round.candidate_policy DESC LIMIT 1"""
+
+# A policy that was asked a handful of questions, before an evaluation was interrupted, is not the best for that.
+MOST_ACCURATE = """
+WITH scored AS (SELECT policy, count(*) AS questions, avg(outcome = 'correct') AS accuracy
+                FROM evaluation WHERE split = ? AND style = ? GROUP BY policy)
+SELECT policy FROM scored WHERE 2 * questions > (SELECT max(questions) FROM scored)
+ORDER BY accuracy DESC, policy LIMIT 1"""
+
+
+def present_evaluations(store: Store, policy: int, split: str) -> set[tuple[int, str]]:
+    """(question, style) of every greedy answer that the policy gave to a split."""
+    rows = store.stream("SELECT question, style FROM evaluation WHERE policy = ? AND split = ?", policy, split)
+    return {(row[0], row[1]) for row in rows}
+
+
+def present_evaluation_samples(store: Store, policy: int, split: str, style: str) -> set[tuple[int, int]]:
+    """(question, index) of every chain that was sampled for best-of-K."""
+    rows = store.stream(
+        'SELECT question, "index" FROM evaluation_sample WHERE policy = ? AND split = ? AND style = ?',
+        policy,
+        split,
+        style,
+    )
+    return {(row[0], row[1]) for row in rows}
+
+
+def greedy_outcomes(store: Store, policy: int, split: str, style: str) -> dict[int, bool]:
+    """Question -> whether the policy's greedy answer is right."""
+    rows = store.stream(
+        "SELECT question, outcome = 'correct' AS correct FROM evaluation WHERE policy = ? AND split = ? AND style = ?",
+        policy,
+        split,
+        style,
+    )
+    return {row["question"]: bool(row["correct"]) for row in rows}
+
+
+def unscored_samples(store: Store, policy: int, reference: int, split: str, style: str) -> Iterator[sqlite3.Row]:
+    """(id, question, token_ids) of the policy's chains without a verifier score against `reference`; ids are packed."""
+    return store.stream(UNSCORED, policy, reference, split, style)
+
+
+def scored_samples(
+    store: Store, policy: int, reference: int, split: str, style: str, samples: int
+) -> Iterator[sqlite3.Row]:
+    """(question, extracted, outcome, token_scores) of the first `samples` chains of every question, by index.
+
+    `token_scores` is packed; None where a chain has no score against `reference`.
+    """
+    return store.stream(SCORED, policy, reference, split, style, samples)
+
+
+def best_accepted_policy(store: Store, before: int, split: str, style: str) -> int | None:
+    """The accepted policy of the rounds before this one that answers a split best; the latest among equals."""
+    policy: int | None = store.value(BEST_ACCEPTED, before, split, style)
+    return policy
+
+
+def most_accurate_policy(store: Store, split: str, style: str) -> int | None:
+    """The policy that answers a split best, accepted or not; the earliest among equals."""
+    policy: int | None = store.value(MOST_ACCURATE, split, style)
+    return policy
