@@ -158,6 +158,12 @@ def image_size(store: Store, digest: str) -> tuple[int, int]:
     return row["width"], row["height"]
 
 
+def count_images(store: Store) -> int:
+    """How many images the store has."""
+    count: int = store.value("SELECT count(*) FROM image")
+    return count
+
+
 def most_images(store: Store) -> int:
     """The largest number of images that one question has; at least 1."""
     return store.value("SELECT max(position) + 1 FROM question_image") or 1
@@ -166,6 +172,28 @@ def most_images(store: Store) -> int:
 def has_images(store: Store) -> bool:
     """Whether any question has an image."""
     return store.row("SELECT 1 FROM question_image LIMIT 1") is not None
+
+
+def has_questions(store: Store) -> bool:
+    """Whether questions were ingested."""
+    return store.row("SELECT 1 FROM question LIMIT 1") is not None
+
+
+def count_by_split(store: Store) -> dict[str, int]:
+    """Split -> how many questions it has."""
+    rows = store.rows("SELECT split, count(*) AS questions FROM question GROUP BY split")
+    return {row["split"]: row["questions"] for row in rows}
+
+
+def asks_judge_llm(store: Store) -> bool:
+    """Whether the judge of any question is `llm`, with whatever options."""
+    return store.row("SELECT 1 FROM question WHERE judge LIKE 'llm%' LIMIT 1") is not None
+
+
+def split_of(store: Store, question: int) -> str:
+    """The split of a question."""
+    split: str = store.value("SELECT split FROM question WHERE id = ?", question)
+    return split
 
 
 def questions_by_id(store: Store, ids: Iterable[int]) -> dict[int, Question]:
