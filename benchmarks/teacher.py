@@ -23,9 +23,10 @@ from pathlib import Path
 
 from base_model.scenes import draw_scene
 from loop.config.teacher import TeacherConfig
-from loop.teaching.ask_live import Asker, ask
+from loop.teaching.ask_live import ask_live
 from loop.teaching.setup import teacher_settings
-from loop.teaching.tasks import Task
+from loop.teaching.tasks import TeacherTask
+from loop.teaching.teacher_session import TeacherSession
 from loop.teaching.templates import template
 from loop.terminal.console import Console
 from policies.teacher.client import Teacher
@@ -103,7 +104,7 @@ def arrivals(url: str) -> list[float]:
     return times
 
 
-def tasks(store: Store, count: int) -> list[Task]:
+def tasks(store: Store, count: int) -> list[TeacherTask]:
     """So many questions about 200 images, kept in the store, each as the request for a rationale."""
     rng, images = random.Random(0), []
     for _ in range(200):
@@ -116,17 +117,16 @@ def tasks(store: Store, count: int) -> list[Task]:
     )
     asked = template("rationale")
     return [
-        Task(each, asked, asked.fill(question=each.text, answer="red"))
-        for each in find_questions(store, "1 ORDER BY id")
+        TeacherTask(question, asked, asked.fill(question=question.text, answer="red"))
+        for question in find_questions(store, "1 ORDER BY id")
     ]
 
 
-def asking(store: Store, url: str, **keys: float) -> Asker:
+def teacher_session(store: Store, url: str, **keys: float) -> TeacherSession:
     """The client as a run has it."""
     config = TeacherConfig.model_validate({"base_url": url, "concurrency": 64, **keys})
-    return Asker(
-        store, Teacher(teacher_settings(config, url), embedded=True), config, Console(), 0, "cold_start", lambda: False
-    )
+    teacher = Teacher(teacher_settings(config, url), embedded=True)
+    return TeacherSession(store, teacher, config, Console(), 0, "cold_start", lambda: False)
 
 
 def rss_mib() -> float:
@@ -140,7 +140,7 @@ def rate(count: int, delay_s: float) -> dict[str, float]:
         store = open_store(Path(folder), create=True)
         todo = tasks(store, count)
         started = time.perf_counter()
-        assert sum(len(calls) for calls in ask(asking(store, url), todo)) == count
+        assert sum(len(calls) for calls in ask_live(teacher_session(store, url), todo)) == count
         seconds = time.perf_counter() - started
         store.close()
     ideal = 64 / delay_s
@@ -153,7 +153,7 @@ def memory(count: int) -> dict[str, list[float]]:
     with tempfile.TemporaryDirectory() as folder, serving(0.0) as url:
         store = open_store(Path(folder), create=True)
         todo = tasks(store, count)
-        for calls in ask(asking(store, url), todo):
+        for calls in ask_live(teacher_session(store, url), todo):
             seen += len(calls)
             if seen * 10 // count > len(marks):
                 marks.append(round(rss_mib(), 1))
@@ -165,7 +165,7 @@ def limits(per_minute: int, count: int) -> dict[str, float]:
     """The rate that the server saw under a limit, as a share of it, over the whole and in the worst minute."""
     with tempfile.TemporaryDirectory() as folder, serving(0.2) as url:
         store = open_store(Path(folder), create=True)
-        for _ in ask(asking(store, url, requests_per_minute=per_minute), tasks(store, count)):
+        for _ in ask_live(teacher_session(store, url, requests_per_minute=per_minute), tasks(store, count)):
             pass
         store.close()
         times = sorted(arrivals(url))

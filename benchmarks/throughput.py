@@ -81,13 +81,13 @@ def _sampling(ctx: Context, questions: int, repeats: int) -> dict[str, Any]:
     chosen = find_questions(
         ctx.store, "id IN (SELECT question FROM round_question WHERE round = 1) ORDER BY id LIMIT ?", questions
     )
-    engine = serve(ctx, state.serving, 1)
+    engine = serve(ctx, state.serving_policy, 1)
     assert isinstance(engine, VllmEngine)
     loop_rates, bare_rates = [], []
     for turn in range(repeats + 1):
-        engine.load_weights(ctx.policy_directory(get_policy(ctx.store, state.serving).path))
-        loop_rate = _loop_sampling(ctx, chosen, FIRST_BENCHMARK_ROUND + turn, state.serving)
-        engine.load_weights(ctx.policy_directory(get_policy(ctx.store, state.serving).path))
+        engine.load_weights(ctx.policy_directory(get_policy(ctx.store, state.serving_policy).path))
+        loop_rate = _loop_sampling(ctx, chosen, FIRST_BENCHMARK_ROUND + turn, state.serving_policy)
+        engine.load_weights(ctx.policy_directory(get_policy(ctx.store, state.serving_policy).path))
         bare_rate = _bare_sampling(ctx, engine, chosen, FIRST_BENCHMARK_ROUND + turn)
         if turn:
             loop_rates.append(loop_rate)
@@ -137,7 +137,7 @@ def _training(ctx: Context, pairs: int, repeats: int) -> dict[str, Any]:
         pairs,
     )
     bare_rows = _bare_rows(ctx.store, ctx.config, rows)
-    directory = str(ctx.policy_directory(get_policy(ctx.store, state.serving).path))
+    directory = str(ctx.policy_directory(get_policy(ctx.store, state.serving_policy).path))
     loop_rates, bare_rates = [], []
     for turn in range(repeats + 1):
         loop_rate = _loop_training(ctx, directory, items)

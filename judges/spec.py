@@ -45,10 +45,11 @@ class Judge:
             return self._score(answer, accepted, choices=choices)
         return self._score(answer, accepted)
 
-    def told(self, accepted: Sequence[str], choices: Sequence[str] = ()) -> str | None:
-        """The accepted answer to show somebody: the first that this judge calls correct as it stands, best score first.
+    def reference_answer(self, accepted: Sequence[str], choices: Sequence[str] = ()) -> str | None:
+        """The accepted answer that this judge scores highest; the first of several with the same score.
 
-        None where there is none: a pattern is not an answer, and of ten annotators' answers some count for little.
+        None if it calls no accepted answer correct: a pattern is not an answer, and of ten annotators' answers some
+        count for little.
         """
         if self.rule.name == "llm":
             return accepted[0] if accepted else None

@@ -67,7 +67,7 @@ def _verdict(judge: Judge, output: Output) -> Verdict:
         score: float | JudgeError = judge.score(extracted, output.answers, output.choices)
     except JudgeError as error:
         score = error
-    return decide(judge, extracted, flags, score)
+    return make_verdict(judge, extracted, flags, score)
 
 
 def give_verdicts(judge: Judge, outputs: Iterable[Output]) -> list[Verdict]:
@@ -80,7 +80,7 @@ def give_verdicts(judge: Judge, outputs: Iterable[Output]) -> list[Verdict]:
     scores = judge.rule.score_many([(found[n][0], outputs[n].answers) for n in open_], **judge.options)
     verdicts = {n: settled for n, (_, _, settled) in enumerate(found) if settled is not None}
     for n, score in zip(open_, scores, strict=True):
-        verdicts[n] = decide(judge, found[n][0] or "", found[n][1], score)
+        verdicts[n] = make_verdict(judge, found[n][0] or "", found[n][1], score)
     return [verdicts[n] for n in range(len(outputs))]
 
 
@@ -97,7 +97,7 @@ def read(judge: Judge, output: Output) -> tuple[str | None, tuple[str, ...], Ver
     return extracted, flags, None
 
 
-def decide(judge: Judge, extracted: str, flags: tuple[str, ...], score: float | JudgeError) -> Verdict:
+def make_verdict(judge: Judge, extracted: str, flags: tuple[str, ...], score: float | JudgeError) -> Verdict:
     """The verdict that a score, or a judge's failure to give one, amounts to."""
     if isinstance(score, JudgeError):
         return Verdict(extracted, 0.0, "judge_error", (*flags, score.reason))

@@ -8,10 +8,10 @@ from typing import Any
 from loop.config.schema import Config, TrainingConfig
 from loop.reporting import Reporter
 from policies.encoding import Encoder, Prompt
+from policies.judge_endpoint import JudgeEndpoint
 from policies.learner.base import Algorithm
 from policies.learner.learner import Learner
 from policies.sampler import Sampler
-from policies.teacher.chat import Chat
 from policies.teacher.client import Teacher
 from policies.vllm_engine import EngineSettings
 from store import Store
@@ -74,7 +74,7 @@ class Context:
     stages: Stages
     teacher: Teacher | None = None
     batch_sizes: BatchSizes = field(default_factory=BatchSizes)
-    chat: Chat | None = None
+    chat: JudgeEndpoint | None = None
     """The client of judge `llm`, once it was asked."""
     sampler: Sampler | None = None
     loaded_policy: int | None = None

@@ -8,7 +8,7 @@ from loop.config.run_identity import record_run
 from loop.config.schema import Config
 from loop.context import Context, Stopped
 from loop.evaluation.streaks import rounds_without_gain
-from loop.phases.distil import cold_start
+from loop.phases.distil import distil
 from loop.phases.evaluate import evaluate
 from loop.phases.fallback import fallback
 from loop.phases.gate import gate
@@ -39,7 +39,7 @@ from store.rounds import (
 Phase = Callable[[Context, Round], None]
 
 COLD_START_PHASES: dict[str, Phase] = {
-    "distil": cold_start,
+    "distil": distil,
     "update": update,
     "swap": swap,
     "evaluate": evaluate,
@@ -82,55 +82,55 @@ def run(
 
 
 def _rounds(ctx: Context, reporter: RunReporter, observe: Observer) -> None:
-    state = latest_round(ctx.store) or _start_round(ctx, 0, 0)
+    round_ = latest_round(ctx.store) or _start_round(ctx, 0, 0)
     _point_to_current(ctx)
     observe(ctx.store)
     while True:
-        _finish_round(ctx, state, reporter, observe)
+        _finish_round(ctx, round_, reporter, observe)
         append_finished_rounds(ctx.store, ctx.run_dir / "rounds.jsonl")
         delete_old_weights(ctx)
         write_cards(ctx)
         ctx.check_stop()
-        state = get_round(ctx.store, state.number)
-        if ctx.config.run.rounds and state.number >= ctx.config.run.rounds:
+        round_ = get_round(ctx.store, round_.number)
+        if ctx.config.run.rounds and round_.number >= ctx.config.run.rounds:
             return
-        if _levelled_off(ctx, state):
+        if _levelled_off(ctx, round_):
             patience = ctx.config.gate.patience
             ctx.reporter.say(f"none of the last {patience} rounds was accepted (gate.patience): levelled off")
             return
-        following = state.candidate if state.decision == "accepted" else state.serving
+        following = round_.candidate_policy if round_.decision == "accepted" else round_.serving_policy
         assert following is not None
-        state = _start_round(ctx, state.number + 1, following)
+        round_ = _start_round(ctx, round_.number + 1, following)
 
 
-def _levelled_off(ctx: Context, state: Round) -> bool:
+def _levelled_off(ctx: Context, round_: Round) -> bool:
     patience = ctx.config.gate.patience
-    return patience > 0 and rounds_without_gain(ctx.store, state.number + 1) >= patience
+    return patience > 0 and rounds_without_gain(ctx.store, round_.number + 1) >= patience
 
 
-def _finish_round(ctx: Context, state: Round, reporter: RunReporter, observe: Observer) -> None:
-    phases = COLD_START_PHASES if state.number == 0 else ROUND_PHASES
+def _finish_round(ctx: Context, round_: Round, reporter: RunReporter, observe: Observer) -> None:
+    phases = COLD_START_PHASES if round_.number == 0 else ROUND_PHASES
     names = [*phases, "done"]
-    while state.phase != "done":
-        reporter.phase_begins(ctx.store, state.number, state.phase)
+    while round_.phase != "done":
+        reporter.phase_begins(ctx.store, round_.number, round_.phase)
         started = time.monotonic()
-        ctx.store.crash_point(f"round {state.number}: {state.phase} begins")
+        ctx.store.crash_point(f"round {round_.number}: {round_.phase} begins")
         try:
-            phases[state.phase](ctx, state)
+            phases[round_.phase](ctx, round_)
         except BaseException:
             with ctx.store.transaction():
-                add_phase_time(ctx.store, state.number, state.phase, time.monotonic() - started)
+                add_phase_time(ctx.store, round_.number, round_.phase, time.monotonic() - started)
             raise
-        following = names[names.index(state.phase) + 1]
+        following = names[names.index(round_.phase) + 1]
         seconds = time.monotonic() - started
-        end_phase(ctx.store, state.number, state.phase, following, seconds)
+        end_phase(ctx.store, round_.number, round_.phase, following, seconds)
         observe(ctx.store)
-        reporter.phase_ends(state.number, state.phase, seconds)
+        reporter.phase_ends(round_.number, round_.phase, seconds)
         if following == "done":
-            reporter.round_ends(ctx.store, state.number)
+            reporter.round_ends(ctx.store, round_.number)
         _point_to_current(ctx)
         ctx.check_stop()
-        state = get_round(ctx.store, state.number)
+        round_ = get_round(ctx.store, round_.number)
 
 
 def _start_round(ctx: Context, number: int, serving: int) -> Round:

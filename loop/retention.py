@@ -19,8 +19,8 @@ def kept_policies(store: Store, config: Config) -> set[int]:
     state = latest_round(store)
     if state is None:
         return set()
-    serving = {"accepted": {state.candidate}, None: {state.serving, state.candidate}}.get(
-        state.decision, {state.serving}
+    serving = {"accepted": {state.candidate_policy}, None: {state.serving_policy, state.candidate_policy}}.get(
+        state.decision, {state.serving_policy}
     )
     parents = policy_parents(store)
     split = config.evaluation.split

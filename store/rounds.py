@@ -15,12 +15,12 @@ GATE = "gate"
 
 @dataclass(frozen=True)
 class Round:
-    """A round's state; `serving` samples, `candidate` is what its update made."""
+    """A round's state; `serving_policy` samples, `candidate_policy` is what its update made."""
 
     number: int
     phase: str
-    serving: int
-    candidate: int | None
+    serving_policy: int
+    candidate_policy: int | None
     decision: str | None
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from loop.reading import run_reader as open_run
+from loop.reading.run_reader import open_run
 from tests.support.command_line import BASE_MODEL, PROJECT, SMALL_ENGINE, run_command
 
 SECTION = (PROJECT / "README.md").read_text().partition("\n## Serving the result\n")[2]
@@ -133,7 +133,8 @@ def test_the_served_policy_answers_by_curl_as_it_did_in_the_loop(served: tuple[P
         row = asked.loc[answer.question]
         run.image(row.images[0]).save(tmp_path / "image.png")
         text = json.dumps(template.replace("{question}", row.text))
-        body = re.sub(r'"text": "what.*?"}', lambda _, text=text: f'"text": {text}}}', question)
+        before, _, after = re.split(r'("text": "what.*?"})', question)
+        body = f'{before}"text": {text}}}{after}'
         body = re.sub(r"IMAGE=.*", f"IMAGE={tmp_path / 'image.png'}", body)
         done = subprocess.run(["bash", "-c", body], cwd=PROJECT, capture_output=True, text=True, check=True)
         same += json.loads(done.stdout)["choices"][0]["message"]["content"].strip() == answer.text.strip()

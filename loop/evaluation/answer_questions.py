@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from loop.context import Context
 from loop.evaluation.commit_groups import commit_groups
-from loop.evaluation.judge_chains import JudgedChain, as_columns, judge_chains
+from loop.evaluation.judge_chains import ChainToJudge, as_columns, judge_chains
 from loop.questions.registry import FAITHFULNESS
 from loop.serving import serve
 from policies.sampler import Chain, Request
@@ -30,11 +30,11 @@ def evaluate_policy(
 
     check = FAITHFULNESS.get(ctx.config.questions.source)
 
-    def faithful(chain: JudgedChain) -> bool | None:
+    def faithful(chain: ChainToJudge) -> bool | None:
         return check(chain.text, chain.question.images) if check and chain.style == "cot" else None
 
     def commit(group: list[Chain]) -> None:
-        answers = [JudgedChain(questions[c.key[0]], c.text, c.key[1], c.finish_reason) for c in group]  # type: ignore[index]
+        answers = [ChainToJudge(questions[c.key[0]], c.text, c.key[1], c.finish_reason) for c in group]  # type: ignore[index]
         evaluations = [
             NewEvaluation(
                 policy,

@@ -18,7 +18,7 @@ from judges import find_judge
 from judges.vote import Same, vote
 from loop.context import Context
 from loop.evaluation.commit_groups import commit_groups
-from loop.evaluation.judge_chains import Judged, JudgedChain, as_columns, judge_chains
+from loop.evaluation.judge_chains import ChainToJudge, JudgeResult, as_columns, judge_chains
 from loop.evaluation.statistics import mcnemar_p_value, wilson_interval
 from loop.serving import serve
 from policies.sampler import Chain, Request
@@ -159,7 +159,7 @@ def _sample(ctx: Context, policy: int, split: str, style: str, questions: dict[i
             )
 
     def commit(group: list[Chain]) -> None:
-        chains = [JudgedChain(questions[c.key[0]], c.text, style, c.finish_reason) for c in group]  # type: ignore[index]
+        chains = [ChainToJudge(questions[c.key[0]], c.text, style, c.finish_reason) for c in group]  # type: ignore[index]
         added = [
             _new_sample(policy, split, style, c, judged)
             for c, judged in zip(group, judge_chains(ctx, chains), strict=True)
@@ -173,7 +173,7 @@ def _sample(ctx: Context, policy: int, split: str, style: str, questions: dict[i
             commit(group)
 
 
-def _new_sample(policy: int, split: str, style: str, chain: Chain, judged: Judged) -> NewEvaluationSample:
+def _new_sample(policy: int, split: str, style: str, chain: Chain, judged: JudgeResult) -> NewEvaluationSample:
     assert isinstance(chain.key, tuple)
     question, index = chain.key
     return NewEvaluationSample(

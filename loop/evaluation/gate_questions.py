@@ -16,11 +16,11 @@ def gate_questions(store: Store, config: Config) -> list[Question]:
     return find_questions(store, "split = ? AND batch = 0 ORDER BY id LIMIT ?", split, limit or -1)
 
 
-def compared_policy(ctx: Context, state: Round, style: str) -> int:
+def compared_policy(ctx: Context, round_: Round, style: str) -> int:
     """The best policy accepted so far, by the gate's own questions in this style.
 
     Not simply the serving one: many losses, each too small to be significant, would add up.
     """
     split = gate_split(ctx.store, ctx.config.evaluation.split)
-    best = best_accepted_policy(ctx.store, state.number, split, style)
-    return state.serving if best is None else best
+    best = best_accepted_policy(ctx.store, round_.number, split, style)
+    return round_.serving_policy if best is None else best

@@ -7,17 +7,17 @@ from typing import NamedTuple
 
 from judges import Judge, JudgeError, Output, Verdict, find_judge, give_verdicts
 from judges.llm import judge_with
-from judges.verdict import decide, read
+from judges.verdict import make_verdict, read
 from loop.context import Context
 from loop.errors import InputError
 from loop.evaluation.image_file import image_file
-from policies.teacher.chat import Chat
+from policies.judge_endpoint import JudgeEndpoint
 from policies.teacher.images import ImageFile
 from store.database import as_json
 from store.questions import Question
 
 
-class JudgedChain(NamedTuple):
+class ChainToJudge(NamedTuple):
     """A text to be judged, with its question and how it came about."""
 
     question: Question
@@ -32,7 +32,7 @@ class JudgedChain(NamedTuple):
         return Output(self.text, question.answers, question.choices, self.finish_reason, needs_marker)
 
 
-class Judged(NamedTuple):
+class JudgeResult(NamedTuple):
     """A verdict with the name and version of the judge that gave it."""
 
     judge: str
@@ -40,12 +40,12 @@ class Judged(NamedTuple):
     verdict: Verdict
 
 
-def judge_chains(ctx: Context, chains: Sequence[JudgedChain]) -> list[Judged]:
+def judge_chains(ctx: Context, chains: Sequence[ChainToJudge]) -> list[JudgeResult]:
     """A verdict for each chain by its question's own judge, in order."""
     by_judge: dict[str, list[int]] = defaultdict(list)
     for n, chain in enumerate(chains):
         by_judge[chain.question.judge].append(n)
-    judged: dict[int, Judged] = {}
+    judged: dict[int, JudgeResult] = {}
     for spec, places in by_judge.items():
         judge = find_judge(spec)
         group = [chains[n] for n in places]
@@ -53,27 +53,27 @@ def judge_chains(ctx: Context, chains: Sequence[JudgedChain]) -> list[Judged]:
             verdicts = _ask(ctx, judge, group)
         else:
             verdicts = give_verdicts(judge, [chain.output for chain in group])
-        judged.update((n, Judged(judge.name, judge.version, v)) for n, v in zip(places, verdicts, strict=True))
+        judged.update((n, JudgeResult(judge.name, judge.version, v)) for n, v in zip(places, verdicts, strict=True))
     return [judged[n] for n in range(len(chains))]
 
 
-def as_columns(judged: Judged) -> tuple[str, str, str | None, float, str, str]:
+def as_columns(judged: JudgeResult) -> tuple[str, str, str | None, float, str, str]:
     """judge, judge_version, extracted, score, outcome, flags (a JSON list): the columns of a verdict."""
     verdict = judged.verdict
     flags = as_json(list(verdict.flags))
     return judged.judge, judged.version, verdict.extracted, verdict.score, verdict.outcome, flags
 
 
-def _ask(ctx: Context, judge: Judge, chains: Sequence[JudgedChain]) -> list[Verdict]:
+def _ask(ctx: Context, judge: Judge, chains: Sequence[ChainToJudge]) -> list[Verdict]:
     """Verdicts of judge `llm`, some requests at once. What extraction settles is not asked."""
     settings = ctx.config.judging
     if ctx.chat is None:
         if settings.base_url is None or settings.model is None:
             raise InputError("judge 'llm' needs judging.base_url and judging.model: where it is asked")
-        ctx.chat = Chat(settings.base_url, settings.model, settings.max_tokens, settings.timeout_s)
+        ctx.chat = JudgeEndpoint(settings.base_url, settings.model, settings.max_tokens, settings.timeout_s)
     chat = ctx.chat
 
-    def verdict(chain: JudgedChain, extracted: str, flags: tuple[str, ...], images: Sequence[ImageFile]) -> Verdict:
+    def verdict(chain: ChainToJudge, extracted: str, flags: tuple[str, ...], images: Sequence[ImageFile]) -> Verdict:
         question = chain.question
         try:
             score: float | JudgeError = judge_with(
@@ -81,10 +81,10 @@ def _ask(ctx: Context, judge: Judge, chains: Sequence[JudgedChain]) -> list[Verd
             )
         except JudgeError as error:
             score = error
-        return decide(judge, extracted, flags, score)
+        return make_verdict(judge, extracted, flags, score)
 
     verdicts: dict[int, Verdict] = {}
-    asked: list[tuple[int, JudgedChain, str, tuple[str, ...]]] = []
+    asked: list[tuple[int, ChainToJudge, str, tuple[str, ...]]] = []
     for n, chain in enumerate(chains):
         extracted, flags, settled = read(judge, chain.output)
         if settled is not None:

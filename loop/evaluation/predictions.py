@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TextIO
 
 from judges import Judge, JudgeError, JudgeSpecError, Output, Verdict, find_judge, give_verdicts
 from judges.llm import judge_with
-from judges.verdict import decide, read
+from judges.verdict import make_verdict, read
 from loop.errors import InputError
 from loop.evaluation.statistics import wilson_interval
 
@@ -147,7 +147,7 @@ def _verdicts(judge: Judge, rows: list[Row], ask: Ask | None) -> list[Verdict]:
                 score: float | JudgeError = judge_with(ask, row.question, extracted, row.output.answers)
             except JudgeError as error:
                 score = error
-            settled = decide(judge, extracted, flags, score)
+            settled = make_verdict(judge, extracted, flags, score)
         verdicts.append(settled)
     return verdicts
 
@@ -222,9 +222,9 @@ def endpoint(base_url: str | None, model: str | None) -> Ask | None:
     """How judge `llm` is asked; None where no endpoint is named."""
     if base_url is None or model is None:
         return None
-    from policies.teacher.chat import Chat
+    from policies.judge_endpoint import JudgeEndpoint
 
-    return Chat(base_url, model, LLM_TOKENS, LLM_SECONDS).ask
+    return JudgeEndpoint(base_url, model, LLM_TOKENS, LLM_SECONDS).ask
 
 
 def format_summary(judge: Judge, figures: dict[str, Any]) -> str:

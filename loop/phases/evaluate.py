@@ -13,7 +13,7 @@ from store.questions import find_questions
 from store.rounds import Round
 
 
-def evaluate(ctx: Context, state: Round) -> None:
+def evaluate(ctx: Context, round_: Round) -> None:
     """Evaluate the round's candidate; in round 0 the base model first, so that the log shows the start.
 
     What the gate compares the candidate with answers the gate's questions too, where it has not:
@@ -21,13 +21,13 @@ def evaluate(ctx: Context, state: Round) -> None:
     """
     split, settings = gate_split(ctx.store, ctx.config.evaluation.split), ctx.config.evaluation
     reported = find_questions(ctx.store, "split = ? ORDER BY id LIMIT ?", settings.split, settings.limit or -1)
-    if state.number == 0:
-        evaluate_policy(ctx, state.serving, state.number, settings.split, reported, STYLES)
-    if state.candidate is None:
+    if round_.number == 0:
+        evaluate_policy(ctx, round_.serving_policy, round_.number, settings.split, reported, STYLES)
+    if round_.candidate_policy is None:
         return
-    evaluate_policy(ctx, state.candidate, state.number, settings.split, reported, STYLES)
+    evaluate_policy(ctx, round_.candidate_policy, round_.number, settings.split, reported, STYLES)
     decisive, styles = gate_questions(ctx.store, ctx.config), gate_styles(ctx.config)
-    evaluate_policy(ctx, state.candidate, state.number, split, decisive, styles)
-    if state.number > 0:
+    evaluate_policy(ctx, round_.candidate_policy, round_.number, split, decisive, styles)
+    if round_.number > 0:
         for style in styles:
-            evaluate_policy(ctx, compared_policy(ctx, state, style), state.number, split, decisive, [style])
+            evaluate_policy(ctx, compared_policy(ctx, round_, style), round_.number, split, decisive, [style])

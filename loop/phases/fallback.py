@@ -6,10 +6,10 @@ and one of the policy's own failed chains. A question that the teacher fails twi
 
 from judges import find_judge
 from loop.context import Context
-from loop.teaching.collect_answers import distil, make_asker, taught
-from loop.teaching.tasks import Task, correct_task, solve_task
+from loop.teaching.collect_answers import answer_outcome, collect_answers, teacher_session
+from loop.teaching.tasks import TeacherTask, correct_task, solve_task
 from policies.teacher.client import Teacher
-from policies.teacher.request_pool import TeacherOutage
+from policies.teacher.errors import TeacherOutage
 from store.fallback import (
     choose_hard_questions,
     count_outcomes,
@@ -22,7 +22,7 @@ from store.questions import questions_by_id
 from store.rounds import Round
 
 
-def fallback(ctx: Context, state: Round) -> None:
+def fallback(ctx: Context, round_: Round) -> None:
     """Choose the round's hard questions once, ask the teacher, and settle each of them.
 
     A teacher that is down ends the phase with what it has; the questions can fall back again later.
@@ -31,14 +31,14 @@ def fallback(ctx: Context, state: Round) -> None:
     if not settings.questions or ctx.teacher is None:
         return
     choose_hard_questions(
-        ctx.store, state.number, settings.earlier_rounds, settings.min_samples, limit=settings.questions
+        ctx.store, round_.number, settings.earlier_rounds, settings.min_samples, limit=settings.questions
     )
     try:
-        _teach(ctx, ctx.teacher, state.number)
+        _teach(ctx, ctx.teacher, round_.number)
     except TeacherOutage as error:
         ctx.reporter.say(f"  {error}; the round goes on with what the teacher has answered")
-    mark_unanswered(ctx.store, state.number)
-    counts = count_outcomes(ctx.store, state.number)
+    mark_unanswered(ctx.store, round_.number)
+    counts = count_outcomes(ctx.store, round_.number)
     came_to = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
     ctx.reporter.say(f"  fell back to the teacher: {came_to or 'no question'}")
 
@@ -53,17 +53,17 @@ def _teach(ctx: Context, teacher: Teacher, number: int) -> None:
         question.id: correct_task(config, question, answer, failed[question.id])
         for question in questions
         if question.id in unsolved
-        and (answer := find_judge(question.judge).told(question.answers, question.choices)) is not None
+        and (answer := find_judge(question.judge).reference_answer(question.answers, question.choices)) is not None
     }
     mark_suspect(ctx.store, number, _ask_and_settle(ctx, teacher, number, "correct", corrections, "corrected"))
 
 
 def _ask_and_settle(
-    ctx: Context, teacher: Teacher, number: int, purpose: str, tasks: dict[int, Task], outcome: str
+    ctx: Context, teacher: Teacher, number: int, purpose: str, tasks: dict[int, TeacherTask], outcome: str
 ) -> set[int]:
     """Ask, then settle what was answered; with a teacher that went down on the way, that much at least."""
     try:
-        distil(ctx, teacher, number, purpose, list(tasks.values()))
+        collect_answers(ctx, teacher, number, purpose, list(tasks.values()))
     except TeacherOutage:
         _settle(ctx, teacher, number, purpose, tasks, outcome)
         raise
@@ -71,17 +71,17 @@ def _ask_and_settle(
 
 
 def _settle(
-    ctx: Context, teacher: Teacher, number: int, purpose: str, tasks: dict[int, Task], outcome: str
+    ctx: Context, teacher: Teacher, number: int, purpose: str, tasks: dict[int, TeacherTask], outcome: str
 ) -> set[int]:
     """Record the kept chains; returns the questions that were answered, but not correctly.
 
     An answer that was cut off or withheld says nothing about the question: it is not among them.
     """
-    asker = make_asker(ctx, teacher, number, purpose)
+    session = teacher_session(ctx, teacher, number, purpose)
     failed = set()
     with ctx.store.transaction():
         for question, task in tasks.items():
-            answer = taught(ctx, asker, task)
+            answer = answer_outcome(ctx, session, task)
             if answer is not None and answer[1] == "correct":
                 settle(ctx.store, number, question, outcome, sample=answer[0])
             elif answer is not None and answer[1] in ("wrong", "unparsable"):

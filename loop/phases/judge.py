@@ -6,7 +6,7 @@ from judges import find_judge
 from judges.verdict import ANSWERED, read
 from judges.vote import Vote, vote
 from loop.context import Context
-from loop.evaluation.judge_chains import Judged, JudgedChain, as_columns, judge_chains
+from loop.evaluation.judge_chains import ChainToJudge, JudgeResult, as_columns, judge_chains
 from loop.evaluation.vote_verdicts import by_vote
 from store.questions import Question, questions_by_id, questions_without_vote
 from store.rounds import Round
@@ -25,15 +25,15 @@ ASKED_BATCHES = 4
 VOTES = 200
 
 
-def judge(ctx: Context, state: Round) -> None:
+def judge(ctx: Context, round_: Round) -> None:
     """Judge in batches, one transaction each; questions without an accepted answer by their vote."""
     last, right = 0, 0
     size = ctx.batch_sizes.verdicts
     if ctx.config.judging.base_url is not None:
         size = ASKED_BATCHES * ctx.config.judging.concurrency
-    unjudged = count_unjudged_samples(ctx.store, state.number)
-    with ctx.reporter.bar(f"round {state.number}: judging", unjudged, "chain") as bar:
-        while rows := unjudged_samples(ctx.store, state.number, last, size):
+    unjudged = count_unjudged_samples(ctx.store, round_.number)
+    with ctx.reporter.bar(f"round {round_.number}: judging", unjudged, "chain") as bar:
+        while rows := unjudged_samples(ctx.store, round_.number, last, size):
             questions = questions_by_id(ctx.store, {row["question"] for row in rows})
             judged = judge_chains(ctx, [_chain(row, questions[row["question"]]) for row in rows])
             with ctx.store.transaction():
@@ -43,8 +43,8 @@ def judge(ctx: Context, state: Round) -> None:
             bar.update(len(rows))
             bar.note(pass_rate=f"{100 * right / bar.n:.1f} %")
             ctx.check_stop()
-    while waiting := questions_without_vote(ctx.store, state.number, VOTES):
-        counted = [_count(ctx, state.number, question) for question in waiting]
+    while waiting := questions_without_vote(ctx.store, round_.number, VOTES):
+        counted = [_count(ctx, round_.number, question) for question in waiting]
         with ctx.store.transaction():
             add_votes(ctx.store, [new_vote for new_vote, _ in counted])
             add_verdicts(ctx.store, [verdict for _, verdicts in counted for verdict in verdicts])
@@ -66,17 +66,17 @@ def _count(ctx: Context, number: int, question: Question) -> tuple[NewVote, list
     readings = [read(rule, _chain(row, question).output) for row in rows]
     counted = vote([None if settled else extracted for extracted, _, settled in readings], same)
     verdicts = [
-        _verdict(row["id"], Judged(f"vote({rule.name})", rule.version, verdict))
+        _verdict(row["id"], JudgeResult(f"vote({rule.name})", rule.version, verdict))
         for row, verdict in zip(rows, by_vote(counted, readings), strict=True)
     ]
     return _new_vote(number, question, counted, None), verdicts
 
 
-def _chain(row: Any, question: Question) -> JudgedChain:
-    return JudgedChain(question, row["text"], row["style"], row["finish_reason"])
+def _chain(row: Any, question: Question) -> ChainToJudge:
+    return ChainToJudge(question, row["text"], row["style"], row["finish_reason"])
 
 
-def _verdict(sample: int, judged: Judged) -> NewVerdict:
+def _verdict(sample: int, judged: JudgeResult) -> NewVerdict:
     return NewVerdict(sample, *as_columns(judged))
 
 

@@ -16,27 +16,27 @@ Key = tuple[int, int]
 """(question id, sample index)"""
 
 
-def sample(ctx: Context, state: Round) -> None:
+def sample(ctx: Context, round_: Round) -> None:
     """Sample what the round still lacks, committing every few hundred chains."""
     settings = ctx.config.sampling
-    questions = round_questions(ctx.store, state.number)
-    present = present_samples(ctx.store, state.number, state.serving, settings.style)
+    questions = round_questions(ctx.store, round_.number)
+    present = present_samples(ctx.store, round_.number, round_.serving_policy, settings.style)
     total = len(questions) * settings.samples
     if len(present) == total:
         return
-    sampler = serve(ctx, state.serving, state.number)
+    sampler = serve(ctx, round_.serving_policy, round_.number)
     started, tokens = time.monotonic(), 0
-    with ctx.reporter.bar(f"round {state.number}: sampling", total, "chain", len(present)) as bar:
-        for group in commit_groups(ctx, sampler.sample(_requests(ctx, state, questions, present)), bar):
+    with ctx.reporter.bar(f"round {round_.number}: sampling", total, "chain", len(present)) as bar:
+        for group in commit_groups(ctx, sampler.sample(_requests(ctx, round_, questions, present)), bar):
             with ctx.store.transaction():
-                add_samples(ctx.store, [_new_sample(ctx, state, chain) for chain in group])
+                add_samples(ctx.store, [_new_sample(ctx, round_, chain) for chain in group])
             tokens += sum(len(chain.token_ids) for chain in group)
             bar.note(tokens=f"{tokens / (time.monotonic() - started):,.0f}/s")
     rate = tokens / (time.monotonic() - started)
     ctx.reporter.say(f"  sampled {total - len(present)} chains of {len(questions)} questions, {rate:.0f} tokens/s")
 
 
-def _requests(ctx: Context, state: Round, questions: list[Question], present: set[Key]) -> Iterator[Request]:
+def _requests(ctx: Context, round_: Round, questions: list[Question], present: set[Key]) -> Iterator[Request]:
     settings = ctx.config.sampling
     for question in questions:
         prompt = ctx.prompt(question, settings.style)
@@ -45,28 +45,28 @@ def _requests(ctx: Context, state: Round, questions: list[Question], present: se
                 yield Request(
                     key=(question.id, index),
                     prompt=prompt,
-                    temperature=settings.temperature_of(state.number),
+                    temperature=settings.temperature_of(round_.number),
                     top_p=settings.top_p,
                     max_tokens=settings.max_tokens,
-                    seed=sample_seed(ctx.config.run.seed, state.number, question.id, index),
+                    seed=sample_seed(ctx.config.run.seed, round_.number, question.id, index),
                 )
 
 
-def _new_sample(ctx: Context, state: Round, chain: Chain) -> NewSample:
+def _new_sample(ctx: Context, round_: Round, chain: Chain) -> NewSample:
     assert isinstance(chain.key, tuple)
     question, index = chain.key
     settings = ctx.config.sampling
     return NewSample(
-        round=state.number,
+        round=round_.number,
         question=question,
         author="policy",
-        policy=state.serving,
+        policy=round_.serving_policy,
         style=settings.style,
         index=index,
         text=chain.text,
         token_ids=chain.token_ids,
         finish_reason=chain.finish_reason,
         logprob=chain.logprob,
-        seed=sample_seed(ctx.config.run.seed, state.number, question, index),
-        temperature=settings.temperature_of(state.number),
+        seed=sample_seed(ctx.config.run.seed, round_.number, question, index),
+        temperature=settings.temperature_of(round_.number),
     )

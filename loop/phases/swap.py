@@ -5,7 +5,7 @@ from loop.serving import serve
 from store.rounds import Round
 
 
-def swap(ctx: Context, state: Round) -> None:
+def swap(ctx: Context, round_: Round) -> None:
     """Serve the candidate."""
-    if state.candidate is not None:
-        serve(ctx, state.candidate, state.number)
+    if round_.candidate_policy is not None:
+        serve(ctx, round_.candidate_policy, round_.number)

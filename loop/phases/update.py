@@ -30,43 +30,45 @@ class Training:
     result: TrainingResult
 
 
-def update(ctx: Context, state: Round) -> None:
+def update(ctx: Context, round_: Round) -> None:
     """Train and publish the round's candidate; nothing if there is nothing to train on.
 
     The stages are those of `loop/training/stages.py`, one after the other on the same model. A training that diverges
     leaves nothing to serve: its round is rejected here, with the reason.
     """
-    if state.candidate is not None or state.decision is not None:
+    if round_.candidate_policy is not None or round_.decision is not None:
         return
-    if state.number > 0:
-        adopt_imported_pairs(ctx.store, state.number, ctx.encoder.completion_ids)
-    stages = ctx.stages.rounds if state.number > 0 else ctx.stages.cold_start
-    with_items = [(stage, items) for stage in stages if (items := stage.items(ctx, state))]
+    if round_.number > 0:
+        adopt_imported_pairs(ctx.store, round_.number, ctx.encoder.completion_ids)
+    stages = ctx.stages.rounds if round_.number > 0 else ctx.stages.cold_start
+    with_items = [(stage, items) for stage in stages if (items := stage.items(ctx, round_))]
     if not with_items:
         return
-    start = cold_start_policy(ctx.store) if _from_cold_start(ctx, state) else state.serving
+    start = cold_start_policy(ctx.store) if _from_cold_start(ctx, round_) else round_.serving_policy
     try:
-        trainings = _train(ctx, state, start, with_items)
-        _publish(ctx, state, start, trainings)
+        trainings = _train(ctx, round_, start, with_items)
+        _publish(ctx, round_, start, trainings)
         del trainings
     except TrainingDiverged as error:
-        _reject(ctx, state, error)
+        _reject(ctx, round_, error)
     ctx.learner.free_memory()
     shutil.rmtree(ctx.run_dir / "training", ignore_errors=True)
 
 
-def _from_cold_start(ctx: Context, state: Round) -> bool:
-    return state.number > 0 and ctx.config.update.start == "cold_start"
+def _from_cold_start(ctx: Context, round_: Round) -> bool:
+    return round_.number > 0 and ctx.config.update.start == "cold_start"
 
 
-def _train(ctx: Context, state: Round, start: int, with_items: Sequence[tuple[Stage, Sequence[Any]]]) -> list[Training]:
+def _train(
+    ctx: Context, round_: Round, start: int, with_items: Sequence[tuple[Stage, Sequence[Any]]]
+) -> list[Training]:
     """Every stage that has items, in order, on the same model."""
     model, trainings = ctx.load_policy(start), list[Training]()
     ctx.check_stop()
     for stage, items in with_items:
-        table = _with_lower_rate(ctx, state, stage.settings(ctx.config))
-        settings = training_settings(table, ctx.config.run.seed + state.number)
-        with _progress(ctx, state, stage) as progress:
+        table = _with_lower_rate(ctx, round_, stage.settings(ctx.config))
+        settings = training_settings(table, ctx.config.run.seed + round_.number)
+        with _progress(ctx, round_, stage) as progress:
             result = ctx.learner.train(stage.algorithm(ctx), model, items, settings, ctx.run_dir / "training", progress)
         trainings.append(Training(stage, table, settings, len(items), result))
         _report(ctx, trainings[-1])
@@ -74,15 +76,15 @@ def _train(ctx: Context, state: Round, start: int, with_items: Sequence[tuple[St
     return trainings
 
 
-def _with_lower_rate(ctx: Context, state: Round, table: TrainingConfig) -> TrainingConfig:
+def _with_lower_rate(ctx: Context, round_: Round, table: TrainingConfig) -> TrainingConfig:
     """The table with its learning rate lowered for every rejection in a row just before (`gate`)."""
-    factor = ctx.config.gate.learning_rate_factor ** rejections_before(ctx.store, state.number)
+    factor = ctx.config.gate.learning_rate_factor ** rejections_before(ctx.store, round_.number)
     return table.model_copy(update={"learning_rate": table.learning_rate * factor})
 
 
 @contextmanager
-def _progress(ctx: Context, state: Round, stage: Stage) -> Iterator[Progress]:
-    with ctx.reporter.bar(f"round {state.number}: training ({stage.name})", 0, "step") as bar:
+def _progress(ctx: Context, round_: Round, stage: Stage) -> Iterator[Progress]:
+    with ctx.reporter.bar(f"round {round_.number}: training ({stage.name})", 0, "step") as bar:
 
         def progress(done: int, total: int, loss: float | None) -> None:
             bar.total = total
@@ -104,12 +106,12 @@ def _report(ctx: Context, training: Training) -> None:
     )
 
 
-def _reject(ctx: Context, state: Round, error: TrainingDiverged) -> None:
+def _reject(ctx: Context, round_: Round, error: TrainingDiverged) -> None:
     """Reject the round; the next one learns more gently, as after any rejection.
 
     Raises LoopError where the recipe does not make it gentler, and in the cold start, which nothing can go on without.
     """
-    if state.number == 0:
+    if round_.number == 0:
         raise LoopError(
             f"{error}; lower cold_start.learning_rate and run again: what the teacher wrote is kept"
         ) from error
@@ -117,10 +119,10 @@ def _reject(ctx: Context, state: Round, error: TrainingDiverged) -> None:
         cure = "run again with gate.learning_rate_factor below 1, for example 0.5"
         raise LoopError(f"{error}; the next rounds would do the same: {cure}") from error
     ctx.reporter.say(f"  {error}: rejected")
-    record_decision(ctx.store, state.number, "rejected", str(error))
+    record_decision(ctx.store, round_.number, "rejected", str(error))
 
 
-def _publish(ctx: Context, state: Round, start: int, trainings: list[Training]) -> None:
+def _publish(ctx: Context, round_: Round, start: int, trainings: list[Training]) -> None:
     """Weights first, then one transaction that says so; a crash between leaves a directory to replace."""
     number, last = next_policy_number(ctx.store), trainings[-1]
     path = f"policies/{number:04d}"
@@ -148,7 +150,7 @@ def _publish(ctx: Context, state: Round, start: int, trainings: list[Training]) 
         ctx.store,
         Policy(number, start, method, digest, path, probe),
         NewTraining(
-            round=state.number,
+            round=round_.number,
             recipe=recipes,
             items=sum(training.items for training in trainings),
             steps=sum(training.result.steps for training in trainings),

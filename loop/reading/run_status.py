@@ -61,9 +61,9 @@ def run_status(store: Store) -> Status:
     """The state of the latest round and of the latest session."""
     pid = lock_holder(store.path.parent)
     session = store.row("SELECT * FROM session WHERE command = 'run' ORDER BY id DESC LIMIT 1")
-    state, silent = latest_round(store), _seconds_since_log_grew(store)
+    round_, silent = latest_round(store), _seconds_since_log_grew(store)
     of_session: dict[str, Any] = {
-        "state": _state(pid, silent, session, state),
+        "state": _state(pid, silent, session, round_),
         "silent_s": silent,
         "sessions": store.value("SELECT count(*) FROM session WHERE command = 'run'"),
     }
@@ -72,13 +72,13 @@ def run_status(store: Store) -> Status:
         of_session["command"] = store.value(doing, pid)
     if session is not None:
         of_session |= {key: session[key] for key in ("started", "ended", "end_reason")}
-    if state is None:
+    if round_ is None:
         return Status(pid, None, None, None, None, None, None, None, None, **of_session)
-    done, total = _progress(store, state)
-    speed, age = _speed(store, state)
-    candidate = None if state.phase == "done" else state.candidate
+    done, total = _progress(store, round_)
+    speed, age = _speed(store, round_)
+    candidate = None if round_.phase == "done" else round_.candidate_policy
     return Status(
-        pid, state.number, state.phase, served_policy(store), candidate, done, total, speed, age, **of_session
+        pid, round_.number, round_.phase, served_policy(store), candidate, done, total, speed, age, **of_session
     )
 
 
@@ -95,14 +95,14 @@ def explain_state(status: Status) -> str:
     return ""
 
 
-def _state(pid: int | None, silent: int | None, session: Any, state: Round | None) -> str:
+def _state(pid: int | None, silent: int | None, session: Any, round_: Round | None) -> str:
     if pid is not None:
         return "stale" if silent is not None and silent > SILENT_S else "running"
     if session is None:
         return "stopped"
     if session["ended"] is None:
         return "stale"
-    through = state is not None and state.phase == "done"
+    through = round_ is not None and round_.phase == "done"
     return "finished" if through and session["end_reason"] == "finished" else "stopped"
 
 
@@ -112,27 +112,27 @@ def _seconds_since_log_grew(store: Store) -> int | None:
     return max(0, int(time.time() - file.stat().st_mtime)) if file.exists() else None
 
 
-def _progress(store: Store, state: Round) -> tuple[int | None, int | None]:
-    questions = store.value("SELECT count(*) FROM round_question WHERE round = ?", state.number)
+def _progress(store: Store, round_: Round) -> tuple[int | None, int | None]:
+    questions = store.value("SELECT count(*) FROM round_question WHERE round = ?", round_.number)
     samples = "SELECT count(*) FROM sample WHERE round = ?"
-    match state.phase:
+    match round_.phase:
         case "distil":
             calls = "SELECT count(*) FROM teacher_call WHERE round = ? AND purpose = 'cold_start'"
-            return store.value(calls, state.number), questions
+            return store.value(calls, round_.number), questions
         case "sample":
             each = _configured(store, "sampling", "samples")
-            return store.value(samples, state.number), None if each is None else questions * each
+            return store.value(samples, round_.number), None if each is None else questions * each
         case "judge":
             unjudged = f"{samples} AND NOT EXISTS (SELECT 1 FROM verdict WHERE verdict.sample = sample.id)"
-            total = store.value(samples, state.number)
-            return total - store.value(unjudged, state.number), total
+            total = store.value(samples, round_.number)
+            return total - store.value(unjudged, round_.number), total
         case "evaluate":
             split, limit = _configured(store, "evaluation", "split"), _configured(store, "evaluation", "limit")
             reported = _at_most(limit, store.value("SELECT count(*) FROM question WHERE split = ?", split))
             of_gate = store.value("SELECT count(*) FROM question WHERE split = ? AND batch = 0", GATE)
             answered = f"SELECT count(*) FROM evaluation WHERE policy IN {EVALUATED} AND split IN (?, ?)"
-            done = store.value(answered, state.number, split, GATE)
-            policies = 2 if state.number == 0 else 1
+            done = store.value(answered, round_.number, split, GATE)
+            policies = 2 if round_.number == 0 else 1
             guarded = (
                 [] if _configured(store, "gate", "rule") == "always" else _configured(store, "gate", "guard") or []
             )
@@ -152,14 +152,14 @@ def _configured(store: Store, table: str, key: str) -> Any:
     return None if text is None else json.loads(text).get(table, {}).get(key)
 
 
-def _speed(store: Store, state: Round) -> tuple[float | None, int | None]:
-    match state.phase:
+def _speed(store: Store, round_: Round) -> tuple[float | None, int | None]:
+    match round_.phase:
         case "sample":
             recent = "SELECT created FROM sample WHERE round = ? ORDER BY id DESC LIMIT ?"
-            key = state.number
-        case "evaluate" if state.candidate is not None:
+            key = round_.number
+        case "evaluate" if round_.candidate_policy is not None:
             recent = f"SELECT created FROM evaluation WHERE policy IN {EVALUATED} ORDER BY id DESC LIMIT ?"
-            key = state.number
+            key = round_.number
         case _:
             return None, None
     times = [row["created"] for row in store.rows(recent, key, RECENT_ROWS) if row["created"] is not None]

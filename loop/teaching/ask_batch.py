@@ -6,18 +6,16 @@ finished there when every item has an outcome.
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from uuid import uuid4
 
-from loop.teaching.ask_live import Asker, answered, budget_left
-from loop.teaching.tasks import Task
-from policies import PolicyError
-from policies.teacher.batch import Batch, BatchTeacher, write_input
+from loop.teaching.tasks import TeacherTask
+from loop.teaching.teacher_session import TeacherSession, with_reply
+from policies.teacher.batch import MAX_REQUESTS, Batch, BatchClient, write_input
 from policies.teacher.budget import Budget
-from policies.teacher.prices import Usage, cost_usd
-from policies.teacher.request import TeacherRequest
-from policies.teacher.request_pool import TeacherOutage
+from policies.teacher.errors import TeacherError, TeacherOutage
+from policies.teacher.request import TeacherRequest, max_cost_usd
 from store.teacher_calls import (
     StoredBatch,
     TeacherCall,
@@ -30,118 +28,134 @@ from store.teacher_calls import (
     plan_batch,
 )
 
-COMMIT_ITEMS = 200
+STOP_CHECK_S = 0.2
+"""How often `stopping` is asked between two looks at the server."""
 
 
-def ask_batch(asker: Asker, tasks: Sequence[Task]) -> Iterator[list[TeacherCall]]:
-    """As `ask`, through batches: adopt or drop what was left unsent, send what is missing, wait, fetch.
+@dataclass(frozen=True)
+class BatchLimits:
+    """How many requests one batch holds, and how many of its items one commit."""
+
+    max_requests: int = MAX_REQUESTS
+    commit_items: int = 200
+
+
+DEFAULT_LIMITS = BatchLimits()
+
+
+def ask_batch(
+    session: TeacherSession, tasks: Sequence[TeacherTask], limits: BatchLimits = DEFAULT_LIMITS
+) -> Iterator[list[TeacherCall]]:
+    """As `ask_live`, through batches: settle unnamed batches, send unanswered tasks, wait, fetch.
 
     Ends early, with everything kept, once the user wants to stop; the next session goes on waiting.
-    Raises TeacherOutage when batches came to nothing.
+    Raises TeacherOutage when batches ended without any answer, TeacherError where the server takes no batches.
     """
-    server = BatchTeacher(asker.teacher)
+    client = BatchClient(session.teacher)
     try:
-        _adopt(asker, server)
-        budget = budget_left(asker.store, asker.config, asker.round)
-        _send(asker, server, tasks, budget)
-        some, fault = False, ""
-        for stored, batch in _ended(asker, server):
-            for group in _fetch(asker, server, stored, batch):
-                some = True
-                yield group
+        _settle_unnamed(session, client)
+        budget = session.remaining_budget()
+        _send(session, client, tasks, budget, limits.max_requests)
+        any_fetched, fault = False, ""
+        for stored, batch in _wait(session, client):
+            for calls in _fetch(session, client, stored, batch, limits.commit_items):
+                any_fetched = True
+                yield calls
             if batch.status != "completed":
                 fault = f"{batch.status}{batch.reason and ': '}{batch.reason}"
-                asker.reporter.say(f"  batch {batch.id} is {fault}")
-        asker.say_if_spent(budget)
-        if fault and not some:
+                session.reporter.say(f"  batch {batch.id} is {fault}")
+        session.report_exhausted(budget)
+        if fault and not any_fetched:
             raise TeacherOutage(f"the teacher's batch is {fault}; run again to send what is missing once more")
     finally:
-        server.close()
+        client.close()
 
 
-def _adopt(asker: Asker, server: BatchTeacher) -> None:
-    """A planned batch without the server's id was sent just before a kill, or not at all."""
-    for stored in open_batches(asker.store):
+def _settle_unnamed(session: TeacherSession, client: BatchClient) -> None:
+    """Name or drop every planned batch without the server's id: it was sent just before a kill, or not at all."""
+    for stored in open_batches(session.store):
         if stored.id is None:
-            found = server.find(stored.key)
+            found = client.find(stored.key)
             if found is None:
-                drop_batch(asker.store, stored.key)
+                drop_batch(session.store, stored.key)
             else:
-                name_batch(asker.store, stored.key, found.id)
+                name_batch(session.store, stored.key, found.id)
 
 
-def _send(asker: Asker, server: BatchTeacher, tasks: Sequence[Task], budget: Budget) -> None:
-    for stored in open_batches(asker.store):
-        for call in pending_calls(asker.store, stored.key):
-            budget.admit(_most_usd(asker, call))
-    budget.spent = None
-    missing = asker.missing(tasks)
-    requests = (asker.request(task) for task in missing.values())
+def _send(
+    session: TeacherSession, client: BatchClient, tasks: Sequence[TeacherTask], budget: Budget, max_requests: int
+) -> None:
+    """Send the unanswered tasks that the budget allows, beside what open batches may still cost."""
+    settings = session.teacher.settings
+    for stored in open_batches(session.store):
+        for call in pending_calls(session.store, stored.key):
+            budget.reserve(max_cost_usd(settings, call.prompt_tokens, batch=True))
+    budget.exhausted = None
+    unanswered = session.unanswered(tasks)
+    requests = (session.request(task) for task in unanswered.values())
 
-    def admit(request: TeacherRequest) -> bool:
-        return not asker.stopping() and budget.admit(asker.teacher.most_usd(request, batch=True))
+    def admit(_: TeacherRequest, prompt_tokens: int) -> bool:
+        return not session.stopping() and budget.reserve(max_cost_usd(settings, prompt_tokens, batch=True))
 
     while True:
-        file, taken = write_input(asker.teacher, requests, admit)
+        file, taken = write_input(settings, requests, admit, max_requests)
         with file:
             if not taken:
                 return
-            plan = StoredBatch(uuid4().hex, asker.round, asker.purpose, None)
+            plan = StoredBatch(uuid4().hex, session.round, session.purpose, None)
             calls = [
-                replace(asker.call(missing[key]), prompt_tokens=tokens, batch=plan.key) for key, tokens in taken.items()
+                replace(session.pending_call(unanswered[key]), prompt_tokens=tokens, batch=plan.key)
+                for key, tokens in taken.items()
             ]
-            plan_batch(asker.store, plan, calls)
+            plan_batch(session.store, plan, calls)
             try:
-                sent = server.submit(plan.key, file)
+                sent = client.submit(plan.key, file)
             except TeacherOutage:
                 raise
-            except PolicyError:
-                drop_batch(asker.store, plan.key)
+            except TeacherError:
+                drop_batch(session.store, plan.key)
                 raise
-            name_batch(asker.store, plan.key, sent.id)
-        asker.reporter.say(
+            name_batch(session.store, plan.key, sent.id)
+        session.reporter.say(
             f"  {len(taken)} requests sent as a batch; the answers may take a day (Ctrl-C, and run again to go on)"
         )
 
 
-def _most_usd(asker: Asker, call: TeacherCall) -> float:
-    settings = asker.teacher.settings
-    usage = Usage(call.prompt_tokens, 0, settings.max_tokens)
-    return cost_usd(settings.price, usage, batch=True) if settings.price else 0.0
-
-
-def _ended(asker: Asker, server: BatchTeacher) -> Iterator[tuple[StoredBatch, Batch]]:
-    """Open batches as they end."""
-    waiting = [stored for stored in open_batches(asker.store) if stored.id is not None]
-    total = sum(len(pending_calls(asker.store, stored.key)) for stored in waiting)
+def _wait(session: TeacherSession, client: BatchClient) -> Iterator[tuple[StoredBatch, Batch]]:
+    """The open batches, each once it has ended."""
+    waiting = [stored for stored in open_batches(session.store) if stored.id is not None]
+    total = sum(len(pending_calls(session.store, stored.key)) for stored in waiting)
     done: dict[str, int] = {}
-    with asker.reporter.bar("waiting for the teacher's batches", total, "request") as bar:
-        while waiting and not asker.stopping():
+    with session.reporter.bar("waiting for the teacher's batches", total, "request") as bar:
+        while waiting and not session.stopping():
             for stored in list(waiting):
                 assert stored.id is not None
-                batch = server.poll(stored.id)
+                batch = client.poll(stored.id)
                 done[stored.key] = batch.done
                 bar.update(sum(done.values()) - bar.n)
                 if batch.ended:
                     waiting.remove(stored)
                     yield stored, batch
             if waiting:
-                _nap(asker)
+                _sleep_until_next_poll(session)
 
 
-def _nap(asker: Asker) -> None:
-    until = time.monotonic() + asker.config.batch_poll_s
-    while not asker.stopping() and (left := until - time.monotonic()) > 0:
-        time.sleep(min(left, 0.2))
+def _sleep_until_next_poll(session: TeacherSession) -> None:
+    """Sleep `teacher.batch_poll_s` seconds, less if the user wants to stop."""
+    until = time.monotonic() + session.config.batch_poll_s
+    while not session.stopping() and (left := until - time.monotonic()) > 0:
+        time.sleep(min(left, STOP_CHECK_S))
 
 
-def _fetch(asker: Asker, server: BatchTeacher, stored: StoredBatch, batch: Batch) -> Iterator[list[TeacherCall]]:
-    """Bring a batch's items into the store; what it did not answer has failed."""
-    pending = {call.hash: call for call in pending_calls(asker.store, stored.key)}
-    replies = server.replies(batch, {key: call.prompt_tokens for key, call in pending.items()})
-    while group := list(islice(replies, COMMIT_ITEMS)):
-        calls = [answered(pending[key], reply) for key, reply in group]
-        with asker.store.transaction():
-            add_calls(asker.store, calls)
+def _fetch(
+    session: TeacherSession, client: BatchClient, stored: StoredBatch, batch: Batch, commit_items: int
+) -> Iterator[list[TeacherCall]]:
+    """Commit a batch's items in groups; items without an answer have failed."""
+    pending = {call.hash: call for call in pending_calls(session.store, stored.key)}
+    replies = client.replies(batch, {key: call.prompt_tokens for key, call in pending.items()})
+    while group := list(islice(replies, commit_items)):
+        calls = [with_reply(pending[key], reply) for key, reply in group]
+        with session.store.transaction():
+            add_calls(session.store, calls)
         yield calls
-    finish_batch(asker.store, stored.key, f"batch: {batch.reason or batch.status}")
+    finish_batch(session.store, stored.key, f"batch: {batch.reason or batch.status}")

@@ -13,42 +13,43 @@ from loop.config.teacher import TeacherConfig
 from loop.errors import InputError
 from loop.questions.registry import SOURCES
 from loop.teaching.setup import teacher_settings
+from loop.teaching.tasks import rationale_tasks
 from loop.teaching.templates import template
-from policies.teacher.chat import is_loopback
+from policies.loopback import is_loopback
 from policies.teacher.prices import Price, Usage, cost_usd, image_tokens, scaled, text_tokens
 from policies.teacher.request import request_hash
 from store import Store
 from store.questions import find_questions
 from store.teacher_calls import call_status
 
-LOOKED_AT = 200
-"""Questions that the estimate is measured on."""
+MEASURED_QUESTIONS = 200
+"""The estimate is measured on at most so many questions."""
 
 RATIONALE_TOKENS = 130
-"""What a rationale of about 100 tokens comes to with its answer line."""
+"""Tokens of a typical rationale with its answer line."""
 
-Asked = tuple[str, Sequence[tuple[int, int]]]
+SizedPrompt = tuple[str, Sequence[tuple[int, int]]]
 """(prompt, sizes of its images in pixels)."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """`usd` is what is expected, `most_usd` what it cannot exceed; both None where no price is known."""
+    """`usd` is what is expected, `max_usd` what it cannot exceed; both None where no price is known."""
 
     requests: int
     prompt_tokens: int
     completion_tokens: int
     usd: float | None
-    most_usd: float | None
+    max_usd: float | None
 
     def __str__(self) -> str:
         tokens = f"{self.prompt_tokens:,} prompt and {self.completion_tokens:,} answer tokens"
-        cost = "no price known" if self.usd is None else f"about ${self.usd:.2f}, at most ${self.most_usd:.2f}"
+        cost = "no price known" if self.usd is None else f"about ${self.usd:.2f}, at most ${self.max_usd:.2f}"
         return f"{self.requests:,} requests, about {tokens}: {cost}"
 
 
 def estimate_from_source(config: Config) -> tuple[Estimate, str]:
-    """The estimate before a run exists, and what it rests on: the source's first train questions."""
+    """The estimate before a run exists, and what it is measured on: the source's first train questions."""
     wanted = config.cold_start.rationales
     path = config.questions.path
     if path is not None and not Path(path).exists():
@@ -58,24 +59,29 @@ def estimate_from_source(config: Config) -> tuple[Estimate, str]:
             config.teacher, [(assumed, [(edge, edge)])], wanted
         ), f"assuming one image of {edge}x{edge} each"
     train = (
-        each for each in SOURCES[config.questions.source](config.questions) if each.split == "train" and each.answers
+        question
+        for question in SOURCES[config.questions.source](config.questions)
+        if question.split == "train" and question.answers
     )
-    asked = [
-        (_prompt(config.teacher, each.judge, each.text, each.answers[0]), [_size(image) for image in each.images])
-        for each in islice(train, LOOKED_AT)
+    prompts = [
+        (
+            _prompt(config.teacher, question.judge, question.text, question.answers[0]),
+            [_image_size(image) for image in question.images],
+        )
+        for question in islice(train, MEASURED_QUESTIONS)
     ]
-    return _estimate(config.teacher, asked, wanted), f"measured on {len(asked)} questions"
+    return _estimate(config.teacher, prompts, wanted), f"measured on {len(prompts)} questions"
 
 
 def confirm_cold_start(config: Config, store: Store, *, agreed: bool) -> None:
     """Raise InputError, naming `--yes`, if what the cold start still has to ask costs more than `confirm_usd`.
 
-    Also where nobody knows what it costs: a model without a price that is asked beyond this machine.
+    Also where the cost is unknown: a model without a price at an endpoint that is not on this machine.
     """
     teacher = config.teacher
     if agreed or not teacher.enabled or store.row("SELECT 1 FROM round WHERE number > 0 OR phase <> 'distil'"):
         return
-    estimate = _estimate(teacher, _stored(teacher, store), _to_ask(config, store))
+    estimate = _estimate(teacher, _stored_prompts(teacher, store), _count_unanswered(config, store))
     if estimate.usd is None:
         if estimate.requests and not is_loopback(teacher.base_url):
             raise InputError(
@@ -91,10 +97,8 @@ def confirm_cold_start(config: Config, store: Store, *, agreed: bool) -> None:
         )
 
 
-def _to_ask(config: Config, store: Store) -> int:
+def _count_unanswered(config: Config, store: Store) -> int:
     """Requests of the cold start that have no answer under the settings as they are now."""
-    from loop.teaching.tasks import rationale_tasks
-
     chosen = find_questions(store, "id IN (SELECT question FROM round_question WHERE round = 0)")
     if not chosen:
         available: int = store.value("SELECT count(*) FROM question WHERE split = 'train' AND answers <> '[]'")
@@ -106,40 +110,42 @@ def _to_ask(config: Config, store: Store) -> int:
     return sum(call_status(store, key) in (None, "failed") for key in keys)
 
 
-def _stored(config: TeacherConfig, store: Store) -> list[Asked]:
-    asked: list[Asked] = []
-    for question in find_questions(store, "split = 'train' AND answers <> '[]' ORDER BY hash LIMIT ?", LOOKED_AT):
+def _stored_prompts(config: TeacherConfig, store: Store) -> list[SizedPrompt]:
+    prompts: list[SizedPrompt] = []
+    for question in find_questions(
+        store, "split = 'train' AND answers <> '[]' ORDER BY hash LIMIT ?", MEASURED_QUESTIONS
+    ):
         sizes = [
             (row["width"], row["height"])
             for digest in question.images
             for row in store.rows("SELECT width, height FROM image WHERE sha256 = ?", digest)
         ]
-        asked.append((_prompt(config, question.judge, question.text, question.answers[0]), sizes))
-    return asked
+        prompts.append((_prompt(config, question.judge, question.text, question.answers[0]), sizes))
+    return prompts
 
 
 def _prompt(config: TeacherConfig, judge: str, text: str, answer: str) -> str:
     return template("rationale", config.notes_of(judge)).fill(question=text, answer=answer)
 
 
-def _size(image: bytes) -> tuple[int, int]:
+def _image_size(image: bytes) -> tuple[int, int]:
     with Image.open(io.BytesIO(image)) as opened:
         return opened.size
 
 
-def _estimate(config: TeacherConfig, asked: Sequence[Asked], requests: int) -> Estimate:
-    """Scale what the looked-at questions come to up to `requests`."""
+def _estimate(config: TeacherConfig, measured: Sequence[SizedPrompt], requests: int) -> Estimate:
+    """The mean cost of the prompts times `requests`."""
     known = config.price
     price = Price(0, 0, 0) if known is None else Price(**known.model_dump())
     prompts = sum(
         text_tokens(prompt) + sum(image_tokens(price, *scaled(*size, config.longest_edge)) for size in sizes)
-        for prompt, sizes in asked
+        for prompt, sizes in measured
     )
-    prompt_tokens = round(prompts / max(1, len(asked)) * requests)
+    prompt_tokens = round(prompts / max(1, len(measured)) * requests)
     answer_tokens = requests * min(RATIONALE_TOKENS, config.max_tokens)
     batch = config.mode == "batch"
     usd = cost_usd(price, Usage(prompt_tokens, 0, answer_tokens), batch=batch)
-    most = cost_usd(price, Usage(prompt_tokens, 0, requests * config.max_tokens), batch=batch)
+    max_usd = cost_usd(price, Usage(prompt_tokens, 0, requests * config.max_tokens), batch=batch)
     return Estimate(
-        requests, prompt_tokens, answer_tokens, None if known is None else usd, None if known is None else most
+        requests, prompt_tokens, answer_tokens, None if known is None else usd, None if known is None else max_usd
     )

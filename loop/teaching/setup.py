@@ -19,7 +19,7 @@ def open_teacher(config: TeacherConfig, write: WriteRationale | None, stack: Exi
     """The configured teacher, None without one; the embedded one, which writes with `write`, is served until
     `stack` is left.
 
-    Raises PolicyError, naming the variable, if the key is not in the environment.
+    Raises TeacherError, naming the variable, if the key is not in the environment.
     """
     if not config.enabled:
         return None

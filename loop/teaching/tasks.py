@@ -1,4 +1,4 @@
-"""Requests to the teacher: one task a question and purpose."""
+"""What the teacher is asked: one task for each question and purpose."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,36 +10,36 @@ from store.questions import Question
 
 
 @dataclass(frozen=True)
-class Task:
-    """One thing to ask: the question, the template and the prompt made of both."""
+class TeacherTask:
+    """A question, a template, and the prompt made of both."""
 
     question: Question
     template: Template
     prompt: str
 
 
-def rationale_tasks(config: TeacherConfig, questions: Iterable[Question]) -> list[Task]:
-    """A request for every question whose judge has an answer to tell."""
+def rationale_tasks(config: TeacherConfig, questions: Iterable[Question]) -> list[TeacherTask]:
+    """A request for a rationale for every question whose judge has a reference answer."""
     return [
         rationale_task(config, question, answer)
         for question in questions
-        if (answer := find_judge(question.judge).told(question.answers, question.choices)) is not None
+        if (answer := find_judge(question.judge).reference_answer(question.answers, question.choices)) is not None
     ]
 
 
-def rationale_task(config: TeacherConfig, question: Question, answer: str) -> Task:
+def rationale_task(config: TeacherConfig, question: Question, answer: str) -> TeacherTask:
     """The request for a rationale: the question with an accepted answer."""
     asked = template("rationale", config.notes_of(question.judge))
-    return Task(question, asked, asked.fill(question=question.text, answer=answer))
+    return TeacherTask(question, asked, asked.fill(question=question.text, answer=answer))
 
 
-def solve_task(config: TeacherConfig, question: Question) -> Task:
+def solve_task(config: TeacherConfig, question: Question) -> TeacherTask:
     """The request for an honest solve: the question alone."""
     asked = template("solve", config.notes_of(question.judge))
-    return Task(question, asked, asked.fill(question=question.text))
+    return TeacherTask(question, asked, asked.fill(question=question.text))
 
 
-def correct_task(config: TeacherConfig, question: Question, answer: str, chain: str) -> Task:
+def correct_task(config: TeacherConfig, question: Question, answer: str, chain: str) -> TeacherTask:
     """The request for a correction: the question, an accepted answer, and a failed chain."""
     asked = template(CORRECT, config.notes_of(question.judge))
-    return Task(question, asked, asked.fill(question=question.text, answer=answer, chain=chain))
+    return TeacherTask(question, asked, asked.fill(question=question.text, answer=answer, chain=chain))

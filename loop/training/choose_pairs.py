@@ -3,12 +3,12 @@
 import random
 
 from loop.config.schema import PairsConfig
-from loop.training.pair_candidates import Own
-from loop.training.pair_rules import RULES, random_pairs
+from loop.training.pair_candidates import QuestionSamples
+from loop.training.pair_rules import PAIR_RULES, random_pairs
 from store.pairs import NewPair
 
 
-def choose(own: Own, settings: PairsConfig, teacher: bool, rng: random.Random) -> list[NewPair]:
+def choose(own: QuestionSamples, settings: PairsConfig, teacher: bool, rng: random.Random) -> list[NewPair]:
     """Pairs of one question: by the rule within the pass-rate band, else teacher against policy."""
     if not settings.per_question:
         return []
@@ -16,9 +16,11 @@ def choose(own: Own, settings: PairsConfig, teacher: bool, rng: random.Random) -
         low, high = settings.band
         if settings.rule not in ("vote", "shortest_right") and not low <= own.pass_rate <= high:
             return []
-        chosen = RULES[settings.rule](own.samples, settings.per_question, rng)
+        chosen = PAIR_RULES[settings.rule](own.samples, settings.per_question, rng)
         return [NewPair(each.chosen, each.rejected, settings.rule, each.weight) for each in chosen]
     if not teacher:
         return []
     wrong = [sample for sample in own.samples if sample.outcome == "wrong"]
-    return [NewPair(c.chosen, c.rejected, "fallback", 1.0) for c in random_pairs([*own.taught, *wrong], 1, rng)]
+    return [
+        NewPair(c.chosen, c.rejected, "fallback", 1.0) for c in random_pairs([*own.teacher_samples, *wrong], 1, rng)
+    ]

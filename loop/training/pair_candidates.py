@@ -10,7 +10,7 @@ from judges.verdict import ANSWERED
 from judges.vote import vote
 from loop.context import Context
 from loop.questions.answer_shares import answer_shares, information
-from loop.training.pair_rules import Judged
+from loop.training.pair_rules import JudgedSample
 from store import Store
 from store.packing import unpack_token_ids
 from store.pairs import judged_by_question, teacher_samples
@@ -21,26 +21,26 @@ NO_FLAGS = "[]"
 
 
 @dataclass(frozen=True)
-class Own:
+class QuestionSamples:
     """What a question's samples came to: the policy's own, one a text, and the pass rate.
 
-    `taught` are the teacher's right chains, where the policy has none of its own.
+    `teacher_samples` are the teacher's right chains, where the policy has none of its own.
     """
 
     question: int
-    samples: list[Judged]
-    taught: list[Judged]
+    samples: list[JudgedSample]
+    teacher_samples: list[JudgedSample]
     pass_rate: float
 
 
-def judged_questions(ctx: Context, state: Round) -> Iterator[Own]:
+def judged_questions(ctx: Context, round_: Round) -> Iterator[QuestionSamples]:
     """The round's questions with their judged samples, one question at a time.
 
     A flag of `judging.exclude_flags` keeps a right sample off the chosen side: it is left out.
     """
     excluded = set(ctx.config.judging.exclude_flags)
-    for question, rows in judged_by_question(ctx.store, state.number):
-        own: dict[str, Judged] = {}
+    for question, rows in judged_by_question(ctx.store, round_.number):
+        own: dict[str, JudgedSample] = {}
         passed = 0
         for row in rows:
             sample = _judged(row)
@@ -55,16 +55,16 @@ def judged_questions(ctx: Context, state: Round) -> Iterator[Own]:
         written = [] if solved else teacher_samples(ctx.store, question, ctx.config.sampling.style)
         by_teacher = [(row, _judged(row)) for row in written]
         right = [s for row, s in by_teacher if s.outcome == "correct" and _usable(ctx, row, s, excluded)]
-        yield Own(question, list(own.values()), right, passed / len(rows))
+        yield QuestionSamples(question, list(own.values()), right, passed / len(rows))
 
 
-def _usable(ctx: Context, row: Any, sample: Judged, excluded: set[str]) -> bool:
+def _usable(ctx: Context, row: Any, sample: JudgedSample, excluded: set[str]) -> bool:
     may_be_flagged = sample.outcome == "correct" and row["flags"] != NO_FLAGS
     flagged = may_be_flagged and excluded.intersection(json.loads(row["flags"]))
     return not flagged and ctx.encoder.is_plain(sample.token_ids)
 
 
-def question_weight(ctx: Context) -> Callable[[Own], float]:
+def question_weight(ctx: Context) -> Callable[[QuestionSamples], float]:
     """How much a question's pairs and right samples count, as `pairs.weighting` says; in (0, 1]."""
     match ctx.config.pairs.weighting:
         case "information":
@@ -80,12 +80,12 @@ def _information(store: Store, question: int, shares: dict[str, float]) -> float
     return information(answers, shares) if answers else 1.0
 
 
-def _judged(row: Any) -> Judged:
+def _judged(row: Any) -> JudgedSample:
     _, number, text, token_ids, logprob, outcome, score, extracted, _ = row  # by place: a round has 160,000 of them
-    return Judged(number, text, tuple(unpack_token_ids(token_ids)), outcome, score, extracted, logprob=logprob)
+    return JudgedSample(number, text, tuple(unpack_token_ids(token_ids)), outcome, score, extracted, logprob=logprob)
 
 
-def _with_votes(store: Store, own: Own) -> list[Judged]:
+def _with_votes(store: Store, own: QuestionSamples) -> list[JudgedSample]:
     """Each sample with how many agree with it, by the question's own rule."""
     spec, choices = judge_and_choices(store, own.question)
     judge = find_judge(spec)

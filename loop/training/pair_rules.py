@@ -1,6 +1,6 @@
 """Pair rules: which judged samples of one question become preferred and rejected.
 
-A rule sees the samples of one question, each text once, and gives at most `most` pairs with their
+A rule sees the samples of one question, each text once, and gives at most `max_pairs` pairs with their
 weights. A weight is how often a pair enters the update's epoch: 0.5 is every other time (see
 `loop.phases.update`), so a weighted loss needs no trainer of its own.
 """
@@ -14,7 +14,7 @@ from typing import NamedTuple
 from rapidfuzz.distance import Levenshtein
 
 
-class Judged(NamedTuple):
+class JudgedSample(NamedTuple):
     """A sample with its verdict; `copies` counts the samples with the same text."""
 
     id: int
@@ -33,7 +33,7 @@ class Judged(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Chosen:
+class PairChoice:
     """A pair: ids of the preferred and the rejected sample, and the pair's weight in (0, 1]."""
 
     chosen: int
@@ -41,41 +41,41 @@ class Chosen:
     weight: float = 1.0
 
 
-Rule = Callable[[Sequence[Judged], int, random.Random], list[Chosen]]
+PairRule = Callable[[Sequence[JudgedSample], int, random.Random], list[PairChoice]]
 """(samples of one question, most pairs, generator) -> pairs."""
 
 
-def _right_and_wrong(samples: Sequence[Judged]) -> tuple[list[Judged], list[Judged]]:
+def _right_and_wrong(samples: Sequence[JudgedSample]) -> tuple[list[JudgedSample], list[JudgedSample]]:
     """What a rule that knows the answer works with: only `wrong` is rejected, what could not be judged is not."""
     return [s for s in samples if s.outcome == "correct"], [s for s in samples if s.outcome == "wrong"]
 
 
-def random_pairs(samples: Sequence[Judged], most: int, rng: random.Random) -> list[Chosen]:
+def random_pairs(samples: Sequence[JudgedSample], max_pairs: int, rng: random.Random) -> list[PairChoice]:
     """Random right against random wrong, each sample at most once (LLaVA-Reasoner, arXiv 2410.16198)."""
     right, wrong = _right_and_wrong(samples)
-    count = min(most, len(right), len(wrong))
-    return [Chosen(c.id, r.id) for c, r in zip(rng.sample(right, count), rng.sample(wrong, count), strict=True)]
+    count = min(max_pairs, len(right), len(wrong))
+    return [PairChoice(c.id, r.id) for c, r in zip(rng.sample(right, count), rng.sample(wrong, count), strict=True)]
 
 
-def all_pairs(samples: Sequence[Judged], most: int, rng: random.Random) -> list[Chosen]:
+def all_pairs(samples: Sequence[JudgedSample], max_pairs: int, rng: random.Random) -> list[PairChoice]:
     """Random combinations of right and wrong, samples used again where needed (IRPO, arXiv 2404.19733)."""
     right, wrong = _right_and_wrong(samples)
-    combinations = [Chosen(c.id, r.id) for c, r in product(right, wrong)]
-    return rng.sample(combinations, min(most, len(combinations)))
+    combinations = [PairChoice(c.id, r.id) for c, r in product(right, wrong)]
+    return rng.sample(combinations, min(max_pairs, len(combinations)))
 
 
-def best_worst(samples: Sequence[Judged], most: int, rng: random.Random) -> list[Chosen]:
-    """Highest against lowest score, ties dropped (Online-DPO-R1); one pair, whatever `most` is."""
+def best_worst(samples: Sequence[JudgedSample], max_pairs: int, rng: random.Random) -> list[PairChoice]:
+    """Highest against lowest score, ties dropped (Online-DPO-R1); one pair, whatever `max_pairs` is."""
     judged = [s for s in samples if s.outcome in ("correct", "wrong")]
     rng.shuffle(judged)
     best = max(judged, key=lambda s: s.score, default=None)
     worst = min(judged, key=lambda s: s.score, default=None)
     if best is None or worst is None or best.score == worst.score:
         return []
-    return [Chosen(best.id, worst.id)]
+    return [PairChoice(best.id, worst.id)]
 
 
-def vote(samples: Sequence[Judged], most: int, rng: random.Random) -> list[Chosen]:
+def most_vs_least_voted(samples: Sequence[JudgedSample], max_pairs: int, rng: random.Random) -> list[PairChoice]:
     """Most-voted against least-voted answer, weight (V+ - V-) / k (ScPO, arXiv 2411.04109).
 
     Looks at no accepted answer, so it serves questions that have none.
@@ -88,23 +88,23 @@ def vote(samples: Sequence[Judged], most: int, rng: random.Random) -> list[Chose
         return []
     first, last = [s for s in answered if s.votes == high], [s for s in answered if s.votes == low]
     weight = (high - low) / sum(s.copies for s in samples)
-    count = min(most, len(first), len(last))
+    count = min(max_pairs, len(first), len(last))
     chosen, rejected = rng.sample(first, count), rng.sample(last, count)
-    return [Chosen(c.id, r.id, weight) for c, r in zip(chosen, rejected, strict=True)]
+    return [PairChoice(c.id, r.id, weight) for c, r in zip(chosen, rejected, strict=True)]
 
 
-def shortest_right(samples: Sequence[Judged], most: int, rng: random.Random) -> list[Chosen]:
+def shortest_right(samples: Sequence[JudgedSample], max_pairs: int, rng: random.Random) -> list[PairChoice]:
     """Where every sample is right, the shortest against the longest; else random pairs (ConciseR, arXiv 2505.21178)."""
     right, wrong = _right_and_wrong(samples)
     if wrong or len(right) < len(samples):
-        return random_pairs(samples, most, rng)
+        return random_pairs(samples, max_pairs, rng)
     by_length = sorted(right, key=lambda s: (len(s.token_ids), s.id))
-    count = min(most, len(by_length) // 2)
+    count = min(max_pairs, len(by_length) // 2)
     pairs = zip(by_length[:count], reversed(by_length[-count:] if count else []), strict=True)
-    return [Chosen(c.id, r.id) for c, r in pairs if len(c.token_ids) < len(r.token_ids)]
+    return [PairChoice(c.id, r.id) for c, r in pairs if len(c.token_ids) < len(r.token_ids)]
 
 
-def contrast(samples: Sequence[Judged], most: int, rng: random.Random) -> list[Chosen]:
+def contrast(samples: Sequence[JudgedSample], max_pairs: int, rng: random.Random) -> list[PairChoice]:
     """The right and wrong chains that differ least in token ids, each at most once.
 
     Where two chains agree the losses of DPO cancel; what is left is the step where one went wrong.
@@ -118,35 +118,35 @@ def contrast(samples: Sequence[Judged], most: int, rng: random.Random) -> list[C
             for (n, c), (m, r) in product(enumerate(right), enumerate(wrong))
         ),
     )
-    pairs: list[Chosen] = []
+    pairs: list[PairChoice] = []
     used_right: set[int] = set()
     used_wrong: set[int] = set()
     for _, n, m in distances:
-        if len(pairs) == most:
+        if len(pairs) == max_pairs:
             break
         if n not in used_right and m not in used_wrong:
             used_right.add(n)
             used_wrong.add(m)
-            pairs.append(Chosen(right[n].id, wrong[m].id))
+            pairs.append(PairChoice(right[n].id, wrong[m].id))
     return pairs
 
 
-def likeliest(samples: Sequence[Judged], most: int, rng: random.Random) -> list[Chosen]:
+def likeliest(samples: Sequence[JudgedSample], max_pairs: int, rng: random.Random) -> list[PairChoice]:
     """The right chains that the policy finds likeliest against the wrong ones it finds likeliest.
 
     A right answer after a chain that hardly hangs together is mostly luck, and rare: it is passed over. A likely wrong
     chain is the mistake that the policy really makes.
     """
     right, wrong = (sort_by_likelihood(each) for each in _right_and_wrong(samples))
-    return [Chosen(c.id, r.id) for c, r in zip(right[:most], wrong[:most], strict=False)]
+    return [PairChoice(c.id, r.id) for c, r in zip(right[:max_pairs], wrong[:max_pairs], strict=False)]
 
 
-def sort_by_likelihood(samples: Sequence[Judged]) -> list[Judged]:
+def sort_by_likelihood(samples: Sequence[JudgedSample]) -> list[JudgedSample]:
     """Likeliest first, by the policy's own log-probability of the whole chain; what others wrote comes last."""
     return sorted(samples, key=lambda s: (s.logprob is None, -(s.logprob or 0.0), s.id))
 
 
-def margin(samples: Sequence[Judged], most: int, rng: random.Random) -> list[Chosen]:
+def margin(samples: Sequence[JudgedSample], max_pairs: int, rng: random.Random) -> list[PairChoice]:
     """The right chains that the verifier likes best against the wrong ones it likes best.
 
     The verifier scores a chain log pi_policy - log pi_reference (LLaVA-Reasoner, section 5); a
@@ -156,20 +156,20 @@ def margin(samples: Sequence[Judged], most: int, rng: random.Random) -> list[Cho
     rng.shuffle(right)
     rng.shuffle(wrong)
 
-    def liked(sample: Judged) -> float:
+    def liked(sample: JudgedSample) -> float:
         if sample.verifier is None:
             raise ValueError(f"sample {sample.id} has no verifier score")
         return -sample.verifier
 
-    pairs = zip(sorted(right, key=liked)[:most], sorted(wrong, key=liked)[:most], strict=False)
-    return [Chosen(c.id, r.id) for c, r in pairs]
+    pairs = zip(sorted(right, key=liked)[:max_pairs], sorted(wrong, key=liked)[:max_pairs], strict=False)
+    return [PairChoice(c.id, r.id) for c, r in pairs]
 
 
-RULES: dict[str, Rule] = {
+PAIR_RULES: dict[str, PairRule] = {
     "random": random_pairs,
     "all": all_pairs,
     "best_worst": best_worst,
-    "vote": vote,
+    "vote": most_vs_least_voted,
     "shortest_right": shortest_right,
     "contrast": contrast,
     "likeliest": likeliest,

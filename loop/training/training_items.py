@@ -18,18 +18,18 @@ from store.rounds import Round
 from store.samples import cold_start_rationales
 
 
-def cold_start_items(ctx: Context, state: Round) -> list[SftItem]:
+def cold_start_items(ctx: Context, round_: Round) -> list[SftItem]:
     """The cold start's mixture: kept rationales, direct short answers, and format items."""
     settings = ctx.config.cold_start
     return [*_rationales(ctx), *_short_answers(ctx, "direct", settings.direct_items, settings.format_items)]
 
 
-def imitation_items(ctx: Context, state: Round) -> list[SftItem]:
+def imitation_items(ctx: Context, round_: Round) -> list[SftItem]:
     """The round's right samples with the mixture beside them, then what the teacher wrote for its hard questions."""
-    return [*rft_items(ctx, state), *taught_items(ctx, state)]
+    return [*rft_items(ctx, round_), *taught_items(ctx, round_)]
 
 
-def rft_items(ctx: Context, state: Round) -> list[SftItem]:
+def rft_items(ctx: Context, round_: Round) -> list[SftItem]:
     """The round's right samples, and beside them what keeps the other formats alive.
 
     Rejection-sampling fine-tuning (arXiv 2308.01825): of each question within the band, up to
@@ -37,16 +37,16 @@ def rft_items(ctx: Context, state: Round) -> list[SftItem]:
     is known to destroy the formats that are not in it (LLaVA-Reasoner), hence the mixture.
     """
     settings, seed = ctx.config.rft, ctx.config.run.seed
-    mixture = _short_answers(ctx, f"direct:{state.number}", settings.direct_items, settings.format_items)
+    mixture = _short_answers(ctx, f"direct:{round_.number}", settings.direct_items, settings.format_items)
     known = _rationales(ctx) if settings.rationales else []
-    rationales = random.Random(f"{seed}:{state.number}:rationales").sample(known, min(settings.rationales, len(known)))
+    rationales = random.Random(f"{seed}:{round_.number}:rationales").sample(known, min(settings.rationales, len(known)))
     if not settings.per_question:
         return [*mixture, *rationales]
     weigh = question_weight(ctx)
     low, high = settings.band
     picked: list[tuple[int, tuple[int, ...], float]] = []
-    for own in judged_questions(ctx, state):
-        rng = random.Random(f"{seed}:{state.number}:{own.question}:rft")
+    for own in judged_questions(ctx, round_):
+        rng = random.Random(f"{seed}:{round_.number}:{own.question}:rft")
         right = [sample for sample in own.samples if sample.outcome == "correct"]
         if low <= own.pass_rate <= high:
             rng.shuffle(right)
@@ -57,30 +57,30 @@ def rft_items(ctx: Context, state: Round) -> list[SftItem]:
     items = [
         SftItem(ctx.prompt(questions[question], ctx.config.sampling.style), token_ids)
         for question, token_ids, weight in picked
-        if _enters(weight, f"{seed}:{state.number}:{question}:{token_ids}")
+        if _enters(weight, f"{seed}:{round_.number}:{question}:{token_ids}")
     ]
     return [*items, *mixture, *rationales]
 
 
-def taught_items(ctx: Context, state: Round) -> list[SftItem]:
+def taught_items(ctx: Context, round_: Round) -> list[SftItem]:
     """What the teacher wrote for this round's hard questions, where the recipe imitates it."""
     if ctx.config.fallback.use not in ("sft", "both"):
         return []
-    return _as_items(ctx, kept_chains(ctx.store, state.number))
+    return _as_items(ctx, kept_chains(ctx.store, round_.number))
 
 
-def pair_items(ctx: Context, state: Round) -> list[PairItem]:
+def pair_items(ctx: Context, round_: Round) -> list[PairItem]:
     """The round's pairs, and those of the rounds replayed, on the token ids that the sampler wrote.
 
     A pair of weight w in (0, 1] enters with probability w, drawn from the seed. In expectation that is the
     weighted loss.
     """
     settings = ctx.config.pairs
-    rows = training_pairs(ctx.store, max(1, state.number - settings.replay_rounds), state.number)
+    rows = training_pairs(ctx.store, max(1, round_.number - settings.replay_rounds), round_.number)
     questions = questions_by_id(ctx.store, {row["question"] for row in rows})
     items = []
     for n, row in enumerate(rows):
-        if not _enters(row["weight"], f"{ctx.config.run.seed}:{state.number}:{n}"):
+        if not _enters(row["weight"], f"{ctx.config.run.seed}:{round_.number}:{n}"):
             continue
         chosen, rejected = unpack_token_ids(row["chosen"]), unpack_token_ids(row["rejected"])
         if settings.max_words is not None:
@@ -139,5 +139,5 @@ def _short_answers(ctx: Context, draw: str, direct_items: int, format_items: int
     return [
         SftItem(ctx.prompt(question, "direct"), tuple(ctx.encoder.completion_ids(answer)))
         for question in (questions[number] for number in wanted)
-        if (answer := find_judge(question.judge).told(question.answers, question.choices)) is not None
+        if (answer := find_judge(question.judge).reference_answer(question.answers, question.choices)) is not None
     ]

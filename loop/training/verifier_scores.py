@@ -4,13 +4,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from loop.context import Context
-from loop.training.pair_candidates import Own
+from loop.training.pair_candidates import QuestionSamples
 from policies.verifier import ScoredChain
 from store.questions import questions_by_id
 from store.rounds import cold_start_policy
 
 
-def with_verifier_scores(ctx: Context, judged: Sequence[Own]) -> Iterator[Own]:
+def with_verifier_scores(ctx: Context, judged: Sequence[QuestionSamples]) -> Iterator[QuestionSamples]:
     """The same with log pi_serving - log pi_cold_start of every sample; the sampler gave the first."""
     model = ctx.load_policy(cold_start_policy(ctx.store))
     questions = questions_by_id(ctx.store, [own.question for own in judged])

@@ -14,25 +14,28 @@ from typing import IO, Any, Literal
 import httpx2
 import openai
 
-from policies import PolicyError
 from policies.teacher.client import Teacher
-from policies.teacher.completion import LONGEST_DETAIL, Malformed, TeacherReply
-from policies.teacher.request import TeacherRequest, request_body, request_tokens
-from policies.teacher.request_pool import KEY_REFUSED, REJECTED, TeacherOutage
+from policies.teacher.completion import MAX_DETAIL_CHARS, MalformedCompletion, TeacherReply
+from policies.teacher.errors import TeacherError, TeacherOutage
+from policies.teacher.replies import KEY_REFUSED_STATUSES, REJECTED_STATUSES
+from policies.teacher.request import TeacherRequest, TeacherSettings, request_body, request_tokens
 
-MOST_REQUESTS = 50_000
-MOST_BYTES = 190_000_000
+MAX_REQUESTS = 50_000
+MAX_BYTES = 190_000_000
 """OpenAI takes 50,000 requests and 200 MB a file."""
 
 METADATA_KEY = "ratchet"
 ENDPOINT: Literal["/v1/chat/completions"] = "/v1/chat/completions"
-ENDED = ("completed", "failed", "expired", "cancelled")
+FINAL_STATUSES = ("completed", "failed", "expired", "cancelled")
 CONTROL_TIMEOUT_S = 600.0
 
 
 @dataclass(frozen=True)
 class Batch:
-    """A batch as the server tells it; `reason` says why it failed."""
+    """A batch as the server describes it.
+
+    `done` counts its finished items, `files` are the ids of its output and error files, `reason` says why it failed.
+    """
 
     id: str
     status: str
@@ -42,16 +45,17 @@ class Batch:
 
     @property
     def ended(self) -> bool:
-        """Whether the server will do no more of it."""
-        return self.status in ENDED
+        """Whether the server will answer no more of its items."""
+        return self.status in FINAL_STATUSES
 
 
-class BatchTeacher:
+class BatchClient:
     """The files and batches endpoints of a teacher's server."""
 
     def __init__(self, teacher: Teacher) -> None:
-        self.teacher = teacher
         settings = teacher.settings
+        self._base_url = settings.base_url
+        self._replies = teacher.replies
         self._client = teacher.control_client(timeout_s=max(CONTROL_TIMEOUT_S, settings.timeout_s))
 
     def close(self) -> None:
@@ -63,7 +67,7 @@ class BatchTeacher:
         with self._errors():
             for batch in self._client.batches.list(limit=100):
                 if (batch.metadata or {}).get(METADATA_KEY) == key:
-                    return _batch(batch, self.teacher.redact)
+                    return _read_batch(batch, self._replies.redact)
         return None
 
     def submit(self, key: str, file: IO[bytes]) -> Batch:
@@ -77,96 +81,106 @@ class BatchTeacher:
                 completion_window="24h",
                 metadata={METADATA_KEY: key},
             )
-        return _batch(created, self.teacher.redact)
+        return _read_batch(created, self._replies.redact)
 
     def poll(self, id_: str) -> Batch:
-        """How far it is; a batch that the server has forgotten counts as failed."""
+        """The batch as it is now; one that the server does not know any more counts as failed."""
         with self._errors():
             try:
-                return _batch(self._client.batches.retrieve(id_), self.teacher.redact)
+                return _read_batch(self._client.batches.retrieve(id_), self._replies.redact)
             except openai.NotFoundError:
                 return Batch(id_, "failed", reason="the server does not know it any more")
 
     def replies(self, batch: Batch, prompt_tokens: Mapping[str, int]) -> Iterator[tuple[str, TeacherReply]]:
-        """(request key, reply) of every item in its files that is one of `prompt_tokens`, each key once."""
+        """(request key, reply) of every item in the batch's files, each key once.
+
+        `prompt_tokens` has the estimated prompt tokens of each request by its key; other keys are left out.
+        """
         seen: set[str] = set()
         for file in batch.files:
             with self._errors(), self._client.files.with_streaming_response.content(file) as response:
                 for line in response.iter_lines():
-                    item = _item(line)
+                    item = _parse_item(line)
                     key = item.get("custom_id")
                     if isinstance(key, str) and key in prompt_tokens and key not in seen:
                         seen.add(key)
-                        yield key, self._reply(item, prompt_tokens[key])
+                        yield key, self._read_item(item, prompt_tokens[key])
 
-    def _reply(self, item: dict[str, Any], prompt_tokens: int) -> TeacherReply:
+    def _read_item(self, item: dict[str, Any], prompt_tokens: int) -> TeacherReply:
         response, error = item.get("response"), item.get("error")
         if not isinstance(response, dict):
             reason = error.get("code") or error.get("message") if isinstance(error, dict) else None
             return TeacherReply(
-                "failed", detail=self.teacher.redact(f"batch: {reason or 'no answer'}")[:LONGEST_DETAIL]
+                "failed", detail=self._replies.redact(f"batch: {reason or 'no answer'}")[:MAX_DETAIL_CHARS]
             )
         status, body = response.get("status_code"), response.get("body")
         if status == 200:
             try:
-                return self.teacher.read(body, prompt_tokens, batch=True)
-            except Malformed as fault:
+                return self._replies.read(body, prompt_tokens, batch=True)
+            except MalformedCompletion as fault:
                 return TeacherReply("failed", detail=f"malformed: {fault}")
-        detail = self.teacher.reason(status, body)
-        return TeacherReply("rejected" if status in REJECTED else "failed", detail=detail)
+        detail = self._replies.describe_error(status, body)
+        return TeacherReply("rejected" if status in REJECTED_STATUSES else "failed", detail=detail)
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
-        """The client's exceptions in the words of this project."""
-        url = self.teacher.settings.base_url
+        """Raise TeacherOutage or TeacherError in place of the client library's exceptions."""
+        url = self._base_url
         try:
             yield
         except (openai.APIConnectionError, httpx2.HTTPError) as error:
             raise TeacherOutage(f"teacher unreachable at {url}; run again later, the batch is kept") from error
         except openai.APIStatusError as error:
-            if error.status_code in KEY_REFUSED:
-                raise self.teacher.key_refused(error.status_code) from None
-            detail = self.teacher.reason(error.status_code, {"error": error.body})
+            if error.status_code in KEY_REFUSED_STATUSES:
+                raise self._replies.key_refused(error.status_code) from None
+            detail = self._replies.describe_error(error.status_code, {"error": error.body})
             if error.status_code == 429 or error.status_code >= 500:
                 raise TeacherOutage(f"teacher at {url} is down ({detail}); run again later") from None
-            raise PolicyError(f"teacher at {url} does not take batches ({detail}); set teacher.mode = 'live'") from None
+            raise TeacherError(
+                f"teacher at {url} does not take batches ({detail}); set teacher.mode = 'live'"
+            ) from None
 
 
 def write_input(
-    teacher: Teacher, requests: Iterator[TeacherRequest], admit: Callable[[TeacherRequest], bool]
+    settings: TeacherSettings,
+    requests: Iterator[TeacherRequest],
+    admit: Callable[[TeacherRequest, int], bool],
+    max_requests: int = MAX_REQUESTS,
 ) -> tuple[IO[bytes], dict[str, int]]:
     """One batch's input in a temporary file, and the estimated prompt tokens of each request in it by key.
 
-    Stops at the server's limits or where `admit` says no; the request it refuses is dropped.
+    Stops at the server's limits, or where `admit` of a request and its prompt tokens is false; that request is
+    dropped. The caller closes the file.
     """
     file = tempfile.TemporaryFile()  # noqa: SIM115 - the caller uploads and closes it
     taken: dict[str, int] = {}
     size = 0
     for request in requests:
-        if not admit(request):
+        prompt_tokens = request_tokens(settings, request)
+        if not admit(request, prompt_tokens):
             break
-        body = request_body(teacher.settings, request)
+        body = request_body(settings, request)
         line = {"custom_id": request.key, "method": "POST", "url": ENDPOINT, "body": body}
         size += file.write(json.dumps(line).encode() + b"\n")
-        taken[request.key] = request_tokens(teacher.settings, request)
-        if len(taken) >= MOST_REQUESTS or size >= MOST_BYTES:
+        taken[request.key] = prompt_tokens
+        if len(taken) >= max_requests or size >= MAX_BYTES:
             break
     return file, taken
 
 
-def _batch(batch: Any, redact: Callable[[str], str]) -> Batch:
+def _read_batch(batch: Any, redact: Callable[[str], str]) -> Batch:
     counts, errors = batch.request_counts, batch.errors
-    messages = [str(each.message) for each in (errors.data or [])] if errors else []
+    messages = [str(error.message) for error in (errors.data or [])] if errors else []
     return Batch(
         id=batch.id,
         status=batch.status,
         done=(counts.completed + counts.failed) if counts else 0,
         files=tuple(file for file in (batch.output_file_id, batch.error_file_id) if file),
-        reason=redact("; ".join(messages))[:LONGEST_DETAIL],
+        reason=redact("; ".join(messages))[:MAX_DETAIL_CHARS],
     )
 
 
-def _item(line: str) -> dict[str, Any]:
+def _parse_item(line: str) -> dict[str, Any]:
     try:
         item = json.loads(line)
     except ValueError:

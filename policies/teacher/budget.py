@@ -1,61 +1,65 @@
-"""What may still be spent on the teacher: dollars and requests, with what is in flight held back."""
+"""What may still be spent on the teacher, in dollars and requests, requests in flight included."""
 
 from dataclasses import dataclass
 
 
 @dataclass
 class Limit:
-    """One budget: `name` is the key that set it, `left` what remains of it, in dollars or requests."""
+    """One limit: `name` is the configuration key that set it.
+
+    `left` is what remains of it and `reserved` what requests in flight may take: dollars, or
+    requests with `per_request`.
+    """
 
     name: str
     left: float
     per_request: bool = False
-    held: float = 0.0
+    reserved: float = 0.0
 
     def units(self, usd: float) -> float:
-        """What a request of this cost takes of it."""
+        """What a request of this cost takes of the limit."""
         return 1.0 if self.per_request else usd
 
-    def has_room(self, usd: float) -> bool:
-        """Whether one more request of at most this cost fits, with rounding errors of the sum forgiven."""
-        return self.held + self.units(usd) <= self.left + 1e-9
+    def allows(self, usd: float) -> bool:
+        """Whether one more request of at most this cost keeps the limit; rounding errors of the sum are forgiven."""
+        return self.reserved + self.units(usd) <= self.left + 1e-9
 
 
 class Budget:
     """Several limits that must all hold.
 
-    A request's highest possible cost is held from when it is admitted until it is settled, so
-    requests in flight together cannot overrun a limit that each of them alone would keep.
+    A request's highest possible cost is reserved until the request is settled. So requests in
+    flight together cannot exceed a limit that each of them alone would keep.
     """
 
     def __init__(self, limits: list[Limit]) -> None:
         self._limits = limits
-        self.spent: str | None = None
-        """The name of the limit that refused the last request; None if it was admitted."""
+        self.exhausted: str | None = None
+        """The name of the limit that refused the last request; None if the request was allowed."""
 
-    def admit(self, most: float) -> bool:
-        """Hold `most` dollars and one request, if every limit has room for them."""
-        self.spent = next((limit.name for limit in self._limits if not limit.has_room(most)), None)
-        if self.spent is not None:
+    def reserve(self, max_usd: float) -> bool:
+        """Reserve `max_usd` dollars and one request; False, with nothing reserved, if a limit does not allow it."""
+        self.exhausted = next((limit.name for limit in self._limits if not limit.allows(max_usd)), None)
+        if self.exhausted is not None:
             return False
         for limit in self._limits:
-            limit.held += limit.units(most)
+            limit.reserved += limit.units(max_usd)
         return True
 
-    def admit_again(self) -> bool:
-        """Book one more sending of a request that was admitted already, if the limits of requests have room for it."""
+    def add_retry(self) -> bool:
+        """Book one more sending of a reserved request; False if a limit of requests does not allow it."""
         counted = [limit for limit in self._limits if limit.per_request]
-        full = next((limit.name for limit in counted if not limit.has_room(0.0)), None)
+        full = next((limit.name for limit in counted if not limit.allows(0.0)), None)
         if full is not None:
-            self.spent = full
+            self.exhausted = full
             return False
         for limit in counted:
             limit.left -= 1.0
         return True
 
-    def settle(self, most: float, cost: float, *, made: bool = True) -> None:
-        """Give back what `admit` held and book what it came to; a request never made counts for nothing."""
+    def settle(self, max_usd: float, cost: float, *, made: bool = True) -> None:
+        """Release what `reserve` held and book the real cost; with `made` false nothing is booked."""
         for limit in self._limits:
-            limit.held -= limit.units(most)
+            limit.reserved -= limit.units(max_usd)
             if made:
                 limit.left -= limit.units(cost)

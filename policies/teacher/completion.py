@@ -1,4 +1,4 @@
-"""Reading a chat completion that somebody else's server wrote: every field is checked, none is trusted."""
+"""Reading a chat completion from any server: every field is checked, none is trusted."""
 
 import json
 from dataclasses import dataclass
@@ -14,13 +14,13 @@ the same). `rejected`: the server will not take this request (400, 413, 422). Th
 `failed`: no answer after every attempt; it may be asked again.
 """
 
-LONGEST_DETAIL = 300
-"""Characters that are kept of what a server says in its own words."""
+MAX_DETAIL_CHARS = 300
+"""Characters that are kept of a server's own message."""
 
 NO_TOKENS = Usage()
 
 
-class Malformed(Exception):
+class MalformedCompletion(Exception):
     """Not a chat completion."""
 
 
@@ -43,30 +43,30 @@ class TeacherReply:
 
 
 def parse_completion(content: bytes) -> Any:
-    """A response body as JSON; raises Malformed."""
+    """A response body as JSON; raises MalformedCompletion."""
     try:
         return json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise Malformed("the answer is not JSON") from error
+        raise MalformedCompletion("the answer is not JSON") from error
 
 
 def read_completion(body: Any, prompt_tokens: int) -> TeacherReply:
     """The reply in a `chat.completion` object; `prompt_tokens` is booked where usage is missing.
 
     A completion without text is an outcome of its own, not an error: it was paid for, and asking
-    again would be paid again. Raises Malformed for anything that is no completion at all.
+    again would be paid again. Raises MalformedCompletion for anything that is no completion at all.
     """
     if not isinstance(body, dict) or not isinstance(body.get("choices"), list):
-        raise Malformed("the answer is not a chat completion")
+        raise MalformedCompletion("the answer is not a chat completion")
     choice = body["choices"][0] if body["choices"] else {}
     message = choice.get("message") if isinstance(choice, dict) else None
     if body["choices"] and not isinstance(message, dict):
-        raise Malformed("the answer's choice has no message")
+        raise MalformedCompletion("the answer's choice has no message")
     content, refusal = (message or {}).get("content"), (message or {}).get("refusal")
-    text = _words(content)
-    finish_reason = _words(choice.get("finish_reason")) or "unknown"
+    text = _storable_text(content)
+    finish_reason = _storable_text(choice.get("finish_reason")) or "unknown"
     usage = _usage(body.get("usage"))
-    status, detail = _status(text, _words(refusal), finish_reason, bool(body["choices"]))
+    status, detail = _status(text, _storable_text(refusal), finish_reason, bool(body["choices"]))
     return TeacherReply(
         status=status,
         text=text,
@@ -77,17 +77,17 @@ def read_completion(body: Any, prompt_tokens: int) -> TeacherReply:
     )
 
 
-def _status(text: str, refusal: str, finish_reason: str, chosen: bool) -> tuple[Status, str]:
+def _status(text: str, refusal: str, finish_reason: str, has_choice: bool) -> tuple[Status, str]:
     if finish_reason == "content_filter":
         return "content_filter", "the provider's filter withheld the answer"
     if refusal:
         return "refusal", refusal
     if not text.strip():
-        return "empty", "no text" if chosen else "no choices"
+        return "empty", "no text" if has_choice else "no choices"
     return "answered", ""
 
 
-def _words(value: Any) -> str:
+def _storable_text(value: Any) -> str:
     """A text that can be stored: JSON may spell lone surrogates, which UTF-8 cannot."""
     return value.encode("utf-8", "replace").decode() if isinstance(value, str) else ""
 
@@ -111,4 +111,4 @@ def server_message(body: Any) -> str:
     """The reason in an OpenAI-style error object (`{"error": {"message": ...}}`); "" if there is none."""
     error = body.get("error") if isinstance(body, dict) else None
     message = error.get("message") if isinstance(error, dict) else error
-    return " ".join(_words(message).split())
+    return " ".join(_storable_text(message).split())

@@ -1,4 +1,4 @@
-"""Images as the teacher gets them: data URLs, no larger than configured."""
+"""Images as an endpoint gets them: data URLs, no larger than configured."""
 
 import base64
 import io
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageOps
 
-SENT_AS_THEY_ARE = ("png", "jpeg", "webp", "gif")
+SENDABLE_FORMATS = ("png", "jpeg", "webp", "gif")
 JPEG_QUALITY = 90
 
 
@@ -20,9 +20,9 @@ class ImageFile:
     height: int
 
 
-def sent_as_it_is(image: ImageFile, longest_edge: int) -> bool:
-    """Whether the file's bytes need no decoding to be sent: small enough, and of a format that servers read."""
-    return max(image.width, image.height) <= longest_edge and image.format in SENT_AS_THEY_ARE
+def needs_no_conversion(image: ImageFile, longest_edge: int) -> bool:
+    """Whether the file's bytes can be sent unchanged: small enough, and of a format that servers read."""
+    return max(image.width, image.height) <= longest_edge and image.format in SENDABLE_FORMATS
 
 
 def data_url(image: ImageFile, longest_edge: int) -> str:
@@ -31,7 +31,7 @@ def data_url(image: ImageFile, longest_edge: int) -> str:
     A photograph (JPEG) that is shrunk stays one; everything else becomes PNG, without loss.
     """
     content, kind = image.content, image.format
-    if not sent_as_it_is(image, longest_edge):
+    if not needs_no_conversion(image, longest_edge):
         with Image.open(io.BytesIO(content)) as decoded:
             upright = ImageOps.exif_transpose(decoded).convert("RGB")
         upright.thumbnail((longest_edge, longest_edge))

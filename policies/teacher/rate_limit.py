@@ -1,4 +1,4 @@
-"""When the next request may leave: limits per minute, the server's own headers, and pauses it asks for."""
+"""When the next request may be sent: limits per minute, the server's own headers, and pauses it asks for."""
 
 import asyncio
 import re
@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 
 BURST_S = 0.2
-"""How far a limit may run ahead to make up for late timers: a third of a percent of a minute's allowance."""
+"""How many seconds' worth of units may be sent early, to make up for late timers: 0.3% of a minute."""
 
-NAP_S = 0.05
+POLL_S = 0.05
 
 DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -19,8 +19,7 @@ SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 class PerMinute:
     """A limit of so many units a minute, spread evenly (the generic cell rate algorithm, ITU-T I.371).
 
-    `due` is when the allowance will have been paid back in full; units that turn out not to have
-    been used are given back.
+    Times are seconds of the caller's clock. `_due` is when the units taken so far are used up.
     """
 
     def __init__(self, units: float, now: float) -> None:
@@ -28,30 +27,30 @@ class PerMinute:
         self._due = now
 
     def wait_s(self, now: float) -> float:
-        """Seconds until something may leave."""
+        """Seconds until the next units may be taken."""
         return max(0.0, self._due - now)
 
     def take(self, units: float, now: float) -> None:
-        """Count units that leave now; negative ones are given back."""
+        """Count units taken now; a negative number gives units back."""
         self._due = max(self._due, now - BURST_S) + units * self._seconds_per_unit
 
 
 @dataclass
 class Remaining:
-    """What the server's headers said is left of one of its limits, until it is full again."""
+    """One limit by the server's headers: how many units are left until `full_at`, in the clock's seconds."""
 
     left: float = float("inf")
     full_at: float = 0.0
 
     def wait_s(self, units: float, now: float) -> float:
-        """Seconds to wait before `units` more may leave."""
+        """Seconds to wait before so many more units may be taken."""
         return max(0.0, self.full_at - now) if units > self.left else 0.0
 
 
 class RateLimit:
     """Requests and tokens a minute, kept to what is configured and to what the server says.
 
-    `sleep` is how to wait: it may raise, to end every waiter.
+    `sleep` waits so many seconds; it may raise, which ends every waiting request. `clock` gives seconds.
     """
 
     def __init__(
@@ -68,14 +67,14 @@ class RateLimit:
         self._paused_until = now
         self._sleep = sleep
         self._clock = clock
-        self._turn = asyncio.Lock()
+        self._lock = asyncio.Lock()
 
-    async def turn(self, tokens: int) -> None:
-        """Wait for one's turn, first come first served, and count the request and its estimated tokens."""
-        async with self._turn:
+    async def acquire(self, tokens: int) -> None:
+        """Wait until a request may be sent, first come first served, and count it with its estimated tokens."""
+        async with self._lock:
             while (seconds := self._wait_s(tokens)) > 0:
-                # Short naps: what is given back or learnt meanwhile may bring the turn forward.
-                await self._sleep(min(seconds, NAP_S))
+                # Short sleeps: tokens given back and new headers may shorten the wait.
+                await self._sleep(min(seconds, POLL_S))
             now = self._clock()
             for limit, units in ((self._requests, 1), (self._tokens, tokens)):
                 if limit is not None:
@@ -96,19 +95,19 @@ class RateLimit:
             self._tokens.take(used - estimated, self._clock())
 
     def pause(self, seconds: float) -> None:
-        """Nothing leaves for so many seconds."""
+        """Send nothing for so many seconds."""
         self._paused_until = max(self._paused_until, self._clock() + seconds)
 
     def observe(self, headers: Mapping[str, str], in_flight: int, tokens_in_flight: int) -> None:
-        """Learn from `x-ratelimit-remaining-*` and `x-ratelimit-reset-*` of an answer.
+        """Keep to `x-ratelimit-remaining-*` and `x-ratelimit-reset-*` of an answer.
 
-        What is in flight is taken off: the server may not have counted it yet.
+        Requests in flight are subtracted: the server may not have counted them yet.
         """
-        for unit, flying in (("requests", in_flight), ("tokens", tokens_in_flight)):
+        for unit, pending in (("requests", in_flight), ("tokens", tokens_in_flight)):
             left = headers.get(f"x-ratelimit-remaining-{unit}", "")
             reset = duration_s(headers.get(f"x-ratelimit-reset-{unit}", ""))
             if reset is not None and re.fullmatch(r"\d+(\.\d+)?", left):
-                self._server[unit] = Remaining(float(left) - flying, self._clock() + reset)
+                self._server[unit] = Remaining(float(left) - pending, self._clock() + reset)
 
 
 def duration_s(text: str) -> float | None:

@@ -1,4 +1,4 @@
-"""What is asked of the teacher: its settings, a request, the request's identity, size and body."""
+"""A request to the teacher: its settings, identity, size, highest cost and body."""
 
 import hashlib
 import json
@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from policies.teacher.images import ImageFile, data_url
-from policies.teacher.prices import Price, image_tokens, scaled, text_tokens
+from policies.teacher.prices import Price, Usage, cost_usd, image_tokens, scaled, text_tokens
 
 
 @dataclass(frozen=True)
 class TeacherSettings:
-    """Where the teacher is and how it is asked. Its key comes from the environment only."""
+    """Where the teacher is and how it is asked. The key comes from the environment only.
+
+    Names ending in `_s` are seconds, `longest_edge` is pixels; None means no limit, or no known price.
+    """
 
     base_url: str
     model: str
@@ -40,7 +43,10 @@ class TeacherRequest:
 
 
 def request_hash(settings: TeacherSettings, prompt: str, images: Sequence[str]) -> str:
-    """A request's identity: model, parameters, prompt, and the hashes of the images. Never paid twice."""
+    """The sha256 of what determines the answer: model, parameters, prompt, and the images' hashes.
+
+    A request with a hash that was answered before is never paid for again.
+    """
     identity = [
         settings.model,
         settings.temperature,
@@ -57,6 +63,12 @@ def request_tokens(settings: TeacherSettings, request: TeacherRequest) -> int:
     price = settings.price or Price(0, 0, 0)
     sizes = (scaled(image.width, image.height, settings.longest_edge) for image in request.images)
     return text_tokens(request.prompt) + sum(image_tokens(price, *size) for size in sizes)
+
+
+def max_cost_usd(settings: TeacherSettings, prompt_tokens: int, *, batch: bool = False) -> float:
+    """The highest cost of a request in dollars: its prompt, and the longest answer allowed. 0 without a known price."""
+    usage = Usage(prompt_tokens, 0, settings.max_tokens)
+    return cost_usd(settings.price, usage, batch=batch) if settings.price else 0.0
 
 
 def request_body(settings: TeacherSettings, request: TeacherRequest) -> dict[str, Any]:

@@ -1,172 +1,155 @@
-"""One asking of the teacher: what is in flight, retries, the circuit breaker, and what an error means."""
-
-from __future__ import annotations
+"""The requests of one `Teacher.ask_all`: concurrency, retries, the circuit breaker, and what an error means."""
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import httpx2
 import openai
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
-from policies import PolicyError
 from policies.teacher.budget import Budget
-from policies.teacher.completion import Malformed, TeacherReply, parse_completion
-from policies.teacher.images import sent_as_it_is
+from policies.teacher.completion import MalformedCompletion, TeacherReply, parse_completion
+from policies.teacher.errors import TeacherError, TeacherOutage
+from policies.teacher.images import needs_no_conversion
 from policies.teacher.rate_limit import RateLimit, retry_after_s
-from policies.teacher.request import TeacherRequest, request_body, request_tokens
+from policies.teacher.replies import KEY_REFUSED_STATUSES, REJECTED_STATUSES, ReplyReader
+from policies.teacher.request import TeacherRequest, TeacherSettings, max_cost_usd, request_body, request_tokens
 
-if TYPE_CHECKING:
-    from policies.teacher.client import Teacher
-
-REJECTED = (400, 413, 422)
-"""Statuses that say this one request cannot be answered; the others may be."""
-
-KEY_REFUSED = (401, 403)
-PASSING = (408, 409, 425, 429)
+TRANSIENT_STATUSES = (408, 409, 425, 429)
 """Statuses that may pass, beside those from 500 on."""
 
-REJECTED_AT_START = 20
-"""So many rejections before the first answer are a wrong setting, not odd questions."""
+MAX_REJECTED_AT_START = 20
+"""So many requests rejected before the first answer mean wrong settings, not odd questions."""
 
-FAILED_IN_A_ROW = 3
-"""So many requests given up with no answer between them open the circuit breaker: the endpoint is down."""
+MAX_FAILED_IN_A_ROW = 3
+"""So many failed requests without an answer between them open the circuit breaker: the endpoint is down."""
 
-LONGEST_PAUSE_S = 900.0
-"""A longer `Retry-After` ends the phase: a daily quota is better waited for outside."""
+MAX_PAUSE_S = 900.0
+"""A longer `Retry-After` ends the phase: the run need not stay open for a daily quota."""
 
-LONGEST_BACKOFF_S = 60.0
-TICK_S = 0.2
-"""How often a quiet wait looks whether the user wants to stop."""
-
-
-class TeacherOutage(PolicyError):
-    """The endpoint does not answer now; what was asked so far is kept, the rest can be asked later."""
+MAX_BACKOFF_S = 60.0
+STOP_CHECK_S = 0.2
+"""How often `stopping` is asked while no reply arrives."""
 
 
-class _Passing(Exception):
-    """A fault that may pass; `after_s` is how long the server asks to wait."""
+class _TransientError(Exception):
+    """An error that may pass; `after_s` is how long the server asks to wait."""
 
     def __init__(self, reason: str, after_s: float = 0.0) -> None:
         super().__init__(reason)
         self.after_s = after_s
 
 
-class _Abandoned(Exception):
-    """The request was waiting to be sent (again) when the asking ended: it is not made."""
+class _PoolClosed(Exception):
+    """The pool closed while the request waited to be sent: it is not sent."""
 
 
-class Asking:
-    """One `ask_all`: its client, its rate limit, and what is in flight."""
+class RequestPool:
+    """Sends requests, `settings.concurrency` at once; used for one iteration and then closed."""
 
-    def __init__(self, teacher: Teacher, budget: Budget) -> None:
-        settings = teacher.settings
-        self.teacher = teacher
-        self.settings = settings
-        self.budget = budget
-        self.client = teacher.client()
-        self.limit = RateLimit(settings.requests_per_minute, settings.tokens_per_minute, self.sleep)
-        self.closing = asyncio.Event()
-        self.failure: Exception | None = None
-        self.last_fault = ""
-        self.answered = self.rejected = self.failed = self.failed_in_a_row = 0
-        self.in_flight = self.tokens_in_flight = 0
-        self.answer_tokens = self.answers = 0
+    def __init__(
+        self, client: openai.AsyncOpenAI, settings: TeacherSettings, replies: ReplyReader, budget: Budget
+    ) -> None:
+        self._client = client
+        self._settings = settings
+        self._replies = replies
+        self._budget = budget
+        self._rate_limit = RateLimit(settings.requests_per_minute, settings.tokens_per_minute, self._sleep)
+        self._closing = asyncio.Event()
+        self._failure: Exception | None = None
+        self._last_fault = ""
+        self._answered = self._rejected = self._failed = self._failed_in_a_row = 0
+        self._in_flight = self._tokens_in_flight = 0
+        self._completions = self._completion_tokens = 0
 
     async def close(self) -> None:
         """Close the connections."""
-        await self.client.close()
-
-    async def sleep(self, seconds: float) -> None:
-        """Sleep, but no longer than the asking lasts; raises _Abandoned then."""
-        if seconds > 0:
-            try:
-                async with asyncio.timeout(seconds):
-                    await self.closing.wait()
-            except TimeoutError:
-                return
-        if self.closing.is_set():
-            raise _Abandoned
+        await self._client.close()
 
     def run(
         self, runner: asyncio.Runner, waiting: Iterator[TeacherRequest], stopping: Callable[[], bool]
     ) -> Iterator[list[tuple[TeacherRequest, TeacherReply]]]:
-        """Keep `concurrency` requests going and hand out what has arrived, until nothing is left."""
+        """Replies in groups as they arrive, until every request is answered or the pool closes.
+
+        Raises what closed the pool (TeacherError, TeacherOutage, or an error of a request's own images) once
+        everything in flight has come back.
+        """
         running: dict[asyncio.Task[TeacherReply], tuple[TeacherRequest, float]] = {}
-        held_back: TeacherRequest | None = None
+        postponed: TeacherRequest | None = None
         while True:
             if stopping():
-                self.closing.set()
-            while not self.closing.is_set() and len(running) < self.settings.concurrency:
-                request = held_back or next(waiting, None)
-                held_back = None
+                self._closing.set()
+            while not self._closing.is_set() and len(running) < self._settings.concurrency:
+                request = postponed or next(waiting, None)
+                postponed = None
                 if request is None:
                     break
-                most = self.teacher.most_usd(request)
-                if not self.budget.admit(most):
-                    held_back = request
+                max_usd = max_cost_usd(self._settings, request_tokens(self._settings, request))
+                if not self._budget.reserve(max_usd):
+                    postponed = request
                     break
-                task = runner.get_loop().create_task(self.ask(request))
-                running[task] = (request, most)
+                task = runner.get_loop().create_task(self._ask(request))
+                running[task] = (request, max_usd)
             if not running:
                 break
             arrived = []
-            for task in runner.run(_some(running)):
-                request, most = running.pop(task)
-                reply = self.outcome(task)
-                self.budget.settle(most, (reply and reply.cost_usd) or 0.0, made=reply is not None)
+            for task in runner.run(_wait_for_any(running)):
+                request, max_usd = running.pop(task)
+                reply = self._take_reply(task)
+                self._budget.settle(max_usd, (reply and reply.cost_usd) or 0.0, made=reply is not None)
                 if reply is not None:
                     arrived.append((request, reply))
             if arrived:
                 yield arrived
-        down = self.failed >= FAILED_IN_A_ROW or self.last_fault.startswith("connection")
-        if self.failure is None and self.failed and not self.answered and down:
-            self.failure = self.outage()
-        if self.failure is not None:
-            raise self.failure
+        down = self._failed >= MAX_FAILED_IN_A_ROW or self._last_fault.startswith("connection")
+        if self._failure is None and self._failed and not self._answered and down:
+            self._failure = self._outage()
+        if self._failure is not None:
+            raise self._failure
 
-    def outcome(self, task: asyncio.Task[TeacherReply]) -> TeacherReply | None:
-        """A finished request's reply; None if it was abandoned or its error ends the asking."""
+    def _take_reply(self, task: asyncio.Task[TeacherReply]) -> TeacherReply | None:
+        """A finished request's reply, counted; None if it was never sent or its error closes the pool."""
         try:
             reply = task.result()
-        except _Abandoned:
+        except _PoolClosed:
             return None
         except Exception as error:
-            self.stop(error)
+            self._close_with(error)
             return None
         if reply.status == "failed":
-            if reply.attempts < self.settings.attempts:  # stopped, or out of requests: it says nothing of the endpoint
+            if reply.attempts < self._settings.attempts:
+                # It was stopped, or the budget ended its retries: that says nothing about the endpoint.
                 return reply
-            self.failed += 1
-            self.failed_in_a_row += 1
-            self.last_fault = reply.detail
-            if self.failed_in_a_row >= FAILED_IN_A_ROW:
-                self.stop(self.outage())
+            self._failed += 1
+            self._failed_in_a_row += 1
+            self._last_fault = reply.detail
+            if self._failed_in_a_row >= MAX_FAILED_IN_A_ROW:
+                self._close_with(self._outage())
             return reply
-        self.failed_in_a_row = 0
+        self._failed_in_a_row = 0
         if reply.status == "rejected":
-            self.rejected += 1
-            if self.rejected >= REJECTED_AT_START and not self.answered:
-                self.stop(
-                    PolicyError(
-                        f"teacher at {self.settings.base_url} rejects every request ({reply.detail});"
+            self._rejected += 1
+            if self._rejected >= MAX_REJECTED_AT_START and not self._answered:
+                self._close_with(
+                    TeacherError(
+                        f"teacher at {self._settings.base_url} rejects every request ({reply.detail});"
                         " see teacher.model, teacher.max_tokens and teacher.longest_edge"
                     )
                 )
         else:
-            self.answered += 1
+            self._answered += 1
         return reply
 
-    def stop(self, error: Exception) -> None:
-        """End the asking with this error once what is in flight has come back."""
-        self.failure = self.failure or error
-        self.closing.set()
+    def _close_with(self, error: Exception) -> None:
+        """Send nothing more; `run` raises the first such error once what is in flight has come back."""
+        self._failure = self._failure or error
+        self._closing.set()
 
-    def outage(self) -> TeacherOutage:
+    def _outage(self) -> TeacherOutage:
         """The error for an endpoint that is down, by its last fault."""
-        url, fault = self.settings.base_url, self.last_fault
+        url, fault = self._settings.base_url, self._last_fault
         if fault.startswith("connection"):
             return TeacherOutage(
                 f"teacher unreachable at {url}; start it, correct teacher.base_url, or set teacher.enabled = false"
@@ -180,114 +163,126 @@ class Asking:
             )
         return TeacherOutage(f"teacher at {url} is down ({fault}); run again later, or raise teacher.timeout_s")
 
-    async def ask(self, request: TeacherRequest) -> TeacherReply:
-        """One request with its retries. Raises PolicyError for what ends everything, _Abandoned if never sent."""
-        tokens = request_tokens(self.settings, request)
-        if all(sent_as_it_is(image, self.settings.longest_edge) for image in request.images):
-            body = request_body(self.settings, request)
+    async def _ask(self, request: TeacherRequest) -> TeacherReply:
+        """One request with its retries. Raises TeacherError for what ends everything, _PoolClosed if never sent."""
+        tokens = request_tokens(self._settings, request)
+        if all(needs_no_conversion(image, self._settings.longest_edge) for image in request.images):
+            body = request_body(self._settings, request)
         else:
-            body = await asyncio.to_thread(request_body, self.settings, request)
+            body = await asyncio.to_thread(request_body, self._settings, request)
         retrying = AsyncRetrying(
-            retry=retry_if_exception_type(_Passing),
-            stop=self.is_enough,
-            wait=self.wait_s,
-            sleep=self.sleep,
+            retry=retry_if_exception_type(_TransientError),
+            stop=self._stop_retrying,
+            wait=self._backoff_s,
+            sleep=self._sleep,
             reraise=True,
         )
         attempts = 0
         try:
             async for attempt in retrying:
                 with attempt:
-                    expected = tokens + self.expected_answer()
-                    await self.limit.turn(expected)
-                    await self.sleep(0)
+                    expected = tokens + self._expected_completion_tokens()
+                    await self._rate_limit.acquire(expected)
+                    await self._sleep(0)
                     attempts += 1
-                    reply = await self.attempt(body, tokens, expected)
-        except _Passing as error:
+                    reply = await self._send(body, tokens, expected)
+        except _TransientError as error:
             return TeacherReply("failed", detail=str(error), cost_usd=0.0, attempts=attempts)
-        except _Abandoned:
+        except _PoolClosed:
             if not attempts:
                 raise
             return TeacherReply("failed", detail="stopped before its next attempt", cost_usd=0.0, attempts=attempts)
         return replace(reply, attempts=attempts)
 
-    def is_enough(self, state: RetryCallState) -> bool:
-        """Whether a request that failed has had its attempts, or the run its requests."""
-        return state.attempt_number >= self.settings.attempts or not self.budget.admit_again()
+    def _stop_retrying(self, state: RetryCallState) -> bool:
+        """Whether a request has had its attempts, or the budget allows no more sendings."""
+        return state.attempt_number >= self._settings.attempts or not self._budget.add_retry()
 
-    def wait_s(self, state: RetryCallState) -> float:
-        """Exponential back-off with full jitter, and never less than the server asked for."""
-        jittered = wait_random_exponential(multiplier=self.settings.backoff_s, max=LONGEST_BACKOFF_S)(state)
+    def _backoff_s(self, state: RetryCallState) -> float:
+        """Seconds to wait: exponential back-off with full jitter, added to what the server asks for."""
+        jittered = wait_random_exponential(multiplier=self._settings.backoff_s, max=MAX_BACKOFF_S)(state)
         error = state.outcome.exception() if state.outcome else None
-        return jittered + (error.after_s if isinstance(error, _Passing) else 0.0)
+        return jittered + (error.after_s if isinstance(error, _TransientError) else 0.0)
 
-    def expected_answer(self) -> int:
-        """Tokens that an answer will have: the mean of those so far, at first the most it may have."""
-        return round(self.answer_tokens / self.answers) if self.answers else self.settings.max_tokens
+    async def _sleep(self, seconds: float) -> None:
+        """Sleep, but no longer than the pool is open; raises _PoolClosed then."""
+        if seconds > 0:
+            try:
+                async with asyncio.timeout(seconds):
+                    await self._closing.wait()
+            except TimeoutError:
+                return
+        if self._closing.is_set():
+            raise _PoolClosed
 
-    async def attempt(self, body: dict[str, Any], tokens: int, expected: int) -> TeacherReply:
-        """Send once; `tokens` are the prompt's, `expected` those of prompt and answer.
+    def _expected_completion_tokens(self) -> int:
+        """The mean length of the answers so far; before the first one, the longest that is allowed."""
+        return round(self._completion_tokens / self._completions) if self._completions else self._settings.max_tokens
 
-        The time-out is for the whole exchange, so a slow drip cannot hold a place for ever.
+    async def _send(self, body: dict[str, Any], prompt_tokens: int, expected: int) -> TeacherReply:
+        """Send once; `expected` counts the tokens of prompt and answer. Raises _TransientError for a retry.
+
+        The time-out is for the whole exchange, so an endless slow answer cannot hold its connection.
         """
         used = 0
-        self.in_flight += 1
-        self.tokens_in_flight += expected
+        self._in_flight += 1
+        self._tokens_in_flight += expected
         try:
-            async with asyncio.timeout(self.settings.timeout_s):
-                response: httpx2.Response = await self.client.post(
+            async with asyncio.timeout(self._settings.timeout_s):
+                response: httpx2.Response = await self._client.post(
                     "/chat/completions", cast_to=httpx2.Response, body=body
                 )
-            self.observe(response, expected)
-            reply = self.teacher.read(parse_completion(response.content), tokens)
+            self._observe_limits(response, expected)
+            reply = self._replies.read(parse_completion(response.content), prompt_tokens)
             used = reply.usage.prompt + reply.usage.completion
-            self.answer_tokens += reply.usage.completion
-            self.answers += 1
+            self._completion_tokens += reply.usage.completion
+            self._completions += 1
             return reply
-        except Malformed as error:
-            raise _Passing(f"malformed: {error}") from error
+        except MalformedCompletion as error:
+            raise _TransientError(f"malformed: {error}") from error
         except TimeoutError as error:
-            raise _Passing(f"timeout after {self.settings.timeout_s:g} s") from error
+            raise _TransientError(f"timeout after {self._settings.timeout_s:g} s") from error
         except openai.APIConnectionError as error:
-            raise _Passing(f"connection: {type(error.__cause__ or error).__name__}") from error
+            raise _TransientError(f"connection: {type(error.__cause__ or error).__name__}") from error
         except openai.APIStatusError as error:
-            self.observe(error.response, expected)
-            return self.status_error(error)
+            self._observe_limits(error.response, expected)
+            return self._read_error(error)
         finally:
-            self.in_flight -= 1
-            self.tokens_in_flight -= expected
-            self.limit.settle(expected, used)
+            self._in_flight -= 1
+            self._tokens_in_flight -= expected
+            self._rate_limit.settle(expected, used)
 
-    def observe(self, response: httpx2.Response, expected: int) -> None:
-        """Keep to the limits that the answer's headers tell."""
-        self.limit.observe(response.headers, self.in_flight - 1, self.tokens_in_flight - expected)
+    def _observe_limits(self, response: httpx2.Response, expected: int) -> None:
+        """Keep to the limits in the response's headers."""
+        self._rate_limit.observe(response.headers, self._in_flight - 1, self._tokens_in_flight - expected)
 
-    def status_error(self, error: openai.APIStatusError) -> TeacherReply:
-        """What an HTTP error means: raise _Passing, end everything, or record that this request is rejected."""
+    def _read_error(self, error: openai.APIStatusError) -> TeacherReply:
+        """The reply of a rejected request; raises _TransientError, TeacherOutage or TeacherError for other statuses."""
         status = error.status_code
-        detail = self.teacher.reason(status, {"error": error.body})
-        if status in KEY_REFUSED:
-            raise self.teacher.key_refused(status) from None
-        if status in REJECTED:
+        detail = self._replies.describe_error(status, {"error": error.body})
+        if status in KEY_REFUSED_STATUSES:
+            raise self._replies.key_refused(status) from None
+        if status in REJECTED_STATUSES:
             return TeacherReply("rejected", detail=detail, cost_usd=0.0)
         if status == 429 and error.code == "insufficient_quota":
-            raise PolicyError(
-                f"the account behind {self.settings.api_key_env} has no credit left ({detail});"
+            raise TeacherError(
+                f"the account behind {self._settings.api_key_env} has no credit left ({detail});"
                 " add some, then run again"
             ) from None
-        if status in PASSING or status >= 500:
+        if status in TRANSIENT_STATUSES or status >= 500:
             after_s = retry_after_s(error.response.headers) or 0.0
-            if after_s > LONGEST_PAUSE_S:
+            if after_s > MAX_PAUSE_S:
                 raise TeacherOutage(
-                    f"teacher at {self.settings.base_url} asks to wait {after_s:.0f} s ({detail}); run again then"
+                    f"teacher at {self._settings.base_url} asks to wait {after_s:.0f} s ({detail}); run again then"
                 ) from None
-            self.limit.pause(after_s)
-            raise _Passing(detail, after_s) from None
-        raise PolicyError(
-            f"teacher at {self.settings.base_url} answered {detail}; see teacher.base_url and teacher.model"
+            self._rate_limit.pause(after_s)
+            raise _TransientError(detail, after_s) from None
+        raise TeacherError(
+            f"teacher at {self._settings.base_url} answered {detail}; see teacher.base_url and teacher.model"
         ) from None
 
 
-async def _some(running: Iterable[asyncio.Task[TeacherReply]]) -> set[asyncio.Task[TeacherReply]]:
-    done, _ = await asyncio.wait(running, timeout=TICK_S, return_when=asyncio.FIRST_COMPLETED)
+async def _wait_for_any(running: Iterable[asyncio.Task[TeacherReply]]) -> set[asyncio.Task[TeacherReply]]:
+    """The tasks that have finished, at the latest after `STOP_CHECK_S` seconds; then there may be none."""
+    done, _ = await asyncio.wait(running, timeout=STOP_CHECK_S, return_when=asyncio.FIRST_COMPLETED)
     return done

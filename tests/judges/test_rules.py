@@ -130,9 +130,10 @@ def test_choice_without_options_compares_letters_with_letters_and_texts_with_tex
     ],
 )
 def test_numeric_reads_numbers_as_people_write_them(text: str, value: str) -> None:
-    number = parse_number(text)
+    number, expected = parse_number(text), parse_number(value)
     assert number is not None
-    assert number.value == parse_number(value).value
+    assert expected is not None
+    assert number.value == expected.value
 
 
 @pytest.mark.parametrize(
@@ -345,7 +346,7 @@ def half_for_cat(answer: str, accepted: list[str]) -> float:
 
 
 def test_python_calls_a_function_of_yours_and_tells_its_failures_apart() -> None:
-    spec = 'python(function="test_rules:half_for_cat", correct_from=0.5)'
+    spec = 'python(function="tests.judges.test_rules:half_for_cat", correct_from=0.5)'
 
     def verdict(answer: str) -> tuple[str, tuple[str, ...]]:
         given = give_verdict(find_judge(spec), answer, ["cat"], finish_reason="stop", needs_marker=False)

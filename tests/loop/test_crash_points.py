@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.support.forked import run_forked
-from tests.support.scripted_run import main as kill_everywhere
+from tests.support.killed_runs import kill_everywhere
 
 PHASES = {
     *("round 0: distil", "round 0: update", "round 0: swap", "round 0: evaluate", "round 0: gate"),
@@ -37,6 +37,7 @@ def hold(results: list[dict[str, Any]], least: int) -> None:
         assert {f"{phase}: before commit", f"{phase}: after commit"} <= points
 
 
+@pytest.mark.heavy
 def test_killed_once_at_every_kind_of_commit_the_run_ends_like_an_unbroken_one() -> None:
     results = killed_runs("once")
     hold(results, 50)

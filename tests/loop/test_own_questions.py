@@ -14,7 +14,7 @@ from tests.support.command_line import BASE_MODEL, copy_without, log_of, main, r
 from tests.support.forked import run_forked, until
 from tests.support.real_runs import jsonl_recipe, poll, query, write_recipe
 
-pytestmark = pytest.mark.model
+pytestmark = pytest.mark.heavy
 
 
 def test_ctrl_c_stops_after_the_batch_and_the_run_goes_on(image_questions: Path, tmp_path: Path) -> None:
@@ -34,7 +34,7 @@ def test_ctrl_c_stops_after_the_batch_and_the_run_goes_on(image_questions: Path,
 
 
 def test_jsonl_questions_with_images_and_a_teacher_of_ones_own(image_questions: Path, tmp_path: Path) -> None:
-    def write(question: str, answer: str, images: list[str]) -> str:
+    def write(question: str, answer: str | None, images: list[str]) -> str:
         assert len(images) == 1
         wrong = "maybe" if answer == "red" else answer
         return f"I look at it. It is {answer}.\n### Answer: {wrong}"

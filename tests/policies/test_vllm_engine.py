@@ -2,7 +2,9 @@
 
 import random
 import shutil
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,23 +12,19 @@ import torch
 from base_model.scenes import draw_scene
 from policies import PolicyError
 from policies.encoding import Encoder, Prompt
-from policies.learner import (
-    DpoSettings,
-    PairItem,
-    SftItem,
-    TrainingDiverged,
-    TrainingSettings,
-    load_model,
-    train_dpo,
-    train_sft,
-)
-from policies.probe import largest_difference, learner_logprobs
-from policies.sampler import Request
+from policies.learner.base import TrainingDiverged, TrainingSettings
+from policies.learner.dpo import Dpo
+from policies.learner.items import PairItem, SftItem
+from policies.learner.learner import LocalLearner
+from policies.learner.sft import Sft
+from policies.probe import largest_difference
+from policies.sampler import Chain, Request
 from policies.verifier import ScoredChain
-from policies.weights import HashedWeights, publish, weights_sha256
+from policies.vllm_engine import EngineSettings, VllmEngine
+from policies.weights import HashedWeights, weights_sha256
 from tests.support.command_line import BASE_MODEL, copy_without
 
-pytestmark = pytest.mark.model
+pytestmark = pytest.mark.heavy
 
 SCENES = [draw_scene(random.Random(n)) for n in range(8)]
 TEXT = "What color is it? Give a short answer."
@@ -38,9 +36,12 @@ def encoder() -> Encoder:
 
 
 @pytest.fixture(scope="module")
-def engine(encoder: Encoder):
-    from policies.vllm_engine import EngineSettings, VllmEngine
+def learner(encoder: Encoder) -> LocalLearner:
+    return LocalLearner(encoder)
 
+
+@pytest.fixture(scope="module")
+def engine(encoder: Encoder) -> Iterator[VllmEngine]:
     settings = EngineSettings(dtype="float32", max_model_len=256, max_num_seqs=64, kv_cache_gib=0.5, enforce_eager=True)
     running = VllmEngine(str(BASE_MODEL), encoder, settings, 0)
     yield running
@@ -48,16 +49,20 @@ def engine(encoder: Encoder):
 
 
 @pytest.fixture(scope="module")
-def other_policy(encoder: Encoder, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def other_policy(encoder: Encoder, learner: LocalLearner, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The base model trained to answer every image with 'teal'."""
-    model = load_model(str(BASE_MODEL), encoder)
+    model = learner.load(BASE_MODEL)
     teal = tuple(encoder.completion_ids("teal"))
     items = [SftItem(Prompt(TEXT, (str(n),)), teal) for n in range(8)] * 8
     folder = tmp_path_factory.mktemp("policies")
     settings = TrainingSettings(learning_rate=1e-3, epochs=3, batch_size=16, seed=0)
-    result = train_sft(model, encoder, items, settings, folder / "work", lambda *_: None)
-    publish(result.model, encoder.processor, folder / "0001")
+    result = learner.train(Sft(), model, items, settings, folder / "work", lambda *_: None)
+    learner.publish(result.model, folder / "0001")
     return folder / "0001"
+
+
+def no_image(name: str) -> Any:
+    raise AssertionError("no image is asked for")
 
 
 def requests(temperature: float = 0.0, copies: int = 1) -> list[Request]:
@@ -68,21 +73,27 @@ def requests(temperature: float = 0.0, copies: int = 1) -> list[Request]:
     ]
 
 
-def answers(engine, *arguments: object) -> dict:
-    return {chain.key: chain for chain in engine.sample(requests(*arguments))}
+def answers(engine: VllmEngine, temperature: float = 0.0, copies: int = 1) -> dict[Any, Chain]:
+    return {chain.key: chain for chain in engine.sample(requests(temperature, copies))}
+
+
+def logprobs(learner: LocalLearner, model: Any, items: Sequence[ScoredChain]) -> list[float]:
+    return [sum(each) for each in learner.token_logprobs(model, items)]
 
 
 def probe() -> list[ScoredChain]:
     return [ScoredChain(Prompt(TEXT, (str(n),)), (60 + n, 117, 200)) for n in range(4)]
 
 
-def test_the_base_model_sees_colors(engine) -> None:
+def test_the_base_model_sees_colors(engine: VllmEngine) -> None:
     engine.load_weights(BASE_MODEL)
     found = answers(engine)
     assert sum(found[n, 0].text == SCENES[n].color for n in range(8)) >= 7
 
 
-def test_a_swap_changes_answers_in_the_running_engine_with_images_seen_before(engine, other_policy: Path) -> None:
+def test_a_swap_changes_answers_in_the_running_engine_with_images_seen_before(
+    engine: VllmEngine, other_policy: Path
+) -> None:
     engine.load_weights(BASE_MODEL)
     before = answers(engine)
     assert engine.load_weights(other_policy) == weights_sha256(other_policy)
@@ -92,51 +103,55 @@ def test_a_swap_changes_answers_in_the_running_engine_with_images_seen_before(en
     assert {k: c.text for k, c in answers(engine).items()} == {k: c.text for k, c in before.items()}
 
 
-def test_after_each_swap_sampler_and_learner_agree_on_the_probe(engine, encoder, other_policy: Path) -> None:
+def test_after_each_swap_sampler_and_learner_agree_on_the_probe(
+    engine: VllmEngine, other_policy: Path, learner: LocalLearner
+) -> None:
     items = probe()
     scores = {}
     for directory in (BASE_MODEL, other_policy, BASE_MODEL):
         engine.load_weights(directory)
-        learner = learner_logprobs(load_model(str(directory), encoder), encoder, items)
+        learned = logprobs(learner, learner.load(directory), items)
         scores[directory] = engine.score([i.prompt for i in items], [i.completion for i in items])
-        assert largest_difference(learner, scores[directory], items) < 1e-3
+        assert largest_difference(learned, scores[directory], items) < 1e-3
     assert largest_difference(scores[BASE_MODEL], scores[other_policy], items) > 0.1
 
 
-def test_sampled_log_probabilities_are_those_of_the_learner(engine, encoder) -> None:
+def test_sampled_log_probabilities_are_those_of_the_learner(engine: VllmEngine, learner: LocalLearner) -> None:
     engine.load_weights(BASE_MODEL)
-    chains = list(engine.sample(requests(1.0, 2)))
-    items = [ScoredChain(Prompt(TEXT, (str(chain.key[0]),)), chain.token_ids) for chain in chains]
-    learner = learner_logprobs(load_model(str(BASE_MODEL), encoder), encoder, items)
-    assert largest_difference(learner, [chain.logprob for chain in chains], items) < 1e-3
+    asked = requests(1.0, 2)
+    found = {chain.key: chain for chain in engine.sample(asked)}
+    chains = [found[request.key] for request in asked]
+    items = [ScoredChain(request.prompt, chain.token_ids) for request, chain in zip(asked, chains, strict=True)]
+    learned = logprobs(learner, learner.load(BASE_MODEL), items)
+    assert largest_difference(learned, [chain.logprob for chain in chains], items) < 1e-3
 
 
-def test_equal_seeds_give_equal_chains_whatever_else_is_running(engine) -> None:
+def test_equal_seeds_give_equal_chains_whatever_else_is_running(engine: VllmEngine) -> None:
     engine.load_weights(BASE_MODEL)
     everything = answers(engine, 1.0, 4)
     alone = {chain.key: chain for chain in engine.sample(requests(1.0, 4)[5:9])}
     assert all(everything[key].token_ids == chain.token_ids for key, chain in alone.items())
 
 
-def test_abandoning_sampling_leaves_the_engine_usable(engine) -> None:
+def test_abandoning_sampling_leaves_the_engine_usable(engine: VllmEngine) -> None:
     engine.load_weights(BASE_MODEL)
     next(engine.sample(requests(1.0, 8)))
     assert len(answers(engine)) == 8
 
 
-def test_the_encoder_and_the_engine_expand_a_prompt_to_the_same_ids(engine, encoder) -> None:
+def test_the_encoder_and_the_engine_expand_a_prompt_to_the_same_ids(engine: VllmEngine, encoder: Encoder) -> None:
     hostile = Prompt("<image><|assistant|> is <image> a trick?", ("0",))
     assert encoder.expanded_prompt_ids(hostile).count(encoder.tokenizer.convert_tokens_to_ids("<image>")) == 4
     assert len(engine.score([hostile], [(7, 8)])) == 1
 
 
-def test_special_tokens_spelled_out_by_others_are_words(encoder) -> None:
+def test_special_tokens_spelled_out_by_others_are_words(encoder: Encoder) -> None:
     ids = encoder.completion_ids("<image> yes<end_of_utterance>")
     assert encoder.is_plain(ids)
     assert not encoder.is_plain([encoder.tokenizer.convert_tokens_to_ids("<image>"), ids[-1]])
 
 
-def test_a_prompt_too_long_is_named_with_the_key_to_raise(engine) -> None:
+def test_a_prompt_too_long_is_named_with_the_key_to_raise(engine: VllmEngine) -> None:
     long = Request((77, 0), Prompt("word " * 400), 0.0, 8)
     with pytest.raises(PolicyError, match=r"\(77, 0\).*engine\.max_model_len"):
         list(engine.sample([long]))
@@ -157,21 +172,21 @@ def test_weights_that_were_altered_hash_differently(other_policy: Path, tmp_path
 @pytest.mark.parametrize("missing", ["tokenizer.json", "processor_config.json", "config.json", "chat_template.jinja"])
 def test_an_incomplete_model_directory_is_refused_by_the_name_of_the_missing_file(tmp_path: Path, missing: str) -> None:
     with pytest.raises(PolicyError, match=missing.replace(".", r"\.")):
-        Encoder(str(copy_without(tmp_path / "model", missing)), lambda _: None)
+        Encoder(str(copy_without(tmp_path / "model", missing)), no_image)
 
 
-def test_publishing_replaces_a_leftover_and_leaves_no_temporary(encoder, tmp_path: Path) -> None:
+def test_publishing_replaces_a_leftover_and_leaves_no_temporary(tmp_path: Path, learner: LocalLearner) -> None:
     (tmp_path / "0001").mkdir()
     (tmp_path / "0001" / "half.safetensors").write_bytes(b"half")
     (tmp_path / "0001.tmp").mkdir()
-    model = load_model(str(BASE_MODEL), encoder)
-    digest = publish(model, encoder.processor, tmp_path / "0001")
+    model = learner.load(BASE_MODEL)
+    digest = learner.publish(model, tmp_path / "0001")
     assert [path.name for path in tmp_path.iterdir()] == ["0001"]
     assert digest == weights_sha256(tmp_path / "0001")
-    Encoder(str(tmp_path / "0001"), lambda _: None)
+    Encoder(str(tmp_path / "0001"), no_image)
 
 
-def test_dpo_raises_the_margin_of_chosen_over_rejected(encoder, tmp_path: Path) -> None:
+def test_dpo_raises_the_margin_of_chosen_over_rejected(encoder: Encoder, tmp_path: Path, learner: LocalLearner) -> None:
     pairs = [
         PairItem(
             Prompt(TEXT, (str(n),)),
@@ -183,21 +198,21 @@ def test_dpo_raises_the_margin_of_chosen_over_rejected(encoder, tmp_path: Path) 
     ]
     chosen = [ScoredChain(p.prompt, p.chosen) for p in pairs]
     rejected = [ScoredChain(p.prompt, p.rejected) for p in pairs]
-    model = load_model(str(BASE_MODEL), encoder)
+    model = learner.load(BASE_MODEL)
 
     def margin() -> float:
-        right, wrong = (learner_logprobs(model, encoder, side) for side in (chosen, rejected))
+        right, wrong = (logprobs(learner, model, side) for side in (chosen, rejected))
         return sum(right) - sum(wrong)
 
     before = margin()
     settings = TrainingSettings(learning_rate=1e-4, epochs=4, batch_size=4, seed=0)
-    result = train_dpo(model, encoder, pairs, settings, DpoSettings(), tmp_path, lambda *_: None)
+    result = learner.train(Dpo(), model, pairs, settings, tmp_path, lambda *_: None)
     assert result.steps == 4 * -(-len(pairs) // 4)
     assert margin() > before
 
 
 def test_a_learning_rate_that_destroys_the_weights_is_found_at_the_step_or_after_the_last(
-    encoder, tmp_path: Path
+    encoder: Encoder, tmp_path: Path, learner: LocalLearner
 ) -> None:
     items = [SftItem(Prompt(TEXT, (str(n),)), tuple(encoder.completion_ids("teal"))) for n in range(8)]
     for epochs, found in (
@@ -206,19 +221,20 @@ def test_a_learning_rate_that_destroys_the_weights_is_found_at_the_step_or_after
     ):
         settings = TrainingSettings(1e38, epochs, 4, 0, max_grad_norm=1e30, warmup_ratio=0.0, scheduler="constant")
         with pytest.raises(TrainingDiverged, match=f"training diverged: .*{found}"):
-            train_sft(load_model(str(BASE_MODEL), encoder), encoder, items, settings, tmp_path, lambda *_: None)
+            learner.train(Sft(), learner.load(BASE_MODEL), items, settings, tmp_path, lambda *_: None)
 
 
-def test_frozen_parts_do_not_move(encoder, tmp_path: Path) -> None:
-    model = load_model(str(BASE_MODEL), encoder)
+def test_frozen_parts_do_not_move(encoder: Encoder, tmp_path: Path, learner: LocalLearner) -> None:
+    model = learner.load(BASE_MODEL)
     before = {name: value.clone() for name, value in model.named_parameters()}
     settings = TrainingSettings(
         learning_rate=1e-3, epochs=1, batch_size=4, seed=0, frozen=("vision_model", "connector")
     )
     items = [SftItem(Prompt(TEXT, (str(n),)), tuple(encoder.completion_ids("teal"))) for n in range(8)]
-    train_sft(model, encoder, items, settings, tmp_path, lambda *_: None)
+    learner.train(Sft(), model, items, settings, tmp_path, lambda *_: None)
     moved = {name for name, value in model.named_parameters() if not torch.equal(value, before[name])}
     assert moved
     assert not any("vision_model" in name or "connector" in name for name in moved)
+    no_such = TrainingSettings(1e-3, 1, 4, 0, frozen=("nosuch",))
     with pytest.raises(PolicyError, match=r"update\.frozen.*'nosuch'"):
-        train_sft(model, encoder, items, TrainingSettings(1e-3, 1, 4, 0, frozen=("nosuch",)), tmp_path, lambda *_: None)
+        learner.train(Sft(), model, items, no_such, tmp_path, lambda *_: None)

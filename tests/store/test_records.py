@@ -162,9 +162,9 @@ def test_a_candidate_is_recorded_whole_or_not_at_all(store: Store) -> None:
     step = NewTrainingStep(1, "dpo", 0.5, 1e-5, None, None)
     with pytest.raises(sqlite3.IntegrityError):
         candidate(store, 1, 1, [step, step])
-    assert (next_policy_number(store), get_round(store, 1).candidate) == (1, None)
+    assert (next_policy_number(store), get_round(store, 1).candidate_policy) == (1, None)
     candidate(store, 1, 1, [step, step._replace(number=2, margin=0.1, accuracy=0.75)])
-    assert get_round(store, 1).candidate == 1
+    assert get_round(store, 1).candidate_policy == 1
     assert get_policy(store, 1).probe == {"questions": [4]}
     training = store.row("SELECT round, candidate, method, recipe, items, steps, loss, seconds, metrics FROM training")
     assert training is not None

@@ -110,7 +110,7 @@ def test_opening_refuses_what_is_not_a_store(tmp_path: Path) -> None:
 def test_a_store_of_a_newer_version_is_refused(tmp_path: Path) -> None:
     opened = open_store(tmp_path, create=True)
     with opened.transaction():
-        opened.db["_sqlite_migrations"].insert(
+        opened.db.table("_sqlite_migrations").insert(
             {"id": 999, "migration_set": "ratchet", "name": "m999_future", "applied_at": "2999"}, alter=True
         )
     opened.close()

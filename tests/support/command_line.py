@@ -1,15 +1,16 @@
 """The real command line and other programs, each in a process of its own."""
 
 import json
-import os
 import runpy
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-from tests.support.forked import PROJECT, Forked, run_forked
+from tests.support import forked
+from tests.support.forked import Forked, run_forked
 
+PROJECT = forked.PROJECT
 BASE_MODEL = PROJECT / "models" / "shapes_2m"
 
 SMALL_ENGINE = """
@@ -47,8 +48,7 @@ def main(*arguments: str) -> None:
     """The command line in this process."""
     import run_loop
 
-    sys.argv = ["run_loop.py", *arguments]
-    run_loop.main()
+    run_loop.main(arguments)
 
 
 def log_of(run_dir: Path) -> list[dict[str, Any]]:
@@ -63,20 +63,6 @@ def copy_without(folder: Path, missing: str) -> Path:
         if file.name != missing:
             (folder / file.name).symlink_to(file)
     return folder
-
-
-def run_python(program: str, *arguments: object, check: bool = True) -> subprocess.CompletedProcess[str]:
-    """A program of a test in a process of its own, with the project and its tests on the path."""
-    path = os.pathsep.join([str(PROJECT), os.environ.get("PYTHONPATH", "")])
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", program, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": path, "TOKENIZERS_PARALLELISM": "false"},
-        check=False,
-    )
-    assert done.returncode == 0 or not check, done.stderr[-3000:]
-    return done
 
 
 def run_program(name: str, *arguments: object, check: int | None = 0) -> "subprocess.CompletedProcess[str]":

@@ -11,12 +11,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-Behaviour = Callable[[int, str], str]
-"""(how many requests came before, the prompt) -> the name of what to do."""
+Behaviour = Callable[[int, str], str | dict[str, Any]]
+"""(how many requests came before, the prompt) -> the name of what to do, or a body to answer with."""
 
 STATUS_FAULTS: dict[str, tuple[int, dict[str, str]]] = {
     "429": (429, {}),
     "429 retry-after": (429, {"Retry-After": "0.3"}),
+    "429 retry-after-ms": (429, {"retry-after-ms": "20"}),
     "429 wait an hour": (429, {"Retry-After": "3600"}),
     "500": (500, {}),
     "502": (502, {}),
@@ -95,8 +96,10 @@ class FaultServer:
         finally:
             writer.close()
 
-    async def answer(self, what: str, prompt: str, head: str, writer: asyncio.StreamWriter) -> bool:
+    async def answer(self, what: str | dict[str, Any], prompt: str, head: str, writer: asyncio.StreamWriter) -> bool:
         """Do what the behaviour says; False where the connection is over."""
+        if isinstance(what, dict):
+            return await self.send(writer, 200, json.dumps(what))
         good = completion("It is red.\n### Answer: red")
         if what in STATUS_FAULTS:
             status, headers = STATUS_FAULTS[what]

@@ -1,22 +1,14 @@
 """The real controller with a scripted engine and learner: no arithmetic, so that a run takes a fraction of a second.
 
-`python scripted_run.py FOLDER (once|all)` kills one run at every crash point, one process each (`once`: where a
-name comes for the first time), lets another process finish it, and prints a JSON object a point: its name, whether the
-process died there, and in which tables the finished store differs from that of a run that nothing killed.
-
-What stands in are vLLM and TRL alone; store, phases, controller, teacher client and teacher endpoint are the real ones.
+What stand in are vLLM and TRL alone; store, phases, controller, teacher client and teacher endpoint are the real ones.
 """
 
-import gc
 import hashlib
 import json
 import os
 import random
-import shutil
-import signal
 import sqlite3
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -341,60 +333,3 @@ def content(run_dir: Path) -> dict[str, list[Any]]:
 def requests_paid(run_dir: Path) -> int:
     """How many requests reached the teacher."""
     return len((run_dir / "ledger").read_text().splitlines())
-
-
-def kill_at(run_dir: Path, config: Config, point: int) -> None:
-    """Run in this process, which dies at the n-th crash point."""
-    left = point
-
-    def reached(_: str) -> None:
-        nonlocal left
-        left -= 1
-        if left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    run_scripted(run_dir, config, reached)
-
-
-def main(folder: Path, which: str) -> None:
-    """Kill a run at every crash point and print what came of it."""
-    scripted_encoder()  # before any fork: it takes seconds
-    config = scripted_config(folder)
-    names: list[str] = []
-    run_scripted(folder / "unbroken", config, names.append)
-    expected = content(folder / "unbroken")
-    # Collections in the processes to come need not look at what is here already.
-    assert threading.active_count() == 1
-    gc.freeze()
-
-    def case(point: int) -> None:
-        run_dir = folder / f"killed-{point}"
-        died = in_process(lambda: kill_at(run_dir, config, point))
-        assert in_process(lambda: run_scripted(run_dir, config)) == 0
-        found = content(run_dir)
-        result = {
-            "point": names[point - 1],
-            "died": died == signal.SIGKILL,
-            "differs": [name for name in expected if expected[name] != found[name]],
-            # Beyond what an unbroken run pays: those that were in flight at the kill.
-            "paid_twice": requests_paid(run_dir) - requests_paid(folder / "unbroken"),
-        }
-        os.write(sys.stdout.fileno(), json.dumps(result).encode() + b"\n")
-        shutil.rmtree(run_dir)
-
-    running = 0
-    for point in range(1, len(names) + 1):
-        if which == "once" and names[point - 1] in names[: point - 1]:
-            continue
-        if running == os.cpu_count():
-            os.wait()
-            running -= 1
-        start_process(lambda point=point: case(point))
-        running += 1
-    while running:
-        os.wait()
-        running -= 1
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])

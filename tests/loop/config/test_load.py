@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from loop.config.load import CONFIGS, differing_keys, load_config
+from loop.config.load import differing_keys, load_config
+from loop.config.shipped import CONFIGS
 from loop.config.teacher import EMBEDDED_TASKS, NOTES
 from loop.errors import InputError
 from loop.questions.sources.worked_steps import WORKED
@@ -146,7 +147,7 @@ def test_every_recipe_fits_the_embedded_default(name: str) -> None:
     assert load_config("easy_vqa", [], name).recipe == name
 
 
-PUBLISHED = {
+PUBLISHED: dict[str, dict[str, object]] = {
     "llava_reasoner": {
         "sampling.samples": 32,
         "sampling.temperature": [1.0, 1.2],

@@ -2,10 +2,12 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from loop.config.load import CONFIGS, load_config
+from loop.config.load import load_config
+from loop.config.shipped import CONFIGS
 from loop.controller import run
 from loop.terminal.console import Console
 from store import open_store
@@ -54,7 +56,7 @@ def taught(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run_dir / "policies" / "current"
 
 
-def run_two_rounds(run_dir: Path, model: Path, overrides: list[str], recipe: str | None) -> dict[str, list]:
+def run_two_rounds(run_dir: Path, model: Path, overrides: list[str], recipe: str | None) -> dict[str, list[Any]]:
     """Both rounds done; what they trained on and made."""
     config = load_config("easy_vqa", [*SMALL, *UNTAUGHT, f"policy.model={model}", *overrides], recipe)
     assert run(config, run_dir, Console(quiet=True))

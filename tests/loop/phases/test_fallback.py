@@ -11,8 +11,8 @@ import pytest
 from loop.config.load import parse_config
 from loop.config.schema import Config
 from loop.context import Context
-from loop.controller import _start_round
 from loop.phases.fallback import fallback
+from loop.questions.order import choose_questions
 from loop.reading.accuracy_log import log_rows
 from loop.terminal.console import Console
 from loop.terminal.log_table import format_log
@@ -23,7 +23,7 @@ from store.fallback import kept_chains, suspects
 from store.questions import NewQuestion, add_questions
 from store.rounds import Policy, Round, add_policy, get_round, start_round
 from store.samples import NewSample, NewVerdict, add_samples, add_verdicts
-from tests.support.fault_server import BODIES, completion, serve
+from tests.support.fault_server import Behaviour, completion, serve
 
 
 def config(**fallback_keys: Any) -> Config:
@@ -70,7 +70,19 @@ def run(store: Store, url: str, number: int = 1, settings: Config | None = None,
     """The phase as the controller runs it, against a server."""
     teacher = Teacher(TeacherSettings(url, "m", attempts=attempts, backoff_s=0.01), embedded=True)
     encoder: Any = Encoder()
-    ctx = Context(store.path.parent, settings or config(), store, encoder, Console(quiet=True), 1, teacher)
+    unused: Any = None
+    ctx = Context(
+        run_dir=store.path.parent,
+        config=settings or config(),
+        store=store,
+        encoder=encoder,
+        reporter=Console(quiet=True),
+        session=1,
+        learner=unused,
+        start_sampler=unused,
+        stages=unused,
+        teacher=teacher,
+    )
     fallback(ctx, Round(number, "fallback", 0, None, None))
 
 
@@ -78,19 +90,9 @@ def outcomes(store: Store, number: int = 1) -> dict[int, str]:
     return {row["question"]: row["outcome"] for row in store.rows("SELECT * FROM fallback WHERE round = ?", number)}
 
 
-@pytest.fixture
-def replying(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[str], str | None]], Callable[[int, str], str]]:
-    """Make the server's good answers those of a function of the prompt."""
-
-    def make(answer: Callable[[str], str | None]) -> Callable[[int, str], str]:
-        def behave(_: int, prompt: str) -> str:
-            text = answer(prompt)
-            monkeypatch.setitem(BODIES, prompt, completion(text))
-            return prompt
-
-        return behave
-
-    return make
+def replying(answer: Callable[[str], str]) -> Behaviour:
+    """A server's behaviour: it answers with a function of the prompt."""
+    return lambda _, prompt: completion(answer(prompt))
 
 
 RIGHT = "It is red.\n### Answer: red"
@@ -98,7 +100,7 @@ WRONG = "### Chain:\nIt is blue.\n### Answer: blue"
 CORRECTION = f"### Mistake: It looked at the sky.\n### Chain:\n{RIGHT}"
 
 
-def test_only_questions_with_pass_rate_zero_over_enough_samples_fall_back(store: Store, replying: Any) -> None:
+def test_only_questions_with_pass_rate_zero_over_enough_samples_fall_back(store: Store) -> None:
     sampled(
         store,
         1,
@@ -115,7 +117,7 @@ def test_only_questions_with_pass_rate_zero_over_enough_samples_fall_back(store:
     assert outcomes(store) == {2: "solved", 3: "solved"}
 
 
-def test_earlier_rounds_count_when_they_are_to(store: Store, replying: Any) -> None:
+def test_earlier_rounds_count_when_they_are_to(store: Store) -> None:
     start_round(store, 2, "fallback", 0, [1, 2, 3])
     sampled(store, 1, {1: ("correct", "wrong"), 2: ("wrong", "wrong")})
     sampled(store, 2, {1: ("wrong", "wrong"), 2: ("wrong", "wrong"), 3: ("wrong", "wrong")})
@@ -124,7 +126,7 @@ def test_earlier_rounds_count_when_they_are_to(store: Store, replying: Any) -> N
     assert outcomes(store, 2) == {2: "solved"}
 
 
-def test_first_an_honest_solve_then_a_correction_with_answer_and_failed_chain(store: Store, replying: Any) -> None:
+def test_first_an_honest_solve_then_a_correction_with_answer_and_failed_chain(store: Store) -> None:
     sampled(store, 1, {1: ("truncated", "wrong"), 2: ("wrong", "wrong"), 3: ("wrong", "wrong")})
 
     def answer(prompt: str) -> str:
@@ -152,12 +154,12 @@ def test_first_an_honest_solve_then_a_correction_with_answer_and_failed_chain(st
     assert [tuple(row) for row in names] == [("correct", "correct", 1), ("solve", "solve", 1)]
 
 
-def test_suspects_are_left_out_of_later_rounds_and_counted_in_the_log(store: Store, replying: Any) -> None:
+def test_suspects_are_left_out_of_later_rounds_and_counted_in_the_log(store: Store) -> None:
     sampled(store, 1, {1: ("wrong", "wrong"), 2: ("wrong", "wrong")})
     with serve(replying(lambda prompt: RIGHT if "q2?" in prompt else WRONG)) as server:
         run(store, server.url)
-    ctx: Any = SimpleNamespace(store=store, config=config(), teacher=None)
-    _start_round(ctx, 2, 0)
+    ctx: Any = SimpleNamespace(store=store, config=config())
+    start_round(store, 2, "sample", 0, choose_questions(ctx, 2, config().sampling.questions))
     assert get_round(store, 2).number == 2
     asked = {row["question"] for row in store.rows("SELECT question FROM round_question WHERE round = 2")}
     assert asked == {2, 3, 4, 5}
@@ -179,7 +181,7 @@ def test_what_was_withheld_or_cut_off_makes_no_suspect(store: Store, fault: str)
     assert suspects(store) == []
 
 
-def test_an_endpoint_that_is_down_ends_the_phase_and_a_later_round_asks_again(store: Store, replying: Any) -> None:
+def test_an_endpoint_that_is_down_ends_the_phase_and_a_later_round_asks_again(store: Store) -> None:
     sampled(store, 1, {1: ("wrong", "wrong"), 2: ("wrong", "wrong")})
     with serve("500") as server:
         run(store, server.url)
@@ -191,7 +193,7 @@ def test_an_endpoint_that_is_down_ends_the_phase_and_a_later_round_asks_again(st
     assert outcomes(store, 2) == {1: "solved"}
 
 
-def test_an_endpoint_that_goes_down_half_way_keeps_what_it_solved(store: Store, replying: Any) -> None:
+def test_an_endpoint_that_goes_down_half_way_keeps_what_it_solved(store: Store) -> None:
     sampled(store, 1, dict.fromkeys(range(1, 6), ("wrong", "wrong")))
     right = replying(lambda _: RIGHT)
     with serve(lambda asked, prompt: right(asked, prompt) if "q1?" in prompt else "500") as server:
@@ -200,7 +202,7 @@ def test_an_endpoint_that_goes_down_half_way_keeps_what_it_solved(store: Store, 
 
 
 def test_a_phase_run_twice_and_a_question_asked_in_an_earlier_round_cost_nothing_again(
-    store: Store, replying: Any
+    store: Store,
 ) -> None:
     sampled(store, 1, {1: ("wrong", "wrong"), 2: ("wrong", "wrong")})
     with serve(replying(lambda _: RIGHT)) as server:
@@ -214,7 +216,7 @@ def test_a_phase_run_twice_and_a_question_asked_in_an_earlier_round_cost_nothing
     assert len(kept_chains(store, 2)) == 2
 
 
-def test_new_questions_come_before_those_that_fell_back_earlier(store: Store, replying: Any) -> None:
+def test_new_questions_come_before_those_that_fell_back_earlier(store: Store) -> None:
     sampled(store, 1, {1: ("wrong", "wrong"), 2: ("wrong", "wrong"), 3: ("wrong", "wrong")})
     with serve(replying(lambda _: RIGHT)) as server:
         run(store, server.url, settings=config(questions=2))

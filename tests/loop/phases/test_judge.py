@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,7 @@ from loop.context import Context
 from loop.errors import InputError
 from loop.phases.judge import judge
 from loop.questions.ingest import ingest
+from loop.questions.registry import SOURCES
 from loop.reading.accuracy_log import log_rows
 from loop.terminal.console import Console
 from policies import PolicyError
@@ -28,6 +30,22 @@ REASONS = "I look at it and think for a while."
 def config(**judging: object) -> Config:
     tables = load_config("easy_vqa", []).model_dump(mode="json")
     return parse_config({**tables, "judging": {**tables["judging"], **judging}}, "test")
+
+
+def context(run_dir: Path, settings: Config, store: Store) -> Context:
+    """A session for a phase that needs neither model nor engine."""
+    nothing: Any = None
+    return Context(
+        run_dir=run_dir,
+        config=settings,
+        store=store,
+        encoder=nothing,
+        reporter=Console(quiet=True),
+        session=1,
+        learner=nothing,
+        start_sampler=nothing,
+        stages=nothing,
+    )
 
 
 def judged(tmp_path: Path, questions: list[NewQuestion], chains: dict[int, list[str]], settings: Config) -> Store:
@@ -47,7 +65,7 @@ def judged(tmp_path: Path, questions: list[NewQuestion], chains: dict[int, list[
             ],
         )
     for _ in range(2):  # the second time does nothing
-        judge(Context(tmp_path, settings, store, None, Console(quiet=True), 1), get_round(store, 1))  # type: ignore[arg-type]
+        judge(context(tmp_path, settings, store), get_round(store, 1))
     return store
 
 
@@ -169,7 +187,7 @@ def test_judge_llm_without_an_endpoint_is_refused_before_anything_is_loaded(tmp_
     settings = load_config("my_data", [f"questions.path={path}"])
     store = open_store(tmp_path, create=True)
     with pytest.raises(InputError, match=r"judge 'llm' needs judging\.base_url"):
-        ingest(store, settings, Console(quiet=True))
+        ingest(store, settings, SOURCES["jsonl"], Console(quiet=True))
     assert store.value("SELECT count(*) FROM question") == 0
     store.close()
 

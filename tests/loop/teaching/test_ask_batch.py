@@ -1,38 +1,48 @@
 """The Batch API: sent once, waited for across restarts, reconciled item by item, at half the price."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from loop.teaching.ask_batch import ask_batch
+from loop.teaching.ask_batch import DEFAULT_LIMITS, BatchLimits, ask_batch
+from loop.teaching.teacher_session import TeacherSession
 from loop.terminal.console import Console
-from policies import PolicyError
-from policies.teacher.request_pool import TeacherOutage
+from policies.teacher.embedded_server import serve_teacher
+from policies.teacher.errors import TeacherError, TeacherOutage
 from store import Store
 from store.teacher_calls import open_batches, spent
-from tests.support.asking import asker_of, fill, tasks_of
 from tests.support.batch_server import serve_batches
+from tests.support.teacher_sessions import session_with, store_with_questions, tasks_of
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
-    opened = fill(tmp_path, 20)
+    opened = store_with_questions(tmp_path, 20)
     yield opened
     opened.close()
 
 
-QUICK = {"mode": "batch", "batch_poll_s": 0.01}
+def batch_session(store: Store, url: str, stopping: Callable[[], bool] = lambda: False, **keys: Any) -> TeacherSession:
+    return session_with(store, url, stopping=stopping, mode="batch", batch_poll_s=0.01, **keys)
 
 
-def run(store: Store, url: str, **keys: object) -> int:
-    """Ask through the batch endpoints; how many calls were settled."""
-    return sum(len(calls) for calls in ask_batch(asker_of(store, url, **{**QUICK, **keys}), tasks_of(store)))
+def run(
+    store: Store,
+    url: str,
+    limits: BatchLimits = DEFAULT_LIMITS,
+    stopping: Callable[[], bool] = lambda: False,
+    **keys: Any,
+) -> int:
+    """Ask through the batch endpoints; returns how many calls have an outcome."""
+    session = batch_session(store, url, stopping, **keys)
+    return sum(len(calls) for calls in ask_batch(session, tasks_of(store), limits))
 
 
 def statuses(store: Store) -> dict[str, int]:
-    return dict(store.rows("SELECT status, count(*) FROM teacher_call GROUP BY status"))
+    return {row[0]: row[1] for row in store.rows("SELECT status, count(*) FROM teacher_call GROUP BY status")}
 
 
 def test_everything_is_answered_once_at_half_the_price(store: Store) -> None:
@@ -41,7 +51,9 @@ def test_everything_is_answered_once_at_half_the_price(store: Store) -> None:
         assert run(store, server.url) == 0
     assert len(server.batches) == 1
     assert statuses(store) == {"answered": 20}
-    assert spent(store) == (20, pytest.approx(20 * 450 / 1e6 / 2))
+    requests, usd = spent(store)
+    assert requests == 20
+    assert usd == pytest.approx(20 * 450 / 1e6 / 2)
     assert open_batches(store) == []
 
 
@@ -125,10 +137,10 @@ def test_a_batch_that_never_reached_the_server_is_sent_again(store: Store) -> No
     assert statuses(store) == {"answered": 20}
 
 
-def test_a_kill_between_two_commits_of_a_fetch_repeats_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("loop.teaching.ask_batch.COMMIT_ITEMS", 3)
+def test_a_kill_between_two_commits_of_a_fetch_repeats_nothing(store: Store) -> None:
     with serve_batches() as server:
-        groups = ask_batch(asker_of(store, server.url, **QUICK), tasks_of(store))
+        groups = ask_batch(batch_session(store, server.url), tasks_of(store), BatchLimits(commit_items=3))
+        assert isinstance(groups, Generator)
         assert len(next(groups)) == 3
         groups.close()
         assert statuses(store) == {"answered": 3, "pending": 17}
@@ -139,23 +151,20 @@ def test_a_kill_between_two_commits_of_a_fetch_repeats_nothing(store: Store, mon
 
 def test_the_budget_holds_for_batches_and_is_said(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     with serve_batches() as server:
-        asker = asker_of(store, server.url, **QUICK, max_requests=6)
-        list(ask_batch(replace(asker, console=Console()), tasks_of(store)))
+        session = batch_session(store, server.url, max_requests=6)
+        list(ask_batch(replace(session, reporter=Console()), tasks_of(store)))
         assert "teacher.max_requests = 6" in capsys.readouterr().out
         assert statuses(store) == {"answered": 6}
         run(store, server.url, max_requests=6)
     assert len(server.batches) == 1
 
 
-def test_large_inputs_are_cut_into_several_batches(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("policies.teacher.batch.MOST_REQUESTS", 8)
+def test_large_inputs_are_cut_into_several_batches(store: Store) -> None:
     with serve_batches() as server:
-        assert run(store, server.url) == 20
+        assert run(store, server.url, BatchLimits(max_requests=8)) == 20
     assert [len(file.splitlines()) for name, file in server.files.items() if name.startswith("file")] == [8, 8, 4]
 
 
 def test_a_server_without_batches_is_named_with_the_cure(store: Store) -> None:
-    from policies.teacher.embedded_server import serve_teacher
-
-    with serve_teacher(lambda *_: None) as url, pytest.raises(PolicyError, match=r"teacher\.mode = 'live'"):
+    with serve_teacher(lambda *_: None) as url, pytest.raises(TeacherError, match=r"teacher\.mode = 'live'"):
         run(store, url)

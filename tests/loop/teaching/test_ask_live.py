@@ -8,38 +8,39 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlite_utils import Database
 
-from loop.config.teacher import NOTES, TeacherConfig
-from loop.teaching.ask_live import ask, budget_left
+from loop.config.teacher import NOTES
+from loop.teaching.ask_live import ask_live
 from loop.teaching.templates import chain_of, template
 from loop.terminal.console import Console
-from policies.teacher.request_pool import TeacherOutage
+from policies.teacher.errors import TeacherOutage
 from store import Store, open_store
 from store.database import APPLICATION_ID
 from store.schema.migrations import MIGRATIONS
 from store.teacher_calls import spent
-from tests.support.asking import asker_of, fill, tasks_of
-from tests.support.command_line import PROJECT
 from tests.support.fault_server import serve
+from tests.support.forked import PROJECT
+from tests.support.teacher_sessions import session_with, store_with_questions, tasks_of
 
 QUESTIONS = 600
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
-    opened = fill(tmp_path, 20)
+    opened = store_with_questions(tmp_path, 20)
     yield opened
     opened.close()
 
 
 def test_sigkill_with_200_requests_in_flight_repeats_none_that_was_committed(tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
-    fill(run_dir, QUESTIONS).close()
-    with serve("ok", delay_s=0.4) as server:
-        command = [sys.executable, str(PROJECT / "tests" / "support" / "ask_forever.py"), str(run_dir), server.url]
+    store_with_questions(run_dir, QUESTIONS).close()
+    with serve("ok", delay_s=0.2) as server:
+        command = [sys.executable, str(PROJECT / "tests" / "support" / "ask_process.py"), str(run_dir), server.url]
         process = subprocess.Popen(command, cwd=PROJECT, env={"PYTHONPATH": str(PROJECT)})
         while sum(server.answered.values()) < 250:
             assert process.poll() is None
@@ -64,14 +65,14 @@ def test_sigkill_with_200_requests_in_flight_repeats_none_that_was_committed(tmp
 
 def test_what_was_answered_is_never_asked_again_and_what_failed_is(store: Store) -> None:
     with serve(lambda _, prompt: "500" if "q3?" in prompt else "ok") as server:
-        asker = asker_of(store, server.url)
-        assert sum(len(calls) for calls in ask(asker, tasks_of(store))) == 20
+        session = session_with(store, server.url)
+        assert sum(len(calls) for calls in ask_live(session, tasks_of(store))) == 20
     (failed,) = store.rows("SELECT * FROM teacher_call WHERE status = 'failed'")
     assert (failed["detail"], failed["cost_usd"], failed["attempts"]) == ("500: no", 0, 2)
     with serve("ok") as server:
-        asker = asker_of(store, server.url, number=2)
-        assert [len(calls) for calls in ask(asker, tasks_of(store))] == [1]
-        assert list(ask(asker, tasks_of(store))) == []
+        session = session_with(store, server.url, number=2)
+        assert [len(calls) for calls in ask_live(session, tasks_of(store))] == [1]
+        assert list(ask_live(session, tasks_of(store))) == []
     assert sum(server.asked.values()) == 1
     (mended,) = store.rows("SELECT * FROM teacher_call WHERE hash = ?", failed["hash"])
     assert (mended["status"], mended["round"], mended["attempts"]) == ("answered", 2, 3)
@@ -80,16 +81,16 @@ def test_what_was_answered_is_never_asked_again_and_what_failed_is(store: Store)
 def test_one_request_that_always_fails_does_not_hold_up_what_is_resumed(store: Store) -> None:
     with serve(lambda _, prompt: "500" if "q3?" in prompt else "ok") as server:
         for expected in (20, 1, 1):
-            assert sum(len(calls) for calls in ask(asker_of(store, server.url), tasks_of(store))) == expected
+            assert sum(len(calls) for calls in ask_live(session_with(store, server.url), tasks_of(store))) == expected
 
 
 @pytest.mark.parametrize("concurrency", [2, 8])
 def test_every_sending_of_a_request_counts_against_the_most_that_may_be_made(store: Store, concurrency: int) -> None:
-    keys = {"max_requests": 70, "attempts": 4, "concurrency": concurrency}
+    keys: dict[str, Any] = {"max_requests": 70, "attempts": 4, "concurrency": concurrency}
     with serve("500") as server:
         for _ in range(9):
             with suppress(TeacherOutage):
-                list(ask(asker_of(store, server.url, **keys), tasks_of(store)))
+                list(ask_live(session_with(store, server.url, **keys), tasks_of(store)))
             assert sum(server.asked.values()) == spent(store)[0] <= 70
     assert spent(store)[0] == 70
 
@@ -98,47 +99,51 @@ def test_a_budget_that_ends_in_retries_is_said_and_is_no_outage(
     store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with serve(lambda _, prompt: "ok" if "q0?" in prompt else "500") as server:
-        asker = asker_of(store, server.url, max_requests=4, attempts=3, concurrency=3)
-        list(ask(replace(asker, console=Console()), tasks_of(store)))
+        session = session_with(store, server.url, max_requests=4, attempts=3, concurrency=3)
+        list(ask_live(replace(session, reporter=Console()), tasks_of(store)))
     assert sum(server.asked.values()) == 4
     assert "budget is spent (teacher.max_requests = 4)" in capsys.readouterr().out
 
 
 def test_the_cost_is_booked_from_the_usage_and_the_run_stops_at_its_budget(store: Store) -> None:
     with serve("ok") as server:
-        asker = asker_of(store, server.url, max_requests=12, concurrency=3)
-        list(ask(asker, tasks_of(store)))
-        assert spent(store) == (12, pytest.approx(12 * 450 / 1e6))
+        session = session_with(store, server.url, max_requests=12, concurrency=3)
+        list(ask_live(session, tasks_of(store)))
+        requests, usd = spent(store)
+        assert requests == 12
+        assert usd == pytest.approx(12 * 450 / 1e6)
         assert sum(server.asked.values()) == 12
-        list(ask(asker_of(store, server.url, max_requests=12), tasks_of(store)))
+        list(ask_live(session_with(store, server.url, max_requests=12), tasks_of(store)))
         assert sum(server.asked.values()) == 12
-        list(ask(asker_of(store, server.url, budget_usd=12 * 450 / 1e6 + 0.004, concurrency=3), tasks_of(store)))
+        list(
+            ask_live(session_with(store, server.url, budget_usd=12 * 450 / 1e6 + 0.004, concurrency=3), tasks_of(store))
+        )
         assert 12 < sum(server.asked.values()) < 20
         assert spent(store)[1] <= 12 * 450 / 1e6 + 0.004
 
 
 def test_rounds_have_a_budget_of_their_own_and_the_cold_start_has_not(store: Store) -> None:
     with serve("ok") as server:
-        keys = {"round_max_requests": 4, "max_requests": 10}
+        keys: dict[str, Any] = {"round_max_requests": 4, "max_requests": 10}
         for number, expected in ((1, 4), (2, 8), (3, 10), (4, 10)):
-            list(ask(asker_of(store, server.url, number=number, **keys), tasks_of(store)))
+            list(ask_live(session_with(store, server.url, number=number, **keys), tasks_of(store)))
             assert sum(server.asked.values()) == expected
-        config = TeacherConfig(round_max_requests=4)
-        assert budget_left(store, config, 0).admit(1.0)
-        assert not budget_left(store, config, 1).admit(1.0)
+        for number, allowed in ((0, True), (1, False)):
+            session = session_with(store, server.url, number=number, round_max_requests=4)
+            assert session.remaining_budget().reserve(1.0) is allowed
 
 
 def test_the_spent_budget_is_said_with_its_key(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     with serve("ok") as server:
-        asker = asker_of(store, server.url, max_requests=1)
-        list(ask(replace(asker, console=Console()), tasks_of(store)))
+        session = session_with(store, server.url, max_requests=1)
+        list(ask_live(replace(session, reporter=Console()), tasks_of(store)))
     assert "budget is spent (teacher.max_requests = 1); the loop goes on without the teacher" in capsys.readouterr().out
 
 
 def test_ctrl_c_keeps_what_was_paid_for(store: Store) -> None:
     with serve("ok", delay_s=0.05) as server:
-        asker = asker_of(store, server.url, stopping=lambda: sum(server.asked.values()) >= 5, concurrency=4)
-        list(ask(asker, tasks_of(store)))
+        session = session_with(store, server.url, stopping=lambda: sum(server.asked.values()) >= 5, concurrency=4)
+        list(ask_live(session, tasks_of(store)))
         answered = store.value("SELECT count(*) FROM teacher_call WHERE status = 'answered'")
         assert 5 <= answered == sum(server.asked.values()) < 20
 

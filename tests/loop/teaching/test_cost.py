@@ -61,7 +61,7 @@ def test_the_estimate_counts_text_images_and_answers(questions: Path) -> None:
     assert 765_000 < estimate.prompt_tokens < 1_000_000
     assert estimate.completion_tokens == 130_000
     assert estimate.usd == pytest.approx((estimate.prompt_tokens * 2.5 + 130_000 * 10) / 1e6)
-    assert estimate.most_usd == pytest.approx((estimate.prompt_tokens * 2.5 + 300_000 * 10) / 1e6)
+    assert estimate.max_usd == pytest.approx((estimate.prompt_tokens * 2.5 + 300_000 * 10) / 1e6)
     halved, _ = estimate_from_source(config(questions, mode="batch"))
     assert estimate.usd is not None
     assert halved.usd == pytest.approx(estimate.usd / 2)

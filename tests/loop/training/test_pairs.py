@@ -12,36 +12,45 @@ from loop.config.schema import PairsConfig, SamplingConfig
 from loop.evaluation.seeds import sample_seed
 from loop.questions.answer_shares import information
 from loop.training.choose_pairs import choose
-from loop.training.pair_candidates import Own, _with_votes
-from loop.training.pair_rules import RULES, Judged, best_worst, contrast, likeliest, margin, shortest_right, vote
+from loop.training.pair_candidates import QuestionSamples, _with_votes
+from loop.training.pair_rules import (
+    PAIR_RULES,
+    JudgedSample,
+    best_worst,
+    contrast,
+    likeliest,
+    margin,
+    most_vs_least_voted,
+    shortest_right,
+)
 from store import open_store
 from store.questions import NewQuestion, add_questions
 
 OUTCOMES = st.sampled_from(["correct", "wrong", "unparsable", "truncated", "judge_error"])
 
 
-def sample(number: int, outcome: str, ids: Sequence[int] = (1, 2), votes: int = 0, copies: int = 1) -> Judged:
+def sample(number: int, outcome: str, ids: Sequence[int] = (1, 2), votes: int = 0, copies: int = 1) -> JudgedSample:
     score = 1.0 if outcome == "correct" else 0.0
-    return Judged(number, f"text {number}", tuple(ids), outcome, score, None, copies, votes, 0.0, float(number))
+    return JudgedSample(number, f"text {number}", tuple(ids), outcome, score, None, copies, votes, 0.0, float(number))
 
 
 @st.composite
-def questions(draw: st.DrawFn) -> list[Judged]:
+def questions(draw: st.DrawFn) -> list[JudgedSample]:
     rows = draw(st.lists(st.tuples(OUTCOMES, st.lists(st.integers(0, 5), min_size=1, max_size=6)), max_size=10))
     return [sample(n, outcome, ids, votes=n % 4) for n, (outcome, ids) in enumerate(rows)]
 
 
-def own(samples: list[Judged], taught: list[Judged] | None = None) -> Own:
+def own(samples: list[JudgedSample], taught: list[JudgedSample] | None = None) -> QuestionSamples:
     passed = sum(s.outcome == "correct" for s in samples) / max(1, len(samples))
-    return Own(1, samples, taught or [], passed)
+    return QuestionSamples(1, samples, taught or [], passed)
 
 
-@given(questions(), st.integers(1, 4), st.sampled_from(sorted(RULES)), st.integers(0, 3))
+@given(questions(), st.integers(1, 4), st.sampled_from(sorted(PAIR_RULES)), st.integers(0, 3))
 def test_every_rule_keeps_to_its_samples_its_limit_and_its_seed(
-    samples: list[Judged], most: int, rule: str, seed: int
+    samples: list[JudgedSample], most: int, rule: str, seed: int
 ) -> None:
-    pairs = RULES[rule](samples, most, random.Random(seed))
-    assert pairs == RULES[rule](samples, most, random.Random(seed))
+    pairs = PAIR_RULES[rule](samples, most, random.Random(seed))
+    assert pairs == PAIR_RULES[rule](samples, most, random.Random(seed))
     assert len(pairs) <= most
     known = {s.id: s for s in samples}
     for each in pairs:
@@ -55,7 +64,7 @@ def test_every_rule_keeps_to_its_samples_its_limit_and_its_seed(
 
 
 @given(questions(), st.integers(0, 4))
-def test_right_is_chosen_wrong_is_rejected_nothing_else_is_used(samples: list[Judged], most: int) -> None:
+def test_right_is_chosen_wrong_is_rejected_nothing_else_is_used(samples: list[JudgedSample], most: int) -> None:
     pairs = choose(own(samples), PairsConfig(per_question=most), True, random.Random(0))
     assert len(pairs) <= most
     for each in pairs:
@@ -95,9 +104,18 @@ def test_vote_pairs_most_with_least_voted_and_weighs_by_the_margin() -> None:
         sample(1, "wrong", votes=5, copies=2),
         sample(2, "correct", votes=1),
     ]
-    pairs = vote(samples, 1, random.Random(0))
-    assert [(p.chosen in (0, 1), p.rejected, p.weight) for p in pairs] == [(True, 2, pytest.approx(4 / 6))]
-    assert vote([sample(0, "wrong", votes=2), sample(1, "wrong", votes=2)], 1, random.Random(0)) == []
+    pairs = most_vs_least_voted(samples, 1, random.Random(0))
+    (pair,) = pairs
+    assert (pair.chosen in (0, 1), pair.rejected) == (True, 2)
+    assert pair.weight == pytest.approx(4 / 6)
+    assert (
+        most_vs_least_voted(
+            [sample(0, "wrong", votes=2), sample(1, "wrong", votes=2)],
+            1,
+            random.Random(0),
+        )
+        == []
+    )
 
 
 def test_only_chains_that_came_to_an_answer_vote(tmp_path: Path) -> None:
@@ -108,9 +126,9 @@ def test_only_chains_that_came_to_an_answer_vote(tmp_path: Path) -> None:
         cut_off,
         *(sample(n, "wrong")._replace(extracted=text) for n, text in ((1, "a cat"), (2, "Cat"), (3, "b"))),
     ]
-    counted = _with_votes(store, Own(1, samples, [], 0.0))
+    counted = _with_votes(store, QuestionSamples(1, samples, [], 0.0))
     assert [each.votes for each in counted] == [0, 2, 2, 1]
-    (pair,) = vote(counted, 1, random.Random(0))
+    (pair,) = most_vs_least_voted(counted, 1, random.Random(0))
     assert (pair.chosen in (1, 2), pair.rejected) == (True, 3)
     store.close()
 

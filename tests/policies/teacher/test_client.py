@@ -1,31 +1,23 @@
-"""The teacher's client over real HTTP: the shipped endpoint, and a server that goes wrong in every way."""
+"""The teacher's client over real HTTP, against a server that goes wrong in every way."""
 
-import base64
-import hashlib
-import io
 import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Iterator
 from typing import Any
 
-import openai
 import pytest
-from PIL import Image
 
-from base_model.scenes import draw_scene
-from policies import PolicyError
 from policies.teacher.budget import Budget, Limit
 from policies.teacher.client import Teacher
 from policies.teacher.completion import TeacherReply
-from policies.teacher.embedded_server import serve_teacher
-from policies.teacher.images import ImageFile, data_url
+from policies.teacher.errors import TeacherError, TeacherOutage
+from policies.teacher.images import ImageFile
 from policies.teacher.prices import Price, Usage
 from policies.teacher.rate_limit import BURST_S
-from policies.teacher.request import TeacherRequest, TeacherSettings, request_hash
-from policies.teacher.request_pool import REJECTED_AT_START, TeacherOutage
+from policies.teacher.request import TeacherRequest, TeacherSettings
+from policies.teacher.request_pool import MAX_REJECTED_AT_START
 from tests.support.fault_server import FaultServer, serve
 
 KEY = "sk-a-secret-key-of-this-test"
@@ -35,12 +27,6 @@ PRICE = Price(2.5, 1.25, 10.0)
 
 def request(number: int = 1, *images: ImageFile) -> TeacherRequest:
     return TeacherRequest(str(number), f"{PROMPT}{number}", images)
-
-
-def png() -> ImageFile:
-    buffer = io.BytesIO()
-    draw_scene(random.Random(0)).image.save(buffer, format="PNG")
-    return ImageFile(buffer.getvalue(), "png", 64, 64)
 
 
 def teacher(server: FaultServer | str, **settings: Any) -> Teacher:
@@ -56,39 +42,13 @@ def _key(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def ask(asked: Teacher, count: int = 1, **options: Any) -> list[tuple[TeacherRequest, TeacherReply]]:
     requests = (request(number) for number in range(count))
-    return [each for group in asked.ask_all(requests, **options) for each in group]
+    return [answered for group in asked.ask_all(requests, **options) for answered in group]
 
 
 def collect(groups: Iterator[list[tuple[TeacherRequest, TeacherReply]]], into: list[TeacherReply]) -> None:
-    """Keep every reply that comes, also if the asking ends in an error."""
+    """Keep every reply that comes, also if the iteration ends in an error."""
     for group in groups:
         into += [reply for _, reply in group]
-
-
-def test_the_shipped_endpoint_reads_images_and_counts_tokens() -> None:
-    seen: list[tuple[str, str | None, list[str]]] = []
-
-    def write(question: str, answer: str | None, images: list[str]) -> str:
-        seen.append((question, answer, images))
-        return f"It looks red.\n### Answer: {answer}"
-
-    with serve_teacher(write) as url:
-        (((asked, reply),),) = list(teacher(url).ask_all([request(1, png())]))
-    assert asked.key == "1"
-    assert reply.status == "answered"
-    assert reply.text.endswith("### Answer: red")
-    assert reply.usage.prompt > 85
-    assert reply.usage.completion > 0
-    assert seen == [("what color is it?", "red", [hashlib.sha256(png().content).hexdigest()])]
-
-
-def test_the_shipped_endpoint_refuses_what_it_cannot_read() -> None:
-    with serve_teacher(lambda *_: None) as url:
-        client = openai.OpenAI(base_url=url, api_key="x", max_retries=0)
-        content = [{"type": "image_url", "image_url": {"url": "file:///etc/passwd"}}]
-        with pytest.raises(openai.BadRequestError, match="data URLs"):
-            client.chat.completions.create(model="m", messages=[{"role": "user", "content": content}])
-        assert "cannot help" in ask(teacher(url))[0][1].text
 
 
 @pytest.mark.parametrize(
@@ -145,9 +105,9 @@ def test_a_request_that_the_server_rejects_is_recorded_with_its_reason_and_the_o
 
 
 def test_a_server_that_rejects_everything_stops_with_its_reason() -> None:
-    with serve("400") as server, pytest.raises(PolicyError, match=r"rejects every request \(400: Image is too large"):
+    with serve("400") as server, pytest.raises(TeacherError, match=r"rejects every request \(400: Image is too large"):
         ask(teacher(server, concurrency=4), 1000)
-    assert sum(server.asked.values()) < REJECTED_AT_START + 8
+    assert sum(server.asked.values()) < MAX_REJECTED_AT_START + 8
 
 
 @pytest.mark.parametrize("fault", ["no usage", "odd usage"])
@@ -174,7 +134,7 @@ def test_cached_tokens_cost_what_cached_tokens_cost() -> None:
     [("401", "OPENAI_API_KEY"), ("403", "OPENAI_API_KEY"), ("404", "teacher.model"), ("quota", "no credit left")],
 )
 def test_what_no_retry_can_mend_stops_at_once(fault: str, message: str) -> None:
-    with serve(fault) as server, pytest.raises(PolicyError, match=message) as caught:
+    with serve(fault) as server, pytest.raises(TeacherError, match=message) as caught:
         ask(teacher(server, concurrency=1), 50)
     assert sum(server.asked.values()) == 1
     assert KEY not in str(caught.value)
@@ -183,10 +143,10 @@ def test_what_no_retry_can_mend_stops_at_once(fault: str, message: str) -> None:
 
 def test_the_variable_that_is_named_is_the_one_that_is_configured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTHER_KEY", KEY)
-    with serve("401") as server, pytest.raises(PolicyError, match="OTHER_KEY"):
+    with serve("401") as server, pytest.raises(TeacherError, match="OTHER_KEY"):
         ask(teacher(server, api_key_env="OTHER_KEY"))
     monkeypatch.delenv("OPENAI_API_KEY")
-    with pytest.raises(PolicyError, match="OPENAI_API_KEY is not set"):
+    with pytest.raises(TeacherError, match="OPENAI_API_KEY is not set"):
         teacher("http://127.0.0.1:9/v1")
     assert teacher("http://127.0.0.1:9/v1", api_key_env="")
 
@@ -234,7 +194,7 @@ def test_one_request_that_always_fails_is_marked_and_the_others_are_answered() -
     assert len(replies) == 29
 
 
-FAULTS = ("429", "429 retry-after", "500", "503", "reset", "not json", "html", "content_filter", "400", "no usage")
+FAULTS = ("429", "429 retry-after-ms", "500", "503", "reset", "not json", "html", "content_filter", "400", "no usage")
 
 
 def test_a_thousand_requests_at_twenty_percent_faults_end_answered_once_or_marked() -> None:
@@ -245,7 +205,6 @@ def test_a_thousand_requests_at_twenty_percent_faults_end_answered_once_or_marke
             return rng.choice(FAULTS) if rng.random() < 0.2 else "ok"
 
     with serve(behave) as server:
-        server.headers = {}
         replies = ask(teacher(server, concurrency=32, attempts=8), 1000)
     assert sorted(int(asked.key) for asked, _ in replies) == list(range(1000))
     for asked, reply in replies:
@@ -275,7 +234,7 @@ def test_what_was_answered_before_a_failure_is_handed_out() -> None:
         groups = teacher(server, concurrency=1).ask_all(map(request, range(6)))
         assert next(groups)[0][0].key == "0"
         assert next(groups)[0][0].key == "1"
-        with pytest.raises(PolicyError):
+        with pytest.raises(TeacherError):
             list(groups)
 
 
@@ -306,7 +265,7 @@ def test_the_budget_ends_the_asking_and_is_never_overrun() -> None:
             left = budget(**limits)
             replies = ask(teacher(server, concurrency=8), 100, budget=left)
             spent = sum(reply.cost_usd or 0 for _, reply in replies)
-            assert left.spent == next(iter(limits))
+            assert left.exhausted == next(iter(limits))
             assert spent <= limits.get("budget_usd", 1)
             assert len(replies) == requests
 
@@ -315,7 +274,7 @@ def test_a_budget_with_room_lets_everything_through() -> None:
     with serve("ok") as server:
         left = budget(budget_usd=1.0, max_requests=30)
         assert len(ask(teacher(server), 30, budget=left)) == 30
-        assert left.spent is None
+        assert left.exhausted is None
 
 
 def seconds_used(server: FaultServer) -> float:
@@ -325,15 +284,15 @@ def seconds_used(server: FaultServer) -> float:
 
 def test_requests_a_minute_are_kept() -> None:
     with serve("ok") as server:
-        ask(teacher(server, requests_per_minute=3000, concurrency=32), 150)
+        ask(teacher(server, requests_per_minute=3000, concurrency=32), 75)
     assert len(server.times) <= seconds_used(server) * 3000 / 60
 
 
 def test_tokens_a_minute_are_kept_by_what_is_used_not_by_what_an_answer_may_have() -> None:
     with serve("ok") as server:
         started = time.monotonic()
-        ask(teacher(server, tokens_per_minute=360_000, max_tokens=1000, concurrency=16), 150)
-        at_most_tokens_each_s = 150 * 1000 * 60 / 360_000
+        ask(teacher(server, tokens_per_minute=360_000, max_tokens=1000, concurrency=16), 90)
+        at_most_tokens_each_s = 90 * 1000 * 60 / 360_000
     assert 120 * len(server.times) <= seconds_used(server) * 360_000 / 60 + 16 * 120
     assert time.monotonic() - started < at_most_tokens_each_s / 3
 
@@ -356,7 +315,7 @@ def test_the_key_appears_nowhere_but_in_its_header(
         said = repr((asked.settings, vars(asked.settings)))
         try:
             said += repr(ask(asked))
-        except PolicyError as error:
+        except TeacherError as error:
             said += f"{error!r} {error.__cause__!r}"
         assert KEY in server.request_headers[0]
         assert KEY not in str(server.bodies)
@@ -367,12 +326,12 @@ def test_the_key_appears_nowhere_but_in_its_header(
 
 def test_a_server_that_echoes_the_key_does_not_get_it_recorded() -> None:
     asked = teacher("http://127.0.0.1:9/v1")
-    body = {"choices": [{"message": {"content": f"your key is {KEY}"}, "finish_reason": KEY}]}
-    reply = asked.read(body, 10)
+    body: dict[str, object] = {"choices": [{"message": {"content": f"your key is {KEY}"}, "finish_reason": KEY}]}
+    reply = asked.replies.read(body, 10)
     assert (reply.text, reply.finish_reason) == ("your key is [key]", "[key]")
     for padding in range(250, 310):
         body = {"choices": [{"message": {"refusal": "x" * padding + KEY}}], "error": {"message": "x" * padding + KEY}}
-        assert "sk-" not in asked.read(body, 10).detail + asked.reason(400, body)
+        assert "sk-" not in asked.replies.read(body, 10).detail + asked.replies.describe_error(400, body)
 
 
 def test_azures_dated_interface_gets_its_version_and_its_header() -> None:
@@ -381,38 +340,3 @@ def test_azures_dated_interface_gets_its_version_and_its_header() -> None:
     head = server.request_headers[0]
     assert head.startswith("POST /v1/chat/completions?api-version=2024-10-21 ")
     assert f"api-key: {KEY}" in head
-
-
-def test_rare_image_formats_are_sent_as_png_and_large_images_smaller() -> None:
-    def sent(kind: str, longest_edge: int) -> tuple[str, Image.Image]:
-        buffer = io.BytesIO()
-        Image.new("RGB", (40, 20)).save(buffer, format=kind)
-        header, _, data = data_url(ImageFile(buffer.getvalue(), kind, 40, 20), longest_edge).partition(",")
-        return header, Image.open(io.BytesIO(base64.b64decode(data)))
-
-    for kind, edge, header, size in (
-        ("bmp", 100, "png", (40, 20)),
-        ("png", 10, "png", (10, 5)),
-        ("jpeg", 10, "jpeg", (10, 5)),
-        ("jpeg", 100, "jpeg", (40, 20)),
-    ):
-        named, image = sent(kind, edge)
-        assert (named, image.size) == (f"data:image/{header};base64", size)
-
-
-def test_the_hash_is_of_model_parameters_prompt_and_images_only() -> None:
-    settings = TeacherSettings("u", "m")
-
-    def of(prompt: str = PROMPT, images: tuple[str, ...] = ("a",), **changes: Any) -> str:
-        return request_hash(replace(settings, **changes), prompt, images)
-
-    assert of() == of(base_url="elsewhere", concurrency=3, price=PRICE)
-    changed: list[Callable[[], str]] = [
-        lambda: of(prompt=PROMPT + "x"),
-        lambda: of(images=("b",)),
-        lambda: of(model="other"),
-        lambda: of(temperature=0.1),
-        lambda: of(max_tokens=9),
-        lambda: of(longest_edge=9),
-    ]
-    assert len({of(), *(make() for make in changed)}) == 7

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policies.teacher.budget import Budget, Limit
-from policies.teacher.completion import Malformed, TeacherReply, read_completion, server_message
+from policies.teacher.completion import MalformedCompletion, TeacherReply, read_completion, server_message
 from policies.teacher.prices import Price, Usage, cost_usd, image_tokens, scaled, text_tokens
 from policies.teacher.rate_limit import BURST_S, PerMinute, RateLimit, duration_s, retry_after_s
 
@@ -55,31 +55,31 @@ def test_a_budget_is_never_overrun_whatever_is_in_flight(
     usd: float, requests: int, asked: list[tuple[float, float, bool]]
 ) -> None:
     budget = Budget([Limit("usd", usd), Limit("requests", requests, per_request=True)])
-    flying: list[tuple[float, float]] = []
+    in_flight: list[tuple[float, float]] = []
     spent, made = 0.0, 0
-    for most, share, settle in asked:
-        if budget.admit(most):
-            flying.append((most, share * most))
-        if flying and settle:
-            held, cost = flying.pop(0)
+    for max_usd, share, settle in asked:
+        if budget.reserve(max_usd):
+            in_flight.append((max_usd, share * max_usd))
+        if in_flight and settle:
+            held, cost = in_flight.pop(0)
             budget.settle(held, cost)
             spent, made = spent + cost, made + 1
-        assert spent + sum(cost for _, cost in flying) <= usd + 1e-6
-        assert made + len(flying) <= requests
+        assert spent + sum(cost for _, cost in in_flight) <= usd + 1e-6
+        assert made + len(in_flight) <= requests
 
 
 def test_a_budget_names_the_limit_that_refused_the_last_request() -> None:
     budget = Budget([Limit("max_requests", 5, per_request=True), Limit("budget_usd", 1.0)])
-    assert budget.admit(0.7)
-    assert not budget.admit(0.7)
-    assert budget.spent == "budget_usd"
+    assert budget.reserve(0.7)
+    assert not budget.reserve(0.7)
+    assert budget.exhausted == "budget_usd"
     budget.settle(0.7, 0.1)
-    assert budget.admit(0.7)
-    assert budget.spent is None
+    assert budget.reserve(0.7)
+    assert budget.exhausted is None
     budget.settle(0.7, 0.5, made=False)
-    assert budget.admit(0.9)
+    assert budget.reserve(0.9)
     budget.settle(0.9, 0.9)
-    assert not budget.admit(0.1)
+    assert not budget.reserve(0.1)
 
 
 @given(
@@ -116,7 +116,7 @@ def test_the_limit_is_used_up_to_within_two_percent() -> None:
     async def ask() -> float:
         limit = RateLimit(600.0, 60_000.0, time.sleep, lambda: time.now)
         for _ in range(600):
-            await limit.turn(400)
+            await limit.acquire(400)
             limit.settle(400, 100)
         return time.now
 
@@ -137,10 +137,10 @@ def test_what_the_server_says_is_left_is_left_and_no_more() -> None:
         limit.observe(headers, in_flight=1, tokens_in_flight=500)
         left = []
         for wanted in (100, 100, 100):
-            await limit.turn(wanted)
+            await limit.acquire(wanted)
             left.append(time.now)
         limit.observe({"x-ratelimit-remaining-requests": "9", "x-ratelimit-reset-requests": "1s"}, 0, 0)
-        await limit.turn(500)
+        await limit.acquire(500)
         return [*left, time.now]
 
     assert asyncio.run(ask()) == pytest.approx([0.0, 0.0, 60.0, 60.0])
@@ -186,7 +186,7 @@ json_values = st.recursive(
 
 @given(json_values)
 def test_whatever_a_server_sends_is_a_reply_or_malformed(body: object) -> None:
-    with contextlib.suppress(Malformed):
+    with contextlib.suppress(MalformedCompletion):
         reply = read_completion(body, 10)
         assert isinstance(reply, TeacherReply)
         (reply.text + reply.finish_reason + reply.detail).encode()

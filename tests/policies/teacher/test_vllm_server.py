@@ -11,13 +11,14 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from base_model.scenes import draw_scene
 from loop.config.load import parse_config
 from loop.context import Context
-from loop.phases.distil import cold_start
+from loop.phases.distil import distil
 from loop.teaching.setup import teacher_settings
 from loop.terminal.console import Console
 from policies.encoding import Encoder
@@ -26,7 +27,8 @@ from store import open_store
 from store.questions import NewQuestion, add_questions, load_image
 from store.rounds import Policy, add_policy, get_round, start_round
 from store.teacher_calls import count_reasons
-from tests.support.command_line import BASE_MODEL, PROJECT
+from tests.support.command_line import BASE_MODEL
+from tests.support.forked import PROJECT
 
 QUESTIONS = 24
 
@@ -95,8 +97,20 @@ def test_vllms_own_server_answers_and_its_answers_are_judged(
     start_round(store, 0, "distil", 0, list(range(1, QUESTIONS + 1)))
     teacher = Teacher(teacher_settings(config.teacher, vllm_server))
     encoder = Encoder(str(BASE_MODEL), lambda digest: load_image(store, digest))
-    ctx = Context(tmp_path, config, store, encoder, Console(quiet=True), 1, teacher)
-    cold_start(ctx, get_round(store, 0))
+    unused: Any = None
+    ctx = Context(
+        run_dir=tmp_path,
+        config=config,
+        store=store,
+        encoder=encoder,
+        reporter=Console(quiet=True),
+        session=1,
+        learner=unused,
+        start_sampler=unused,
+        stages=unused,
+        teacher=teacher,
+    )
+    distil(ctx, get_round(store, 0))
     rows = store.rows("SELECT * FROM teacher_call")
     assert [row["status"] for row in rows] == ["answered"] * QUESTIONS
     assert all(row["usage"] == "reported" and row["completion_tokens"] > 0 for row in rows)
@@ -107,6 +121,6 @@ def test_vllms_own_server_answers_and_its_answers_are_judged(
     assert sum(count_reasons(store, 0).values()) == QUESTIONS
     # Another image, another answer: the server looked at them.
     assert len({row["text"] for row in rows}) > 1
-    cold_start(ctx, get_round(store, 0))
+    distil(ctx, get_round(store, 0))
     assert store.value("SELECT sum(attempts) FROM teacher_call") == QUESTIONS
     store.close()

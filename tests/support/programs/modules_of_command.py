@@ -8,6 +8,6 @@ import run_loop
 try:
     run_loop.main(sys.argv[1:])
 except SystemExit as end:
-    if end.code:
+    if end.code in (1, 2):
         raise
 print(json.dumps(sorted(sys.modules)), file=sys.stderr)

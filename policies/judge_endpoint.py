@@ -1,31 +1,24 @@
-"""Asking a model over an OpenAI-compatible endpoint, one prompt at a time: what judge `llm` uses."""
+"""The client of judge `llm`: one prompt at a time to an OpenAI-compatible endpoint."""
 
 import os
 from collections.abc import Sequence
 from typing import Any
-from urllib.parse import urlsplit
 
 import openai
 
 from policies import PolicyError
+from policies.loopback import LOOPBACK_KEY, is_loopback
 from policies.teacher.images import ImageFile, data_url
 
 KEY_VARIABLE = "OPENAI_API_KEY"
-LOOPBACK_KEY = "loopback"
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 LONGEST_EDGE = 1024
 ATTEMPTS = 6
-REFUSED_AT_START = 20
-"""Requests refused before any was answered: then it is the settings, not the question."""
+MAX_REJECTED_AT_START = 20
+"""So many requests rejected before the first answer mean wrong settings, not odd questions."""
 
 
-def is_loopback(base_url: str) -> bool:
-    """Whether an endpoint is on this machine."""
-    return urlsplit(base_url).hostname in LOOPBACK
-
-
-class Chat:
-    """One endpoint and model, greedy. Safe to use from several threads.
+class JudgeEndpoint:
+    """One endpoint and model, asked with temperature 0. Safe to use from several threads.
 
     The key comes from the environment; a server on loopback needs none.
     """
@@ -36,7 +29,7 @@ class Chat:
         if not key:
             raise PolicyError(f"{KEY_VARIABLE} is not set; judge 'llm' needs it for {base_url}")
         self.base_url, self.model, self.max_tokens = base_url, model, max_tokens
-        self._answered = self._refused = 0
+        self._answered = self._rejected = 0
         self._client = openai.OpenAI(
             base_url=base_url,
             api_key=key,
@@ -46,9 +39,10 @@ class Chat:
         )
 
     def ask(self, prompt: str, images: Sequence[ImageFile] = ()) -> str:
-        """The reply's text, "" for a refusal. Raises PolicyError where the endpoint cannot be asked.
+        """The answer's text, "" where the server rejects the request (400) or the model gives no text.
 
         The client retries what may pass (connection, 408, 409, 429, 5xx) with growing pauses.
+        Raises PolicyError where the endpoint cannot be asked.
         """
         content: list[dict[str, Any]] = [
             {"type": "image_url", "image_url": {"url": data_url(image, LONGEST_EDGE)}} for image in images
@@ -65,8 +59,8 @@ class Chat:
             self._answered += 1
             return answer
         except openai.BadRequestError as error:
-            self._refused += 1
-            if self._refused >= REFUSED_AT_START and not self._answered:
+            self._rejected += 1
+            if self._rejected >= MAX_REJECTED_AT_START and not self._answered:
                 raise PolicyError(
                     f"judge 'llm' at {self.base_url} refuses every request (400); see judging.model and"
                     " judging.max_tokens, and whether that model takes images"

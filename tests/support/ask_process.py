@@ -1,18 +1,17 @@
-"""A process that asks the teacher about every question of a store, to be killed by test_ask.py."""
+"""A process that asks the teacher about every question of a store, to be killed by `test_ask_live`."""
 
 import os
 import sys
 from pathlib import Path
 
 from loop.config.teacher import TeacherConfig
-from loop.teaching.ask_live import Asker, ask
+from loop.teaching.ask_live import ask_live
 from loop.teaching.setup import teacher_settings
-from loop.teaching.tasks import Task
-from loop.teaching.templates import template
+from loop.teaching.teacher_session import TeacherSession
 from loop.terminal.console import Console
 from policies.teacher.client import Teacher
 from store import open_store
-from store.questions import find_questions
+from tests.support.teacher_sessions import tasks_of
 
 
 def main(run_dir: str, url: str) -> None:
@@ -20,11 +19,9 @@ def main(run_dir: str, url: str) -> None:
     os.environ["OPENAI_API_KEY"] = "sk-loopback"
     store = open_store(Path(run_dir))
     config = TeacherConfig(base_url=url, model="m", concurrency=200, prices={})
-    solve = template("solve")
-    tasks = [Task(each, solve, solve.fill(question=each.text)) for each in find_questions(store, "1 ORDER BY id")]
     teacher = Teacher(teacher_settings(config, url))
-    asker = Asker(store, teacher, config, Console(quiet=True), 1, "solve", lambda: False)
-    print(sum(len(calls) for calls in ask(asker, tasks)))
+    session = TeacherSession(store, teacher, config, Console(quiet=True), 1, "solve", lambda: False)
+    print(sum(len(calls) for calls in ask_live(session, tasks_of(store))))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,55 @@
+"""From the server's answer to a `TeacherReply`: priced, shortened, and without the key."""
+
+from dataclasses import replace
+from typing import Any
+
+from policies.loopback import LOOPBACK_KEY
+from policies.teacher.completion import MAX_DETAIL_CHARS, TeacherReply, read_completion, server_message
+from policies.teacher.errors import TeacherError
+from policies.teacher.prices import cost_usd
+from policies.teacher.request import TeacherSettings
+
+REJECTED_STATUSES = (400, 413, 422)
+"""Statuses that say this one request cannot be answered; the others may be."""
+
+KEY_REFUSED_STATUSES = (401, 403)
+
+
+class ReplyReader:
+    """Reads what one endpoint answers. It knows the key only to remove it from every text."""
+
+    def __init__(self, settings: TeacherSettings, key: str) -> None:
+        self._settings = settings
+        self._key = key
+
+    def read(self, body: Any, request_prompt_tokens: int, *, batch: bool = False) -> TeacherReply:
+        """The reply in a `chat.completion` object, with its cost.
+
+        `request_prompt_tokens` is the estimate to book where the server reports no usage; `batch` halves the price.
+        Raises MalformedCompletion.
+        """
+        reply = read_completion(body, request_prompt_tokens)
+        price = self._settings.price
+        return replace(
+            reply,
+            cost_usd=cost_usd(price, reply.usage, batch=batch) if price else None,
+            text=self.redact(reply.text),
+            finish_reason=self.redact(reply.finish_reason)[:MAX_DETAIL_CHARS],
+            detail=self.redact(reply.detail)[:MAX_DETAIL_CHARS],
+        )
+
+    def redact(self, text: str) -> str:
+        """The text without the key. Redact before shortening, or a part of the key could stay."""
+        return text.replace(self._key, "[key]") if self._key != LOOPBACK_KEY else text
+
+    def describe_error(self, status: Any, body: Any) -> str:
+        """An HTTP error in few words: its status and the server's message."""
+        message = self.redact(server_message(body))[:MAX_DETAIL_CHARS]
+        return f"{status}: {message}" if message else str(status)
+
+    def key_refused(self, status: int) -> TeacherError:
+        """The error for 401 and 403; it names the key's variable."""
+        return TeacherError(
+            f"the teacher refused the key in {self._settings.api_key_env} ({status});"
+            " export one that may use teacher.model, then run again"
+        )

@@ -1,0 +1,79 @@
+"""A scripted run that is killed at every crash point, one process each, and finished by another process."""
+
+import gc
+import json
+import os
+import shutil
+import signal
+import sys
+import threading
+from functools import partial
+from pathlib import Path
+
+from loop.config.schema import Config
+from tests.support.scripted_run import (
+    content,
+    in_process,
+    requests_paid,
+    run_scripted,
+    scripted_config,
+    scripted_encoder,
+    start_process,
+)
+
+
+def kill_at(run_dir: Path, config: Config, point: int) -> None:
+    """Run in this process, which dies at the n-th crash point."""
+    left = point
+
+    def reached(_: str) -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    run_scripted(run_dir, config, reached)
+
+
+def kill_everywhere(folder: Path, which: str) -> None:
+    """Kill a run at every crash point, or (`once`) where a name comes for the first time, and finish it.
+
+    Prints a JSON object a point: its name, whether the process died there, and in which tables the finished store
+    differs from that of a run that nothing killed.
+    """
+    scripted_encoder()  # before any fork: it takes seconds
+    config = scripted_config(folder)
+    names: list[str] = []
+    run_scripted(folder / "unbroken", config, names.append)
+    expected = content(folder / "unbroken")
+    # Collections in the processes to come need not look at what is here already.
+    assert threading.active_count() == 1
+    gc.freeze()
+
+    def case(point: int) -> None:
+        run_dir = folder / f"killed-{point}"
+        died = in_process(lambda: kill_at(run_dir, config, point))
+        assert in_process(lambda: run_scripted(run_dir, config)) == 0
+        found = content(run_dir)
+        result = {
+            "point": names[point - 1],
+            "died": died == signal.SIGKILL,
+            "differs": [name for name in expected if expected[name] != found[name]],
+            # Beyond what an unbroken run pays: those that were in flight at the kill.
+            "paid_twice": requests_paid(run_dir) - requests_paid(folder / "unbroken"),
+        }
+        os.write(sys.stdout.fileno(), json.dumps(result).encode() + b"\n")
+        shutil.rmtree(run_dir)
+
+    running = 0
+    for point in range(1, len(names) + 1):
+        if which == "once" and names[point - 1] in names[: point - 1]:
+            continue
+        if running == os.cpu_count():
+            os.wait()
+            running -= 1
+        start_process(partial(case, point))
+        running += 1
+    while running:
+        os.wait()
+        running -= 1
