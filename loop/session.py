@@ -16,7 +16,7 @@ from loop.errors import InputError
 from loop.questions.registry import RATIONALES, SOURCES, ReadQuestions, WriteRationale
 from loop.reporting import Observer, Reporter
 from loop.run_log import run_log
-from loop.serving import first_probe_questions, probe_items
+from loop.swap_and_prove import first_probe_questions, probe_items
 from loop.teaching.setup import open_teacher
 from loop.training.stages import STAGES
 from policies.encoding import Encoder

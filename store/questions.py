@@ -1,15 +1,15 @@
 """Questions and their images: ingested once, images stored once by hash."""
 
 import hashlib
-import io
 import json
 import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from PIL import Image, UnidentifiedImageError
+from PIL.Image import Image
 
 from store.database import Store, StoreError, as_json
+from store.image_decoding import decode_image, inspect_image
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def _add(store: Store, question: NewQuestion, batch: int) -> bool:
         return False
     for digest, content in zip(digests, question.images, strict=True):
         if not store.row("SELECT 1 FROM image WHERE sha256 = ?", digest):
-            kind, width, height = _inspect_image(content, question.where)
+            kind, width, height = inspect_image(content, question.where)
             store.connection.execute("INSERT INTO image VALUES (?, ?, ?, ?, ?)", (digest, content, kind, width, height))
     cursor = store.connection.execute(
         "INSERT INTO question (hash, external_id, text, answers, judge, split, source, batch, choices, kind)"
@@ -88,15 +88,6 @@ def _add(store: Store, question: NewQuestion, batch: int) -> bool:
         [(cursor.lastrowid, position, digest) for position, digest in enumerate(digests)],
     )
     return True
-
-
-def _inspect_image(content: bytes, where: str) -> tuple[str, int, int]:
-    try:
-        with Image.open(io.BytesIO(content)) as image:
-            image.load()
-            return str(image.format).lower(), image.width, image.height
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        raise StoreError(f"{where}: the image cannot be read ({error}); replace it or leave it out") from error
 
 
 SELECT = """SELECT question.*, (SELECT json_group_array(image) FROM (
@@ -136,10 +127,9 @@ def find_question_id(store: Store, text: str, images: Sequence[bytes]) -> int | 
     return None
 
 
-def load_image(store: Store, digest: str) -> Image.Image:
-    """Decode an image by its hash, as RGB."""
-    with Image.open(io.BytesIO(image_bytes(store, digest)[0])) as image:
-        return image.convert("RGB")
+def load_image(store: Store, digest: str) -> Image:
+    """A stored image by its hash, decoded as RGB."""
+    return decode_image(image_bytes(store, digest)[0])
 
 
 def image_bytes(store: Store, digest: str) -> tuple[bytes, str]:
