@@ -44,9 +44,9 @@ def run_here(*arguments: object, check: int = 0) -> subprocess.CompletedProcess[
     return subprocess.CompletedProcess(texts, code, out.getvalue(), err.getvalue())
 
 
-def modules_of(*arguments: object) -> set[str]:
-    """The modules that a command has loaded when it ends."""
+def modules_of(*arguments: object, check: int = 0) -> set[str]:
+    """The modules that a command has loaded when it ends, with an exit code that is expected."""
     done = run_new_program("modules_of_command", *arguments, input="")
-    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.returncode == check, done.stderr[-3000:]
     names: list[str] = json.loads(done.stderr.splitlines()[-1])
     return set(names)

@@ -18,7 +18,7 @@ from policies.teacher.request import request_hash
 from store import Store, open_store
 from store.questions import NewQuestion, add_questions, find_questions
 from store.rounds import Policy, add_policy, start_round
-from store.teacher_calls import TeacherCall, add_calls
+from store.teacher.calls import TeacherCall, add_calls
 from tests.support.command_line import run_command
 
 ENDPOINT = "http://127.0.0.1:9/v1"
