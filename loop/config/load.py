@@ -17,7 +17,7 @@ from loop.errors import InputError
 
 SCHEDULE_KEYS = frozenset(
     {
-        *("recipe", "run.rounds", "gate.patience", "gate.learning_rate_factor"),
+        *("recipe", "run.rounds", "evaluation.styles", "gate.patience", "gate.learning_rate_factor"),
         *("judging.base_url", "judging.concurrency", "judging.timeout_s"),
     }
 )

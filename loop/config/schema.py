@@ -234,11 +234,15 @@ class UpdateConfig(TrainingConfig):
 
 
 class EvaluationConfig(ConfigTable):
-    """`[evaluation]`: held-out questions (the first `limit` of the split), greedy."""
+    """`[evaluation]`: held-out questions (the first `limit` of the split), greedy.
+
+    They are answered in the style that is trained, in those that the gate guards, and in `styles`.
+    """
 
     split: str = "test"
     limit: PositiveInt | None = None
     max_tokens: PositiveInt = 256
+    styles: list[Style] = []
 
 
 class GateConfig(ConfigTable):

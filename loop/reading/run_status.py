@@ -5,7 +5,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from loop.config.prompt_styles import STYLES
+from loop.evaluation.reported_styles import reported_styles
 from loop.reading.text import format_duration
 from store.database import Store, now_s
 from store.lock import lock_holder
@@ -138,7 +138,7 @@ def _progress(store: Store, round_: Round) -> tuple[int | None, int | None]:
             )
             gate_styles = {_configured(store, "sampling", "style"), *guarded}
             decisive = _at_most(_configured(store, "gate", "limit"), of_gate)
-            total = policies * len(STYLES) * reported + len(gate_styles) * decisive
+            total = policies * len(reported_styles(store)) * reported + len(gate_styles) * decisive
             return min(done, total), total
     return None, None
 
