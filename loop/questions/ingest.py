@@ -12,12 +12,20 @@ from loop.questions.sources.jsonl import read_file
 from loop.reporting import Reporter
 from policies.encoding import is_vision_model
 from store import Store
-from store.questions import NewQuestion, add_questions, most_images
+from store.questions import (
+    NewQuestion,
+    add_questions,
+    asks_judge_llm,
+    count_by_split,
+    count_images,
+    has_questions,
+    most_images,
+)
 
 
 def ingest(store: Store, config: Config, read_questions: ReadQuestions, reporter: Reporter) -> None:
     """Ingest the configured source once; a run that has questions is left as it is."""
-    if store.value("SELECT 1 FROM question LIMIT 1"):
+    if has_questions(store):
         return
 
     def counted() -> Iterator[NewQuestion]:
@@ -28,8 +36,7 @@ def ingest(store: Store, config: Config, read_questions: ReadQuestions, reporter
 
     with store.transaction():
         added = add_questions(store, counted())
-        rows = store.rows("SELECT split, count(*) AS questions FROM question GROUP BY split")
-        counts = {row["split"]: row["questions"] for row in rows}
+        counts = count_by_split(store)
         for split in ("train", config.evaluation.split):
             if not counts.get(split):
                 raise InputError(
@@ -37,13 +44,13 @@ def ingest(store: Store, config: Config, read_questions: ReadQuestions, reporter
                     " questions.held_out_share"
                 )
         _check_judges(store, config)
-    images = store.value("SELECT count(*) FROM image")
+    images = count_images(store)
     reporter.say(f"{added} questions ({', '.join(f'{n} {split}' for split, n in counts.items())}), {images} images")
 
 
 def _check_judges(store: Store, config: Config) -> None:
     """Judge `llm` needs somebody to ask; said before anything is loaded."""
-    if config.judging.base_url is None and store.row("SELECT 1 FROM question WHERE judge LIKE 'llm%' LIMIT 1"):
+    if config.judging.base_url is None and asks_judge_llm(store):
         raise InputError("judge 'llm' needs judging.base_url and judging.model: where it is asked")
 
 
