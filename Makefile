@@ -52,6 +52,10 @@ test-fast: $(INSTALLED)
 test-slow: $(INSTALLED) example
 	$(PYTEST) -m slow
 
+# Breaks lines of the code in a copy of it; a test must fail for each.
+mutations: $(INSTALLED)
+	$(BIN)/python -m tests.mutations
+
 # What the browser tests need. Where it cannot be installed they are skipped; with CI set they fail.
 browser: $(INSTALLED)
 	@command -v chromium chromedriver > /dev/null && command -v npm > /dev/null || { \

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+from contextlib import ExitStack
 from pathlib import Path
 
 import hypothesis
@@ -13,18 +14,19 @@ import pytest
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["OMP_WAIT_POLICY"] = "passive"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
-# A process that a test kills leaves its semaphores to Python's resource tracker, which says so at the end.
-os.environ["PYTHONWARNINGS"] = "ignore:resource_tracker:UserWarning"
 
 from base_model.scenes import draw_scene
 from tests.support import forked
 from tests.support.command_line import run_program
 
 
-def pytest_collection_finish(session: pytest.Session) -> None:
-    """Import what the chosen tests will start processes of."""
-    heavy = any(item.get_closest_marker("heavy") for item in session.items)
-    forked.import_beforehand(*forked.COMMAND_LINE, *forked.LOOP, *(forked.MODELS if heavy else ()))
+def pytest_configure(config: pytest.Config) -> None:
+    """Start the process that those of the tests are forked from; the workers of pytest-xdist find it started."""
+    if not hasattr(config, "workerinput"):
+        heavy = "not heavy" not in config.getoption("markexpr")
+        stack = ExitStack()
+        stack.enter_context(forked.fork_server(*forked.LOOP, *(forked.ENGINE if heavy else ())))
+        config.add_cleanup(stack.close)
 
 
 # Two workers and the processes of their tests share the cores: an example may take a second and be right.

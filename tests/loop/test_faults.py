@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -22,7 +23,7 @@ from store.lock import lock_holder, run_lock
 from store.questions import find_questions, load_image
 from tests.support.command_line import PROJECT, run_command, run_new_program
 from tests.support.forked import Forked, run_forked, until
-from tests.support.scripted_run import run_scripted, scripted_config
+from tests.support.scripted_run import Script, run_scripted, scripted_config
 
 FIXTURES = PROJECT / "tests" / "fixtures"
 
@@ -130,6 +131,28 @@ def test_weights_that_were_deleted_by_hand_stop_the_run_until_they_are_back(tmp_
     run_forked(run_with_fault, tmp_path, "a round more")
     state = json.loads(run_command("status", tmp_path / "run", "--json", check=3).stdout)
     assert (state["round"], state["phase"]) == (3, "done")
+
+
+def test_weights_that_were_altered_are_never_served(tmp_path: Path) -> None:
+    run_forked(run_with_fault, tmp_path)
+    file = tmp_path / "run" / "policies" / "current" / "model.safetensors"
+    file.write_text(file.read_text()[:-1] + "?")
+    done = scripted(tmp_path, "a round more")
+    assert done.returncode == 1
+    assert "they were altered" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def run_with_another_sampler(folder: Path) -> None:
+    """A scripted run whose sampler and learner do not agree."""
+    script = Script(sampler_error=-1.0)
+    run_command_line(lambda: run_scripted(folder / "run", scripted_config(folder), script=script))
+
+
+def test_a_sampler_that_disagrees_with_the_learner_serves_nothing(tmp_path: Path) -> None:
+    done = run_forked(run_with_another_sampler, tmp_path, check=1)
+    assert re.search(r"sampler and learner differ by \d+\.\d+ nats a token on the probe", done.stderr)
+    assert rows_of(tmp_path, "SELECT (SELECT count(*) FROM swap), (SELECT count(*) FROM evaluation)") == [(0, 0)]
 
 
 @pytest.fixture

@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tests.support import forked
+from tests.support import fork_server
 from tests.support.forked import Forked, run_forked
 
-PROJECT = forked.PROJECT
+PROJECT = fork_server.PROJECT
 BASE_MODEL = PROJECT / "models" / "shapes_2m"
 
 SMALL_ENGINE = """

@@ -1,34 +1,45 @@
-"""Processes of tests, forked from one that has imported the libraries already.
+"""Processes of tests, forked from one that has imported the libraries already (`tests.support.fork_server`).
 
-A process that imports torch, TRL and vLLM needs 10 to 15 s before it does anything; a fork of one that has done so
-needs a few hundredths. Each is a session of its own, so that a test can kill it with everything that it started.
-Forks share one hash seed: `command_line.command` starts a process of another.
+Each is a session of its own, so that a test can kill it with everything that it started. Forks share one hash seed:
+`command_line.run_new_command` starts a process of another.
 """
 
-import multiprocessing
 import os
+import pickle
+import select
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from multiprocessing import forkserver
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-PROJECT = Path(__file__).resolve().parent.parent.parent
-FORKS = multiprocessing.get_context("forkserver")
+from tests.support.fork_server import PROJECT, Work
+
+ADDRESS = "RATCHET_FORK_SERVER"
+"""The environment variable that tells test workers where the server is."""
+LOOP = ("run_loop", "store.schema.migrations", "loop.controller", "tests.support.loaded_beforehand")
+ENGINE = ("vllm", "vllm.entrypoints.llm", "vllm.v1.engine.llm_engine")
 TIMEOUT_S = 500.0
-COMMAND_LINE = ("run_loop", "store.schema.migrations")
-LOOP = ("loop.controller", "tests.support.loaded_beforehand")
-MODELS = ("vllm", "vllm.entrypoints.llm", "vllm.v1.engine.llm_engine")
 
 
-def import_beforehand(*modules: str) -> None:
-    """Begin to start the process that all others are forked from, with these modules imported; does not wait."""
-    FORKS.set_forkserver_preload(list(modules))
-    forkserver.ensure_running()
+@contextmanager
+def fork_server(*modules: str) -> Iterator[None]:
+    """A server that imports these modules; whoever asks before it has done so waits."""
+    with tempfile.TemporaryDirectory(prefix="forks-") as folder, socket.socket(socket.AF_UNIX) as listening:
+        os.environ[ADDRESS] = f"{folder}/socket"
+        listening.bind(os.environ[ADDRESS])
+        listening.listen()
+        program = [sys.executable, "-W", "ignore", "-m", "tests.support.fork_server", str(listening.fileno()), *modules]
+        with subprocess.Popen(
+            program, cwd=PROJECT, stdin=subprocess.PIPE, pass_fds=[listening.fileno()], start_new_session=True
+        ) as server:
+            listening.close()
+            yield
+            server.kill()
 
 
 class Forked:
@@ -36,13 +47,14 @@ class Forked:
 
     def __init__(self, function: Callable[..., object], *arguments: object, **environment: str) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="forked-")
-        self._arguments = [str(getattr(function, "__name__", function)), *map(str, arguments)]
-        everything = {**os.environ, **environment}
-        target = (Path(self._folder.name), everything, function, arguments)
-        self._process = FORKS.Process(target=_begin, args=target, daemon=True)
-        self._process.start()
-        assert self._process.pid is not None
-        self.pid = self._process.pid
+        self._name = [function.__name__, *map(str, arguments)]
+        self._code: int | None = None
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.connect(os.environ[ADDRESS])
+        self._stream = self._socket.makefile("rwb")
+        pickle.dump(Work(function, arguments, {**os.environ, **environment}, Path(self._folder.name)), self._stream)
+        self._stream.flush()
+        self.pid: int = pickle.load(self._stream)  # noqa: S301 (from our own server)
 
     def stdout(self) -> str:
         """What it has written so far."""
@@ -50,7 +62,7 @@ class Forked:
 
     def has_ended(self) -> bool:
         """Whether it is over; without waiting."""
-        return not self._process.is_alive()
+        return self._ends_within(0.0)
 
     def kill(self, how: signal.Signals = signal.SIGKILL) -> None:
         """Send a signal to the process and everything that it started, and wait for its end."""
@@ -64,11 +76,17 @@ class Forked:
 
     def wait(self, timeout: float = TIMEOUT_S) -> "subprocess.CompletedProcess[str]":
         """Its end; the code is negative where a signal killed it. Raises TimeoutExpired, and leaves it running."""
-        self._process.join(timeout)
-        code = self._process.exitcode
-        if code is None:
-            raise subprocess.TimeoutExpired(self._arguments, timeout)
-        return subprocess.CompletedProcess(self._arguments, code, self._read("stdout"), self._read("stderr"))
+        if not self._ends_within(timeout):
+            raise subprocess.TimeoutExpired(self._name, timeout)
+        assert self._code is not None
+        return subprocess.CompletedProcess(self._name, self._code, self._read("stdout"), self._read("stderr"))
+
+    def _ends_within(self, timeout: float) -> bool:
+        if self._code is None and select.select([self._socket], [], [], timeout)[0]:
+            self._code = pickle.load(self._stream)  # noqa: S301 (from our own server)
+            self._stream.close()
+            self._socket.close()
+        return self._code is not None
 
     def _read(self, name: str) -> str:
         file = Path(self._folder.name, name)
@@ -92,18 +110,3 @@ def until(ready: Callable[[], bool], process: Forked, timeout: float = 300.0) ->
         assert not process.has_ended(), process.wait().stderr[-3000:]
         assert time.monotonic() < deadline, "the process never got there"
         time.sleep(0.005)
-
-
-def _begin(folder: Path, environment: dict[str, str], function: Callable[..., object], arguments: Any) -> None:
-    os.setsid()
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell in the background lets its children ignore it
-    os.environ.clear()
-    os.environ.update(environment)
-    os.chdir(PROJECT)
-    for number, stream in ((1, sys.stdout), (2, sys.stderr)):
-        file = os.open(folder / ("stdout" if number == 1 else "stderr"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        os.dup2(file, number)
-        os.close(file)
-        if encoding := environment.get("PYTHONIOENCODING"):
-            stream.reconfigure(encoding=encoding)  # type: ignore[union-attr]
-    function(*arguments)

@@ -99,6 +99,8 @@ class Script:
     """The same of answers without a chain, where it is another."""
     held_out: int = TEST
     """Questions of the test split."""
+    sampler_error: float = 0.0
+    """By how many nats the sampler's log-probabilities differ from the learner's."""
     reporter: RunReporter = field(default_factory=lambda: Console(quiet=True))
     while_training: Callable[[], None] = lambda: None
     """Called in every training, where a library would write to the terminal."""
@@ -137,7 +139,7 @@ class ScriptedEngine:
         return self.serves
 
     def score(self, prompts: Sequence[Prompt], completions: Sequence[Sequence[int]]) -> list[float]:
-        return logprobs(self.serves, prompts, completions)
+        return [each + self.script.sampler_error for each in logprobs(self.serves, prompts, completions)]
 
     def close(self) -> None:
         pass
