@@ -11,11 +11,12 @@ from loop.config.prompt_styles import STYLES
 from loop.config.schema import Config
 from loop.errors import InputError
 from loop.questions.sources.jsonl import read_image
+from loop.questions.splits import HELD_OUT, strictest
 from loop.reporting import Reporter
 from store import Store
 from store.maintenance.archive import file_sha256
 from store.pairs import NewImportedPair, add_imported_pairs
-from store.questions import NewQuestion, find_question_id
+from store.questions import NewQuestion, find_question_id, splits_of_image
 from store.rounds import GATE
 
 SOURCE = SPLIT = "imported"
@@ -114,6 +115,9 @@ def _pair(store: Store, config: Config, path: Path, number: int, row: Any) -> Ne
         raise InputError(f"{where}: this question is held out (split {held_out!r}); a pair of it would be trained on")
     if question is None:
         question = NewQuestion(text, answers, content, SPLIT, SOURCE, config.questions.judge, where=where)
+        for digest in question.digests:
+            if (split := strictest(splits_of_image(store, digest))) in HELD_OUT:
+                raise InputError(f"{where}: its image is held out (split {split!r}); a pair of it would be trained on")
     return NewImportedPair(question, style, chosen, rejected, number)
 
 

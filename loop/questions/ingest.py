@@ -9,10 +9,13 @@ from loop.config.schema import Config
 from loop.errors import InputError
 from loop.questions.registry import ReadQuestions
 from loop.questions.sources.jsonl import read_file
+from loop.questions.split_table import SplitTable
 from loop.reporting import Reporter
 from policies.encoding import is_vision_model
 from store import Store
 from store.questions import NewQuestion, add_questions, most_images
+
+NEWEST = "SELECT max(id) FROM question"
 
 
 def ingest(store: Store, config: Config, read_questions: ReadQuestions, reporter: Reporter) -> None:
@@ -20,14 +23,9 @@ def ingest(store: Store, config: Config, read_questions: ReadQuestions, reporter
     if store.value("SELECT 1 FROM question LIMIT 1"):
         return
 
-    def counted() -> Iterator[NewQuestion]:
-        with reporter.bar("reading questions", 0, "question") as bar:
-            for question in read_questions(config.questions):
-                yield question
-                bar.update()
-
+    questions, table = read_questions(config.questions, reporter), SplitTable()
     with store.transaction():
-        added = add_questions(store, counted())
+        added = add_questions(store, table.counted(questions, reporter))
         rows = store.rows("SELECT split, count(*) AS questions FROM question GROUP BY split")
         counts = {row["split"]: row["questions"] for row in rows}
         for split in ("train", config.evaluation.split):
@@ -39,6 +37,8 @@ def ingest(store: Store, config: Config, read_questions: ReadQuestions, reporter
         _check_judges(store, config)
     images = store.value("SELECT count(*) FROM image")
     reporter.say(f"{added} questions ({', '.join(f'{n} {split}' for split, n in counts.items())}), {images} images")
+    for line in table.lines(config.questions):
+        reporter.say(line)
 
 
 def _check_judges(store: Store, config: Config) -> None:
@@ -47,22 +47,32 @@ def _check_judges(store: Store, config: Config) -> None:
         raise InputError("judge 'llm' needs judging.base_url and judging.model: where it is asked")
 
 
-def add_file(store: Store, config: Config, path: Path) -> int:
+def add_file(store: Store, config: Config, path: Path, reporter: Reporter) -> int:
     """Add the new questions of a JSONL file; returns how many were new.
 
-    The file is read whole before the store is locked. Raises InputError for rows that the run's
-    model cannot take.
+    The file is read whole before the store is locked, and then row by row as it is stored: images are not kept.
+    Raises InputError for rows that the run's model cannot take.
     """
-    questions = list(read_file(path, config.questions))
-    most = most_images(store)
+    newest = store.value(NEWEST)
+    questions, table = read_file(path, config.questions, reporter, store), SplitTable()
     transformers.utils.logging.set_verbosity_error()
     vision = is_vision_model(config.policy.model, config.policy.trust_remote_code)
-    for question in questions:
-        if question.images and not vision:
-            raise InputError(f"{question.where}: has images, but this run's model reads text only")
-        if len(question.images) > most:
-            raise InputError(f"{question.where}: has {len(question.images)} images; this run takes {most} at most")
+    takes = most_images(store) if vision else 0
     with store.transaction():
-        added = add_questions(store, questions)
+        if store.value(NEWEST) != newest:
+            raise InputError(f"{path}: another process added questions meanwhile; add the file again")
+        added = add_questions(store, table.counted(_taken(questions, takes), reporter))
         _check_judges(store, config)
+    for line in table.lines(config.questions):
+        reporter.say(line)
     return added
+
+
+def _taken(questions: Iterator[NewQuestion], takes: int) -> Iterator[NewQuestion]:
+    """The questions; InputError for one with more images than the run's model takes."""
+    for question in questions:
+        if question.images and not takes:
+            raise InputError(f"{question.where}: has images, but this run's model reads text only")
+        if len(question.images) > takes:
+            raise InputError(f"{question.where}: has {len(question.images)} images; this run takes {takes} at most")
+        yield question

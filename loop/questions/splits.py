@@ -23,6 +23,13 @@ Stored = Callable[[Key], Collection[str]]
 """The splits that a run has a key's questions in."""
 
 
+def wanted_shares(config: QuestionsConfig, closed: Collection[str] = ()) -> dict[str, float]:
+    """Split -> its share of the rows that name none; a closed split gets none, `train` has what is left."""
+    shares = {"test": config.held_out_share, "gate": config.gate_share}
+    open_shares = {split: 0.0 if split in closed else share for split, share in shares.items()}
+    return {"train": 1.0 - sum(open_shares.values()), **open_shares}
+
+
 def drawn_split(key: Key, config: QuestionsConfig, closed: Collection[str] = ()) -> str:
     """The split by a hash of the key, in the shares that the configuration wants; `train` in place of a closed one."""
     fraction = int.from_bytes(hashlib.sha256(json.dumps(key).encode()).digest()[:8]) / 2**64
