@@ -41,13 +41,13 @@ def drawn_split(key: Key, config: QuestionsConfig, closed: Collection[str] = ())
     return "train" if split in closed else split
 
 
-def strictest(splits: Collection[str | None]) -> str | None:
+def strictest(splits: Collection[str]) -> str | None:
     """What an image that is in several splits counts as: `train` if it is trained on, else the first it decides.
 
     Runs of older versions have such images. An imported pair is trained on too.
     """
-    found = set(splits)
-    return next((split for split in SPLITS if split in found), "train" if found else None)
+    found = {split if split in HELD_OUT else "train" for split in splits}
+    return next((split for split in SPLITS if split in found), None)
 
 
 @dataclass(frozen=True)
@@ -137,8 +137,8 @@ class Splits:
 
     def _note_text(self, row: SplitRow, fixed: str | None) -> None:
         # Rows of one text may name two splits: they may still differ, in their choices for example.
-        found = {fixed, self._texts.get(row.text), *self._stored(("text", row.text))} - {None}
-        if split := strictest(found if row.labelled else {"train"}):
+        named = [split for split in (fixed, self._texts.get(row.text)) if split]
+        if split := strictest([*named, *self._stored(("text", row.text))] if row.labelled else ["train"]):
             self._texts[row.text] = split
 
     def _tie(self, row: SplitRow, split: str | None) -> None:
