@@ -9,11 +9,14 @@ LOCKS := requirements/torch-cpu.txt requirements/cpu.txt
 SOURCES := loop policies judges store base_model benchmarks tests docs run_loop.py
 
 DIR ?= runs/demo
+# Test processes at once. A file's tests stay in one of them: they share fixtures.
+WORKERS ?= 2
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 AXE := $(VENV)/axe.min.js
 AXE_VERSION := 4.14.1
 AXE_SHA256 := 29348999450cdf2849a8e70b7912fc2da85a849da39c0d0d5394f51d4a9ed95c
 
-.PHONY: browser datasette demo example screenshots smollm2 test test-slow check setup base-model lock clean
+.PHONY: browser datasette demo example mutations screenshots smollm2 test test-fast test-slow check setup base-model lock clean
 
 setup: $(INSTALLED)
 
@@ -40,10 +43,14 @@ smollm2: $(SMOLLM2)
 	$(BIN)/python run_loop.py run --config smollm2 --run-dir runs/smollm2
 
 test: $(INSTALLED) browser example
-	$(BIN)/python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
+
+# Tests that load no model and take little time.
+test-fast: $(INSTALLED)
+	$(PYTEST) -m "not slow and not heavy"
 
 test-slow: $(INSTALLED) example
-	$(BIN)/python -m pytest -m slow
+	$(PYTEST) -m slow
 
 # What the browser tests need. Where it cannot be installed they are skipped; with CI set they fail.
 browser: $(INSTALLED)

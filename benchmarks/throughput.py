@@ -26,7 +26,7 @@ from loop.context import Context
 from loop.evaluation.seeds import sample_seed
 from loop.phases.sample import sample
 from loop.run_log import run_log
-from loop.serving import serve
+from loop.swap_and_prove import serve_policy
 from loop.terminal.console import Console
 from loop.training.stages import STAGES, training_settings
 from loop.training.training_items import pair_items
@@ -81,7 +81,7 @@ def _sampling(ctx: Context, questions: int, repeats: int) -> dict[str, Any]:
     chosen = find_questions(
         ctx.store, "id IN (SELECT question FROM round_question WHERE round = 1) ORDER BY id LIMIT ?", questions
     )
-    engine = serve(ctx, state.serving_policy, 1)
+    engine = serve_policy(ctx, state.serving_policy, 1)
     assert isinstance(engine, VllmEngine)
     loop_rates, bare_rates = [], []
     for turn in range(repeats + 1):

@@ -2,20 +2,20 @@
 
 import time
 from collections.abc import Callable
+from itertools import takewhile
 from pathlib import Path
 
 from loop.config.run_identity import record_run
 from loop.config.schema import Config
 from loop.context import Context, Stopped
-from loop.evaluation.streaks import rounds_without_gain
 from loop.phases.distil import distil
 from loop.phases.evaluate import evaluate
-from loop.phases.fallback import fallback
-from loop.phases.gate import gate
+from loop.phases.gate_and_rollback import gate
 from loop.phases.judge import judge
 from loop.phases.pair import pair
 from loop.phases.sample import sample
 from loop.phases.swap import swap
+from loop.phases.teacher_fallback import fallback
 from loop.phases.update import update
 from loop.questions.ingest import ingest
 from loop.questions.order import choose_questions
@@ -32,6 +32,7 @@ from store.rounds import (
     get_policy,
     get_round,
     latest_round,
+    recent_decisions,
     served_policy,
     start_round,
 )
@@ -104,8 +105,10 @@ def _rounds(ctx: Context, reporter: RunReporter, observe: Observer) -> None:
 
 
 def _levelled_off(ctx: Context, round_: Round) -> bool:
+    """Whether as many rounds as `gate.patience` says ended in a row without an accepted candidate."""
     patience = ctx.config.gate.patience
-    return patience > 0 and rounds_without_gain(ctx.store, round_.number + 1) >= patience
+    without = takewhile(lambda decision: decision != "accepted", recent_decisions(ctx.store, round_.number + 1))
+    return patience > 0 and len(list(without)) >= patience
 
 
 def _finish_round(ctx: Context, round_: Round, reporter: RunReporter, observe: Observer) -> None:

@@ -16,7 +16,7 @@ from loop.errors import InputError
 from loop.questions.registry import RATIONALES, SOURCES, ReadQuestions, WriteRationale
 from loop.reporting import Observer, Reporter
 from loop.run_log import run_log
-from loop.serving import first_probe_questions, probe_items
+from loop.swap_and_prove import first_probe_questions, probe_items
 from loop.teaching.setup import open_teacher
 from loop.training.stages import STAGES
 from policies.encoding import Encoder
@@ -28,7 +28,7 @@ from policies.weights import weights_sha256
 from store import Store, open_store, run_lock
 from store.database import CrashPoint, ignore
 from store.questions import has_images, load_image
-from store.rounds import Policy, add_policy
+from store.rounds import Policy, add_policy, next_policy_number
 from store.sessions import begin_session, end_session
 
 OpenObserver = Callable[[Config, Store, ExitStack, Callable[[str], None]], Observer]
@@ -126,7 +126,7 @@ def _close_sampler(ctx: Context) -> None:
 
 def _record_base_policy(ctx: Context) -> None:
     """Policy 0 is the model as it was given, with the learner's own probe of it."""
-    if ctx.store.row("SELECT 1 FROM policy"):
+    if next_policy_number(ctx.store) > 0:
         return
     path = _local_directory(ctx.config.policy.model)
     model = ctx.learner.load(path)

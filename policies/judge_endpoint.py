@@ -8,7 +8,7 @@ import openai
 
 from policies import PolicyError
 from policies.loopback import LOOPBACK_KEY, is_loopback
-from policies.teacher.images import ImageFile, data_url
+from policies.teacher.image_parts import ImageFile, data_url
 
 KEY_VARIABLE = "OPENAI_API_KEY"
 LONGEST_EDGE = 1024

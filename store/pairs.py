@@ -122,6 +122,11 @@ def _add_imported(store: Store, pair: NewImportedPair, file: str, file_sha256: s
     return written.rowcount == 1
 
 
+def has_imported_pairs(store: Store) -> bool:
+    """Whether any pair was imported, waiting or not."""
+    return store.row("SELECT 1 FROM imported_pair LIMIT 1") is not None
+
+
 def adopt_imported_pairs(store: Store, round_number: int, encode: Callable[[str], Sequence[int]]) -> int:
     """Make every waiting pair a pair of this round, all in one transaction; returns how many there were.
 

@@ -1,7 +1,6 @@
 """Questions and their images: ingested once, images stored once by hash."""
 
 import hashlib
-import io
 import json
 import sqlite3
 from collections.abc import Iterable, Sequence
@@ -9,9 +8,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
-from PIL import Image, UnidentifiedImageError
+from PIL.Image import Image
 
 from store.database import Store, StoreError, as_json
+from store.image_decoding import decode_image, inspect_image
 
 SplitFrom = Literal["source", "draw", "run"]
 
@@ -73,7 +73,7 @@ def _add(store: Store, question: NewQuestion, batch: int) -> bool:
         return False
     for digest, content in zip(digests, question.images, strict=True):
         if not store.row("SELECT 1 FROM image WHERE sha256 = ?", digest):
-            kind, width, height = _inspect_image(content, question.where)
+            kind, width, height = inspect_image(content, question.where)
             store.connection.execute("INSERT INTO image VALUES (?, ?, ?, ?, ?)", (digest, content, kind, width, height))
     cursor = store.connection.execute(
         "INSERT INTO question (hash, external_id, text, answers, judge, split, source, batch, choices, kind)"
@@ -133,15 +133,6 @@ def splits_of_text(store: Store, text: str) -> list[str]:
     return [row["split"] for row in rows]
 
 
-def _inspect_image(content: bytes, where: str) -> tuple[str, int, int]:
-    try:
-        with Image.open(io.BytesIO(content)) as image:
-            image.load()
-            return str(image.format).lower(), image.width, image.height
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        raise StoreError(f"{where}: the image cannot be read ({error}); replace it or leave it out") from error
-
-
 SELECT = """SELECT question.*, (SELECT json_group_array(image) FROM (
     SELECT image FROM question_image WHERE question = question.id ORDER BY position)) AS images FROM question"""
 
@@ -179,10 +170,9 @@ def find_question_id(store: Store, text: str, images: Sequence[bytes]) -> int | 
     return None
 
 
-def load_image(store: Store, digest: str) -> Image.Image:
-    """Decode an image by its hash, as RGB."""
-    with Image.open(io.BytesIO(image_bytes(store, digest)[0])) as image:
-        return image.convert("RGB")
+def load_image(store: Store, digest: str) -> Image:
+    """A stored image by its hash, decoded as RGB."""
+    return decode_image(image_bytes(store, digest)[0])
 
 
 def image_bytes(store: Store, digest: str) -> tuple[bytes, str]:
@@ -201,6 +191,12 @@ def image_size(store: Store, digest: str) -> tuple[int, int]:
     return row["width"], row["height"]
 
 
+def count_images(store: Store) -> int:
+    """How many images the store has."""
+    count: int = store.value("SELECT count(*) FROM image")
+    return count
+
+
 def most_images(store: Store) -> int:
     """The largest number of images that one question has; at least 1."""
     return store.value("SELECT max(position) + 1 FROM question_image") or 1
@@ -209,6 +205,34 @@ def most_images(store: Store) -> int:
 def has_images(store: Store) -> bool:
     """Whether any question has an image."""
     return store.row("SELECT 1 FROM question_image LIMIT 1") is not None
+
+
+def has_questions(store: Store) -> bool:
+    """Whether questions were ingested."""
+    return store.row("SELECT 1 FROM question LIMIT 1") is not None
+
+
+def newest_question(store: Store) -> int | None:
+    """The id of the question that was stored last."""
+    newest: int | None = store.value("SELECT max(id) FROM question")
+    return newest
+
+
+def count_by_split(store: Store) -> dict[str, int]:
+    """Split -> how many questions it has."""
+    rows = store.rows("SELECT split, count(*) AS questions FROM question GROUP BY split")
+    return {row["split"]: row["questions"] for row in rows}
+
+
+def asks_judge_llm(store: Store) -> bool:
+    """Whether the judge of any question is `llm`, with whatever options."""
+    return store.row("SELECT 1 FROM question WHERE judge LIKE 'llm%' LIMIT 1") is not None
+
+
+def split_of(store: Store, question: int) -> str:
+    """The split of a question."""
+    split: str = store.value("SELECT split FROM question WHERE id = ?", question)
+    return split
 
 
 def questions_by_id(store: Store, ids: Iterable[int]) -> dict[int, Question]:

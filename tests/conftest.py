@@ -5,6 +5,7 @@ import os
 import random
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 # Before torch is imported, and for every process that a test starts: two test processes on two cores wait for each
@@ -20,15 +21,15 @@ from tests.support import forked
 from tests.support.command_line import run_program
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that load a model first: the longest files begin when every worker is free."""
-    items.sort(key=lambda item: item.get_closest_marker("model") is None)
-
-
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Import what the chosen tests will start processes of."""
-    loads_models = any(item.get_closest_marker("model") for item in session.items)
-    forked.import_beforehand(*forked.COMMAND_LINE, *forked.LOOP, *(forked.MODELS if loads_models else ()))
+    heavy = any(item.get_closest_marker("heavy") for item in session.items)
+    forked.import_beforehand(*forked.COMMAND_LINE, *forked.LOOP, *(forked.MODELS if heavy else ()))
+
+
+# Two workers and the processes of their tests share the cores: an example may take a second and be right.
+hypothesis.settings.register_profile("shared_cores", deadline=None)
+hypothesis.settings.load_profile("shared_cores")
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ from loop.commands.exits import FAILURE
 @click.option("--json", "as_json", is_flag=True, help="One JSON object with the list of findings.")
 def doctor(config: str, run_dir: Path, as_json: bool) -> None:
     """What this machine can run; exit code 1 if something that a run needs is missing."""
-    from loop.commands.examine import examine, format_findings
+    from loop.commands.doctor_checks import examine, format_findings
 
     findings = examine(config, run_dir)
     click.echo(json.dumps({"findings": [asdict(each) for each in findings]}) if as_json else format_findings(findings))

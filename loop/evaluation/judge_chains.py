@@ -10,9 +10,9 @@ from judges.llm import judge_with
 from judges.verdict import make_verdict, read
 from loop.context import Context
 from loop.errors import InputError
-from loop.evaluation.image_file import image_file
+from loop.evaluation.endpoint_images import image_file
 from policies.judge_endpoint import JudgeEndpoint
-from policies.teacher.images import ImageFile
+from policies.teacher.image_parts import ImageFile
 from store.database import as_json
 from store.questions import Question
 

@@ -17,8 +17,8 @@ from loop.pages.attempts import choose_attempts, read_attempts, read_question, w
 from loop.pages.browse import SAMPLED, Side, compared_style, parse_filter, question_sets, sides
 from loop.pages.escape import plain
 from loop.pages.figures import read_figures
-from loop.pages.images import thumbnail_url
 from loop.pages.render import asset, blank_row, filter_context, macro, overview_context, render, script_json
+from loop.pages.thumbnails import thumbnail_url
 from loop.reading.export import require_writable
 from loop.reporting import Reporter
 from store import Store

@@ -27,8 +27,8 @@ from loop.pages.access import Guard, is_loopback
 from loop.pages.attempts import read_attempts, read_question, with_token_scores
 from loop.pages.browse import Filter, Side, count_questions, list_questions, parse_filter, question_sets, sides
 from loop.pages.figures import Bins, Figures, read_figures
-from loop.pages.images import browser_image
 from loop.pages.render import FOLDER, filter_context, overview_context, render
+from loop.pages.thumbnails import browser_image
 from store import Store, StoreError, open_store
 
 MIN_AGE_S = 2.0

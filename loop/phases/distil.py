@@ -5,7 +5,7 @@ from loop.teaching.collect_answers import collect_answers
 from loop.teaching.tasks import rationale_tasks
 from store.questions import round_questions
 from store.rounds import Round
-from store.teacher_calls import count_reasons
+from store.teacher.calls import count_reasons
 
 
 def distil(ctx: Context, round_: Round) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from loop.context import Context
 from loop.evaluation.commit_groups import commit_groups
 from loop.evaluation.seeds import sample_seed
-from loop.serving import serve
+from loop.swap_and_prove import serve_policy
 from policies.sampler import Chain, Request
 from store.questions import Question, round_questions
 from store.rounds import Round
@@ -24,7 +24,7 @@ def sample(ctx: Context, round_: Round) -> None:
     total = len(questions) * settings.samples
     if len(present) == total:
         return
-    sampler = serve(ctx, round_.serving_policy, round_.number)
+    sampler = serve_policy(ctx, round_.serving_policy, round_.number)
     started, tokens = time.monotonic(), 0
     with ctx.reporter.bar(f"round {round_.number}: sampling", total, "chain", len(present)) as bar:
         for group in commit_groups(ctx, sampler.sample(_requests(ctx, round_, questions, present)), bar):

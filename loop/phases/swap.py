@@ -1,11 +1,11 @@
 """Phase `swap`: the candidate's weights into the running sampler, in place, and proved."""
 
 from loop.context import Context
-from loop.serving import serve
+from loop.swap_and_prove import serve_policy
 from store.rounds import Round
 
 
 def swap(ctx: Context, round_: Round) -> None:
     """Serve the candidate."""
     if round_.candidate_policy is not None:
-        serve(ctx, round_.candidate_policy, round_.number)
+        serve_policy(ctx, round_.candidate_policy, round_.number)

@@ -10,8 +10,8 @@ from typing import Any
 from loop.config.schema import TrainingConfig
 from loop.context import Context, Stage
 from loop.errors import LoopError
-from loop.evaluation.streaks import rejections_before
-from loop.serving import first_probe_questions, probe_items
+from loop.swap_and_prove import first_probe_questions, probe_items
+from loop.training.learning_rate import lower_after_rejections
 from loop.training.stages import training_settings
 from policies.learner.base import Progress, TrainingDiverged, TrainingResult, TrainingSettings
 from store.pairs import adopt_imported_pairs
@@ -66,7 +66,7 @@ def _train(
     model, trainings = ctx.load_policy(start), list[Training]()
     ctx.check_stop()
     for stage, items in with_items:
-        table = _with_lower_rate(ctx, round_, stage.settings(ctx.config))
+        table = lower_after_rejections(ctx, round_, stage.settings(ctx.config))
         settings = training_settings(table, ctx.config.run.seed + round_.number)
         with _progress(ctx, round_, stage) as progress:
             result = ctx.learner.train(stage.algorithm(ctx), model, items, settings, ctx.run_dir / "training", progress)
@@ -74,12 +74,6 @@ def _train(
         _report(ctx, trainings[-1])
         model = result.model
     return trainings
-
-
-def _with_lower_rate(ctx: Context, round_: Round, table: TrainingConfig) -> TrainingConfig:
-    """The table with its learning rate lowered for every rejection in a row just before (`gate`)."""
-    factor = ctx.config.gate.learning_rate_factor ** rejections_before(ctx.store, round_.number)
-    return table.model_copy(update={"learning_rate": table.learning_rate * factor})
 
 
 @contextmanager

@@ -1,23 +1,20 @@
 """How much a right answer says, by how common it is."""
 
-import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from store import Store
-
-ANSWERS = "SELECT answers FROM question WHERE split = 'train' AND answers <> '[]'"
+from store.questions import train_answers
 
 
 def answer_shares(store: Store) -> dict[str, float]:
     """Each accepted answer's share of the train questions, case folded."""
     counts: Counter[str] = Counter()
-    questions = 0
-    for row in store.rows(ANSWERS):
-        questions += 1
-        counts.update({answer.casefold() for answer in json.loads(row["answers"])})
-    return {answer: count / questions for answer, count in counts.items()}
+    questions = train_answers(store)
+    for _, answers in questions:
+        counts.update({answer.casefold() for answer in answers})
+    return {answer: count / len(questions) for answer, count in counts.items()}
 
 
 def information(answers: Sequence[str], share: Mapping[str, float]) -> float:

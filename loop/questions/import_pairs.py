@@ -16,7 +16,7 @@ from loop.reporting import Reporter
 from store import Store
 from store.maintenance.archive import file_sha256
 from store.pairs import NewImportedPair, add_imported_pairs
-from store.questions import NewQuestion, find_question_id, splits_of_image
+from store.questions import NewQuestion, find_question_id, split_of, splits_of_image
 from store.rounds import GATE
 
 SOURCE = SPLIT = "imported"
@@ -109,16 +109,16 @@ def _pair(store: Store, config: Config, path: Path, number: int, row: Any) -> Ne
     if not isinstance(images, list):
         raise InputError(f"{where}: 'images' must be a list")
     content = [_image(image, path.parent, where) for image in images]
-    question: int | NewQuestion | None = find_question_id(store, text, content)
-    held_out = store.value("SELECT split FROM question WHERE id = ?", question)
-    if held_out in (GATE, config.evaluation.split):
-        raise InputError(f"{where}: this question is held out (split {held_out!r}); a pair of it would be trained on")
-    if question is None:
-        question = NewQuestion(text, answers, content, SPLIT, SOURCE, config.questions.judge, where=where)
-        for digest in question.digests:
-            if (split := strictest(splits_of_image(store, digest))) in HELD_OUT:
-                raise InputError(f"{where}: its image is held out (split {split!r}); a pair of it would be trained on")
-    return NewImportedPair(question, style, chosen, rejected, number)
+    known = find_question_id(store, text, content)
+    if known is not None and (split := split_of(store, known)) in (GATE, config.evaluation.split):
+        raise InputError(f"{where}: this question is held out (split {split!r}); a pair of it would be trained on")
+    if known is not None:
+        return NewImportedPair(known, style, chosen, rejected, number)
+    new = NewQuestion(text, answers, content, SPLIT, SOURCE, config.questions.judge, where=where)
+    for digest in new.digests:
+        if (shared := strictest(splits_of_image(store, digest))) in HELD_OUT:
+            raise InputError(f"{where}: its image is held out (split {shared!r}); a pair of it would be trained on")
+    return NewImportedPair(new, style, chosen, rejected, number)
 
 
 def _text(row: dict[str, Any], key: str, role: str, where: str) -> str:

@@ -13,21 +13,26 @@ from loop.questions.split_table import SplitTable
 from loop.reporting import Reporter
 from policies.encoding import is_vision_model
 from store import Store
-from store.questions import NewQuestion, add_questions, most_images
-
-NEWEST = "SELECT max(id) FROM question"
+from store.questions import (
+    NewQuestion,
+    add_questions,
+    asks_judge_llm,
+    count_by_split,
+    count_images,
+    has_questions,
+    most_images,
+    newest_question,
+)
 
 
 def ingest(store: Store, config: Config, read_questions: ReadQuestions, reporter: Reporter) -> None:
     """Ingest the configured source once; a run that has questions is left as it is."""
-    if store.value("SELECT 1 FROM question LIMIT 1"):
+    if has_questions(store):
         return
-
     questions, table = read_questions(config.questions, reporter), SplitTable()
     with store.transaction():
         added = add_questions(store, table.counted(questions, reporter))
-        rows = store.rows("SELECT split, count(*) AS questions FROM question GROUP BY split")
-        counts = {row["split"]: row["questions"] for row in rows}
+        counts = count_by_split(store)
         for split in ("train", config.evaluation.split):
             if not counts.get(split):
                 raise InputError(
@@ -35,7 +40,7 @@ def ingest(store: Store, config: Config, read_questions: ReadQuestions, reporter
                     " questions.held_out_share"
                 )
         _check_judges(store, config)
-    images = store.value("SELECT count(*) FROM image")
+    images = count_images(store)
     reporter.say(f"{added} questions ({', '.join(f'{n} {split}' for split, n in counts.items())}), {images} images")
     for line in table.lines(config.questions):
         reporter.say(line)
@@ -43,7 +48,7 @@ def ingest(store: Store, config: Config, read_questions: ReadQuestions, reporter
 
 def _check_judges(store: Store, config: Config) -> None:
     """Judge `llm` needs somebody to ask; said before anything is loaded."""
-    if config.judging.base_url is None and store.row("SELECT 1 FROM question WHERE judge LIKE 'llm%' LIMIT 1"):
+    if config.judging.base_url is None and asks_judge_llm(store):
         raise InputError("judge 'llm' needs judging.base_url and judging.model: where it is asked")
 
 
@@ -53,13 +58,13 @@ def add_file(store: Store, config: Config, path: Path, reporter: Reporter) -> in
     The file is read whole before the store is locked, and then row by row as it is stored: images are not kept.
     Raises InputError for rows that the run's model cannot take.
     """
-    newest = store.value(NEWEST)
+    newest = newest_question(store)
     questions, table = read_file(path, config.questions, reporter, store), SplitTable()
     transformers.utils.logging.set_verbosity_error()
     vision = is_vision_model(config.policy.model, config.policy.trust_remote_code)
     takes = most_images(store) if vision else 0
     with store.transaction():
-        if store.value(NEWEST) != newest:
+        if newest_question(store) != newest:
             raise InputError(f"{path}: another process added questions meanwhile; add the file again")
         added = add_questions(store, table.counted(_taken(questions, takes), reporter))
         _check_judges(store, config)

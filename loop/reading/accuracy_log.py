@@ -11,7 +11,7 @@ from loop.evaluation.comparison import Comparison, compare, gate_split
 from loop.evaluation.statistics import wilson_interval
 from store import Store
 from store.summary import evaluation_figures, round_figures
-from store.teacher_calls import count_reasons, spent
+from store.teacher.calls import count_reasons, spent
 
 UNJUDGED = ("distil", "sample", "judge")
 """Phases in which a round's samples are not all judged."""

@@ -16,7 +16,7 @@ from policies.teacher.batch import MAX_REQUESTS, Batch, BatchClient, write_input
 from policies.teacher.budget import Budget
 from policies.teacher.errors import TeacherError, TeacherOutage
 from policies.teacher.request import TeacherRequest, max_cost_usd
-from store.teacher_calls import (
+from store.teacher.calls import (
     StoredBatch,
     TeacherCall,
     add_calls,

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from loop.teaching.tasks import TeacherTask
 from loop.teaching.teacher_session import TeacherSession, with_reply
 from policies.teacher.errors import TeacherError
-from store.teacher_calls import TeacherCall, add_calls, open_batches
+from store.teacher.calls import TeacherCall, add_calls, open_batches
 
 
 def ask_live(session: TeacherSession, tasks: Sequence[TeacherTask]) -> Iterator[list[TeacherCall]]:

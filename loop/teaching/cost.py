@@ -20,7 +20,7 @@ from policies.teacher.prices import Price, Usage, cost_usd, image_tokens, scaled
 from policies.teacher.request import request_hash
 from store import Store
 from store.questions import find_questions
-from store.teacher_calls import call_status
+from store.teacher.calls import call_status
 
 MEASURED_QUESTIONS = 200
 """The estimate is measured on at most so many questions."""

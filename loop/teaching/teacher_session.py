@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from loop.config.teacher import TeacherConfig
-from loop.evaluation.image_file import image_file
+from loop.evaluation.endpoint_images import image_file
 from loop.reporting import Reporter
 from loop.teaching.tasks import TeacherTask
 from policies.teacher.budget import Budget, Limit
@@ -12,7 +12,7 @@ from policies.teacher.client import Teacher
 from policies.teacher.completion import TeacherReply
 from policies.teacher.request import TeacherRequest, request_hash
 from store import Store
-from store.teacher_calls import TeacherCall, add_prompts, call_status, prompt_hash, spent
+from store.teacher.calls import TeacherCall, add_prompts, call_status, prompt_hash, spent
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
-"""What the teacher is asked: readable text files in `prompts/`, filled in one pass.
+"""Prompt templates of the teacher: text files in `prompts/` with placeholders.
 
-The notes are those that LLaVA-Reasoner (arXiv 2410.16198) gives its teacher a data set: no units
+The notes are those that LLaVA-Reasoner (arXiv 2410.16198) gives its teacher for each data set: no units
 for charts, the option's letter for multiple choice, words as printed for documents, lower case.
 """
 
@@ -11,8 +11,8 @@ from functools import lru_cache
 from pathlib import Path
 
 FOLDER = Path(__file__).parent / "prompts"
-PLACE = re.compile(r"\{(notes|question|answer|chain)\}")
-CHAIN = re.compile(r"^(?:#{1,6}[ \t]*)?(?:\*\*)?Chain:(?:\*\*)?", re.MULTILINE)
+PLACEHOLDER = re.compile(r"\{(notes|question|answer|chain)\}")
+CHAIN_HEADING = re.compile(r"^(?:#{1,6}[ \t]*)?(?:\*\*)?Chain:(?:\*\*)?", re.MULTILINE)
 CORRECT = "correct"
 
 
@@ -25,30 +25,30 @@ class Template:
 
     @property
     def turn(self) -> int:
-        """Which of the teacher's attempts at a question it asks for: 0 the first, 1 the correction."""
+        """Which attempt at a question it asks for: 0 the first answer, 1 the correction."""
         return 1 if self.name == CORRECT else 0
 
     def fill(self, **values: str) -> str:
-        """The prompt with its places filled, all at once: a place spelled out in a value stays text."""
-        return PLACE.sub(lambda match: values[match[1]], self.text)
+        """The prompt with all placeholders replaced in one pass: a placeholder inside a value stays text."""
+        return PLACEHOLDER.sub(lambda match: values[match[1]], self.text)
 
 
 @lru_cache
 def template(name: str, notes: Sequence[str] = ()) -> Template:
-    """The prompt of this name with these notes in it."""
+    """The template of this name with these notes in it; each is a file in `prompts/`."""
     lines = "".join(f"{_read(f'note_{note}')}\n" for note in notes)
     return Template(name, f"{_read(name)}\n".replace("{notes}\n", f"{lines}\n"))
 
 
-def chain_of(asked: Template, answer: str) -> str:
+def chain_of(prompt: Template, answer: str) -> str:
     """The part of an answer to train on: the whole, or of a correction what follows its last `### Chain:`.
 
-    A correction without that line gives "": its talk of the student's mistake is no chain.
+    A correction without that line gives "": what it says about the mistake is no chain.
     """
-    if asked.name != CORRECT:
+    if prompt.name != CORRECT:
         return answer
-    heads = list(CHAIN.finditer(answer))
-    return answer[heads[-1].end() :].strip() if heads else ""
+    headings = list(CHAIN_HEADING.finditer(answer))
+    return answer[headings[-1].end() :].strip() if headings else ""
 
 
 def _read(name: str) -> str:

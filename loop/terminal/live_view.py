@@ -36,7 +36,7 @@ from loop.terminal.log_table import (
     with_base_row,
 )
 from store import Store
-from store.teacher_calls import spent
+from store.teacher.calls import spent
 
 ROUNDS_SHOWN = 4
 LINES_FOR_ROUNDS = 16

@@ -18,8 +18,8 @@ from rich.text import Text
 from loop.reading.records import Record
 from loop.reading.scored_tokens import Piece, scored_pieces
 from loop.reading.text import format_duration
+from loop.terminal.draw_image import Picture, protocol
 from loop.terminal.escape import block, one_line
-from loop.terminal.images import Picture, protocol
 from loop.terminal.record_lists import OUTCOME_STYLES, Columns, filled_columns, format_cell, make_table
 from store import Store
 from store.questions import image_bytes

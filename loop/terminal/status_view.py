@@ -11,8 +11,8 @@ from loop.reading.text import format_duration
 from loop.terminal.escape import one_line
 from loop.terminal.log_table import CURVE_ROUNDS, TITLES, Row, sparkline
 from store import Store
-from store.fallback import suspects
-from store.teacher_calls import spent
+from store.teacher.calls import spent
+from store.teacher.fallback import suspects
 
 EXIT_CODES = {"running": 0, "finished": 3, "stopped": 4, "stale": 5}
 """Beside 1 for a failure and 2 for bad input, which every command has."""

@@ -10,12 +10,12 @@ from loop.context import Context
 from loop.training.pair_candidates import judged_questions, question_weight
 from loop.training.pair_rules import sort_by_likelihood
 from policies.learner.items import PairItem, SftItem
-from store.fallback import kept_chains
 from store.packing import unpack_token_ids
 from store.pairs import training_pairs
 from store.questions import questions_by_id, train_answers
 from store.rounds import Round
 from store.samples import cold_start_rationales
+from store.teacher.fallback import kept_chains
 
 
 def cold_start_items(ctx: Context, round_: Round) -> list[SftItem]:

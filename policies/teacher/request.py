@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from policies.teacher.images import ImageFile, data_url
+from policies.teacher.image_parts import ImageFile, data_url
 from policies.teacher.prices import Price, Usage, cost_usd, image_tokens, scaled, text_tokens
 
 

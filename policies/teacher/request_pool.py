@@ -1,4 +1,4 @@
-"""The requests of one `Teacher.ask_all`: concurrency, retries, the circuit breaker, and what an error means."""
+"""The requests of one `Teacher.ask_all`: concurrency, what is in flight, and the circuit breaker."""
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator
@@ -7,18 +7,15 @@ from typing import Any
 
 import httpx2
 import openai
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
 from policies.teacher.budget import Budget
 from policies.teacher.completion import MalformedCompletion, TeacherReply, parse_completion
 from policies.teacher.errors import TeacherError, TeacherOutage
-from policies.teacher.images import needs_no_conversion
-from policies.teacher.rate_limit import RateLimit, retry_after_s
-from policies.teacher.replies import KEY_REFUSED_STATUSES, REJECTED_STATUSES, ReplyReader
+from policies.teacher.image_parts import needs_no_conversion
+from policies.teacher.rate_limit import RateLimit
+from policies.teacher.replies import ReplyReader
 from policies.teacher.request import TeacherRequest, TeacherSettings, max_cost_usd, request_body, request_tokens
-
-TRANSIENT_STATUSES = (408, 409, 425, 429)
-"""Statuses that may pass, beside those from 500 on."""
+from policies.teacher.retries import TransientError, read_error, retrying
 
 MAX_REJECTED_AT_START = 20
 """So many requests rejected before the first answer mean wrong settings, not odd questions."""
@@ -26,20 +23,8 @@ MAX_REJECTED_AT_START = 20
 MAX_FAILED_IN_A_ROW = 3
 """So many failed requests without an answer between them open the circuit breaker: the endpoint is down."""
 
-MAX_PAUSE_S = 900.0
-"""A longer `Retry-After` ends the phase: the run need not stay open for a daily quota."""
-
-MAX_BACKOFF_S = 60.0
 STOP_CHECK_S = 0.2
 """How often `stopping` is asked while no reply arrives."""
-
-
-class _TransientError(Exception):
-    """An error that may pass; `after_s` is how long the server asks to wait."""
-
-    def __init__(self, reason: str, after_s: float = 0.0) -> None:
-        super().__init__(reason)
-        self.after_s = after_s
 
 
 class _PoolClosed(Exception):
@@ -170,39 +155,22 @@ class RequestPool:
             body = request_body(self._settings, request)
         else:
             body = await asyncio.to_thread(request_body, self._settings, request)
-        retrying = AsyncRetrying(
-            retry=retry_if_exception_type(_TransientError),
-            stop=self._stop_retrying,
-            wait=self._backoff_s,
-            sleep=self._sleep,
-            reraise=True,
-        )
         attempts = 0
         try:
-            async for attempt in retrying:
+            async for attempt in retrying(self._settings, self._budget, self._sleep):
                 with attempt:
                     expected = tokens + self._expected_completion_tokens()
                     await self._rate_limit.acquire(expected)
                     await self._sleep(0)
                     attempts += 1
                     reply = await self._send(body, tokens, expected)
-        except _TransientError as error:
+        except TransientError as error:
             return TeacherReply("failed", detail=str(error), cost_usd=0.0, attempts=attempts)
         except _PoolClosed:
             if not attempts:
                 raise
             return TeacherReply("failed", detail="stopped before its next attempt", cost_usd=0.0, attempts=attempts)
         return replace(reply, attempts=attempts)
-
-    def _stop_retrying(self, state: RetryCallState) -> bool:
-        """Whether a request has had its attempts, or the budget allows no more sendings."""
-        return state.attempt_number >= self._settings.attempts or not self._budget.add_retry()
-
-    def _backoff_s(self, state: RetryCallState) -> float:
-        """Seconds to wait: exponential back-off with full jitter, added to what the server asks for."""
-        jittered = wait_random_exponential(multiplier=self._settings.backoff_s, max=MAX_BACKOFF_S)(state)
-        error = state.outcome.exception() if state.outcome else None
-        return jittered + (error.after_s if isinstance(error, _TransientError) else 0.0)
 
     async def _sleep(self, seconds: float) -> None:
         """Sleep, but no longer than the pool is open; raises _PoolClosed then."""
@@ -220,7 +188,7 @@ class RequestPool:
         return round(self._completion_tokens / self._completions) if self._completions else self._settings.max_tokens
 
     async def _send(self, body: dict[str, Any], prompt_tokens: int, expected: int) -> TeacherReply:
-        """Send once; `expected` counts the tokens of prompt and answer. Raises _TransientError for a retry.
+        """Send once; `expected` counts the tokens of prompt and answer. Raises TransientError for a retry.
 
         The time-out is for the whole exchange, so an endless slow answer cannot hold its connection.
         """
@@ -239,14 +207,18 @@ class RequestPool:
             self._completions += 1
             return reply
         except MalformedCompletion as error:
-            raise _TransientError(f"malformed: {error}") from error
+            raise TransientError(f"malformed: {error}") from error
         except TimeoutError as error:
-            raise _TransientError(f"timeout after {self._settings.timeout_s:g} s") from error
+            raise TransientError(f"timeout after {self._settings.timeout_s:g} s") from error
         except openai.APIConnectionError as error:
-            raise _TransientError(f"connection: {type(error.__cause__ or error).__name__}") from error
+            raise TransientError(f"connection: {type(error.__cause__ or error).__name__}") from error
         except openai.APIStatusError as error:
             self._observe_limits(error.response, expected)
-            return self._read_error(error)
+            try:
+                return read_error(error, self._settings, self._replies)
+            except TransientError as transient:
+                self._rate_limit.pause(transient.after_s)
+                raise
         finally:
             self._in_flight -= 1
             self._tokens_in_flight -= expected
@@ -255,31 +227,6 @@ class RequestPool:
     def _observe_limits(self, response: httpx2.Response, expected: int) -> None:
         """Keep to the limits in the response's headers."""
         self._rate_limit.observe(response.headers, self._in_flight - 1, self._tokens_in_flight - expected)
-
-    def _read_error(self, error: openai.APIStatusError) -> TeacherReply:
-        """The reply of a rejected request; raises _TransientError, TeacherOutage or TeacherError for other statuses."""
-        status = error.status_code
-        detail = self._replies.describe_error(status, {"error": error.body})
-        if status in KEY_REFUSED_STATUSES:
-            raise self._replies.key_refused(status) from None
-        if status in REJECTED_STATUSES:
-            return TeacherReply("rejected", detail=detail, cost_usd=0.0)
-        if status == 429 and error.code == "insufficient_quota":
-            raise TeacherError(
-                f"the account behind {self._settings.api_key_env} has no credit left ({detail});"
-                " add some, then run again"
-            ) from None
-        if status in TRANSIENT_STATUSES or status >= 500:
-            after_s = retry_after_s(error.response.headers) or 0.0
-            if after_s > MAX_PAUSE_S:
-                raise TeacherOutage(
-                    f"teacher at {self._settings.base_url} asks to wait {after_s:.0f} s ({detail}); run again then"
-                ) from None
-            self._rate_limit.pause(after_s)
-            raise _TransientError(detail, after_s) from None
-        raise TeacherError(
-            f"teacher at {self._settings.base_url} answered {detail}; see teacher.base_url and teacher.model"
-        ) from None
 
 
 async def _wait_for_any(running: Iterable[asyncio.Task[TeacherReply]]) -> set[asyncio.Task[TeacherReply]]:

@@ -147,6 +147,7 @@ def test_what_is_written_after_a_marker_comes_back(answer: str, before: str) -> 
         ),
     ],
 )
+@pytest.mark.heavy
 def test_extraction_is_linear_on_a_megabyte_of(piece: str) -> None:
     text = piece * (1_000_000 // len(piece))
     started = time.process_time()

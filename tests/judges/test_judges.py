@@ -86,6 +86,7 @@ PIECES = (
 )
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("name", [*STRING_RULES, "regex(pattern='(a|aa)+x')"])
 def test_a_megabyte_of_anything_is_judged_in_under_a_second(name: str) -> None:
     judge = find_judge(name)

@@ -346,7 +346,7 @@ def half_for_cat(answer: str, accepted: list[str]) -> float:
 
 
 def test_python_calls_a_function_of_yours_and_tells_its_failures_apart() -> None:
-    spec = 'python(function="test_rules:half_for_cat", correct_from=0.5)'
+    spec = 'python(function="tests.judges.test_rules:half_for_cat", correct_from=0.5)'
 
     def verdict(answer: str) -> tuple[str, tuple[str, ...]]:
         given = give_verdict(find_judge(spec), answer, ["cat"], finish_reason="stop", needs_marker=False)

@@ -13,7 +13,7 @@ from tests.support.command_line import BASE_MODEL, log_of, run_command, run_new_
 from tests.support.forked import until
 from tests.support.real_runs import SAME_EACH_TIME, poll, query, write_recipe
 
-pytestmark = pytest.mark.model
+pytestmark = pytest.mark.heavy
 
 
 @pytest.fixture(scope="module")

@@ -37,6 +37,7 @@ def hold(results: list[dict[str, Any]], least: int) -> None:
         assert {f"{phase}: before commit", f"{phase}: after commit"} <= points
 
 
+@pytest.mark.heavy
 def test_killed_once_at_every_kind_of_commit_the_run_ends_like_an_unbroken_one() -> None:
     results = killed_runs("once")
     hold(results, 50)

@@ -103,6 +103,7 @@ def backward_clock(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built
 
 
+@pytest.mark.heavy
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed")
 def test_a_clock_that_runs_backwards_changes_nothing_that_counts(
     unbroken: dict[str, list[Any]], backward_clock: Path, tmp_path: Path

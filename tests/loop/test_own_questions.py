@@ -14,7 +14,7 @@ from tests.support.command_line import BASE_MODEL, copy_without, log_of, main, r
 from tests.support.forked import run_forked, until
 from tests.support.real_runs import jsonl_recipe, poll, query, write_recipe
 
-pytestmark = pytest.mark.model
+pytestmark = pytest.mark.heavy
 
 
 def test_ctrl_c_stops_after_the_batch_and_the_run_goes_on(image_questions: Path, tmp_path: Path) -> None:

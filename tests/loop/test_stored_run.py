@@ -13,6 +13,7 @@ import pytest
 
 from tests.support.command_line import PROJECT, log_of, run_command
 
+pytestmark = pytest.mark.heavy
 FIXTURE = PROJECT / "tests" / "fixtures" / "run_df0f1a0"
 
 

@@ -24,7 +24,7 @@ from policies.vllm_engine import EngineSettings, VllmEngine
 from policies.weights import HashedWeights, weights_sha256
 from tests.support.command_line import BASE_MODEL, copy_without
 
-pytestmark = pytest.mark.model
+pytestmark = pytest.mark.heavy
 
 SCENES = [draw_scene(random.Random(n)) for n in range(8)]
 TEXT = "What color is it? Give a short answer."

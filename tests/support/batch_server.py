@@ -12,6 +12,9 @@ from typing import Any
 
 from tests.support.fault_server import BODIES, completion
 
+STOP_CHECK_S = 0.01
+"""How often the server looks whether it is to stop; the end of every test waits for it."""
+
 Item = Callable[[str], str]
 """The prompt of an item -> "ok", the name of a body, a status such as "500", "expired", or "missing"."""
 
@@ -139,7 +142,7 @@ def serve_batches(item: Item = lambda _: "ok", polls: int = 2, ends_as: str = "c
             pass
 
     listening = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=listening.serve_forever, daemon=True).start()
+    threading.Thread(target=listening.serve_forever, args=(STOP_CHECK_S,), daemon=True).start()
     server.url = f"http://127.0.0.1:{listening.server_port}/v1"
     try:
         yield server

@@ -6,6 +6,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+STOP_CHECK_S = 0.01
+"""How often the server looks whether it is to stop; the end of every test waits for it."""
+
 
 @contextmanager
 def endpoint(reply: Callable[[str], str]) -> Iterator[str]:
@@ -29,7 +32,7 @@ def endpoint(reply: Callable[[str], str]) -> Iterator[str]:
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(STOP_CHECK_S,), daemon=True).start()
     try:
         yield f"http://127.0.0.1:{server.server_port}/v1"
     finally:

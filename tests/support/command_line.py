@@ -1,7 +1,6 @@
 """The real command line and other programs, each in a process of its own."""
 
 import json
-import os
 import runpy
 import subprocess
 import sys
@@ -64,20 +63,6 @@ def copy_without(folder: Path, missing: str) -> Path:
         if file.name != missing:
             (folder / file.name).symlink_to(file)
     return folder
-
-
-def run_python(program: str, *arguments: object, check: bool = True) -> subprocess.CompletedProcess[str]:
-    """A program of a test in a process of its own, with the project and its tests on the path."""
-    path = os.pathsep.join([str(PROJECT), os.environ.get("PYTHONPATH", "")])
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", program, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": path, "TOKENIZERS_PARALLELISM": "false"},
-        check=False,
-    )
-    assert done.returncode == 0 or not check, done.stderr[-3000:]
-    return done
 
 
 def run_program(name: str, *arguments: object, check: int | None = 0) -> "subprocess.CompletedProcess[str]":

@@ -6,12 +6,11 @@ import json
 import shutil
 import sqlite3
 import subprocess
-import sys
 from pathlib import Path
 
 import run_loop
 from store import open_store
-from tests.support.command_line import PROJECT
+from tests.support.command_line import PROJECT, run_new_program
 
 FIXTURE = PROJECT / "tests" / "fixtures" / "store_m001.db"
 
@@ -45,9 +44,9 @@ def run_here(*arguments: object, check: int = 0) -> subprocess.CompletedProcess[
     return subprocess.CompletedProcess(texts, code, out.getvalue(), err.getvalue())
 
 
-def modules_of(*arguments: object) -> set[str]:
-    """The modules that a command has loaded when it ends."""
-    program = [sys.executable, "-m", "tests.support.programs.modules_of_command", *map(str, arguments)]
-    done = subprocess.run(program, input="", capture_output=True, text=True, cwd=PROJECT, check=True)
+def modules_of(*arguments: object, check: int = 0) -> set[str]:
+    """The modules that a command has loaded when it ends, with an exit code that is expected."""
+    done = run_new_program("modules_of_command", *arguments, input="")
+    assert done.returncode == check, done.stderr[-3000:]
     names: list[str] = json.loads(done.stderr.splitlines()[-1])
     return set(names)

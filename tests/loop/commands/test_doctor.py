@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from loop.commands.examine import Finding, count_parameters, examine, format_findings, installed_version
+from loop.commands.doctor_checks import Finding, count_parameters, examine, format_findings, installed_version
 from tests.support.command_line import BASE_MODEL, run_command
 
 KEY = "sk-never-to-be-shown"

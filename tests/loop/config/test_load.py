@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from loop.config.load import CONFIGS, differing_keys, load_config
+from loop.config.load import differing_keys, load_config
+from loop.config.shipped import CONFIGS
 from loop.config.teacher import EMBEDDED_TASKS, NOTES
 from loop.errors import InputError
 from loop.questions.sources.worked_steps import WORKED

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from loop.config.load import CONFIGS, load_config
+from loop.config.load import load_config
+from loop.config.shipped import CONFIGS
 from loop.controller import run
 from loop.terminal.console import Console
 from store import open_store

@@ -308,7 +308,7 @@ def test_serving_follows_the_run_and_says_when_nothing_is_new(tmp_path: Path) ->
 
 def test_every_view_goes_through_a_kill_and_a_resume(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    assert run_program("killed_run", tmp_path, "round 2: judge begins", check=False).returncode == -signal.SIGKILL
+    run_program("killed_run", tmp_path, "round 2: judge begins", check=-signal.SIGKILL)
     client = TestClient(application(run), base_url="http://127.0.0.1:8000")
     assert "Stale (its process died without a word" in client.get("/").text
     assert "Round 2: judge" in client.get("/").text

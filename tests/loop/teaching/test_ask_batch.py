@@ -13,7 +13,7 @@ from loop.terminal.console import Console
 from policies.teacher.embedded_server import serve_teacher
 from policies.teacher.errors import TeacherError, TeacherOutage
 from store import Store
-from store.teacher_calls import open_batches, spent
+from store.teacher.calls import open_batches, spent
 from tests.support.batch_server import serve_batches
 from tests.support.teacher_sessions import session_with, store_with_questions, tasks_of
 

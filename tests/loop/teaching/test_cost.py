@@ -18,8 +18,8 @@ from policies.teacher.request import request_hash
 from store import Store, open_store
 from store.questions import NewQuestion, add_questions, find_questions
 from store.rounds import Policy, add_policy, start_round
-from store.teacher_calls import TeacherCall, add_calls
-from tests.support.stores import run_here
+from store.teacher.calls import TeacherCall, add_calls
+from tests.support.command_line import run_command
 
 ENDPOINT = "http://127.0.0.1:9/v1"
 
@@ -130,6 +130,6 @@ def test_run_stops_before_it_spends_and_names_the_flag(questions: Path, tmp_path
         f'[policy]\nmodel = "m"\n[questions]\nsource = "jsonl"\npath = "{questions}"\n[evaluation]\nsplit = "train"\n'
         f'[teacher]\nbase_url = "{ENDPOINT}"\nconfirm_usd = 0.01\n'
     )
-    done = run_here("run", "--config", recipe, "--run-dir", tmp_path / "run", check=2)
+    done = run_command("run", "--config", recipe, "--run-dir", tmp_path / "run", check=2)
     assert "add --yes to agree" in done.stderr
     assert "Traceback" not in done.stderr

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 from trl import SFTTrainer
 
 from loop.config.load import parse_config
@@ -45,6 +46,7 @@ def answers_to_avoid(ctx: Context, round_: Round) -> Sequence[SftItem]:
 UNLIKELIHOOD = Stage("unlikelihood", lambda config: config.rft, answers_to_avoid, lambda ctx: Unlikelihood())
 
 
+@pytest.mark.heavy
 def test_a_third_algorithm_is_one_class_and_one_line_in_the_table(text_model: Path, tmp_path: Path) -> None:
     config = parse_config(
         {

@@ -13,7 +13,7 @@ from policies.teacher.budget import Budget, Limit
 from policies.teacher.client import Teacher
 from policies.teacher.completion import TeacherReply
 from policies.teacher.errors import TeacherError, TeacherOutage
-from policies.teacher.images import ImageFile
+from policies.teacher.image_parts import ImageFile
 from policies.teacher.prices import Price, Usage
 from policies.teacher.rate_limit import BURST_S
 from policies.teacher.request import TeacherRequest, TeacherSettings

@@ -11,7 +11,7 @@ from openai.types.chat import ChatCompletionContentPartImageParam
 from base_model.scenes import draw_scene
 from policies.teacher.client import Teacher
 from policies.teacher.embedded_server import serve_teacher
-from policies.teacher.images import ImageFile
+from policies.teacher.image_parts import ImageFile
 from policies.teacher.request import TeacherRequest, TeacherSettings
 
 PROMPT = "Write a rationale.\n\nQuestion: what color is it?\nAccepted answer: red\n"

@@ -8,7 +8,7 @@ from typing import Any
 
 from PIL import Image
 
-from policies.teacher.images import ImageFile, data_url
+from policies.teacher.image_parts import ImageFile, data_url
 from policies.teacher.prices import Price
 from policies.teacher.request import TeacherSettings, request_hash
 

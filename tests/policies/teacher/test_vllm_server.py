@@ -26,8 +26,9 @@ from policies.teacher.client import Teacher
 from store import open_store
 from store.questions import NewQuestion, add_questions, load_image
 from store.rounds import Policy, add_policy, get_round, start_round
-from store.teacher_calls import count_reasons
-from tests.support.command_line import BASE_MODEL, PROJECT
+from store.teacher.calls import count_reasons
+from tests.support.command_line import BASE_MODEL
+from tests.support.forked import PROJECT
 
 QUESTIONS = 24
 

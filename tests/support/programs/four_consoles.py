@@ -8,6 +8,7 @@ import os
 import pty
 import sys
 import threading
+import time
 from pathlib import Path
 
 from loop.terminal.choose_console import choose_console
@@ -20,6 +21,8 @@ def make_noise(name: str) -> None:
         print("a library prints", flush=True)
     print("a library warns", file=sys.stderr, flush=True)
     os.system("echo compiled code warns >&2")  # noqa: S605
+    if name == "live":
+        time.sleep(0.6)  # long enough for the panel to be drawn in every round
 
 
 def run_with_console(folder: Path, name: str) -> None:

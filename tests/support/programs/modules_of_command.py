@@ -5,9 +5,10 @@ import sys
 
 import run_loop
 
+code: object = 0
 try:
     run_loop.main(sys.argv[1:])
 except SystemExit as end:
-    if end.code in (1, 2):
-        raise
+    code = end.code
 print(json.dumps(sorted(sys.modules)), file=sys.stderr)
+sys.exit(code)  # type: ignore[arg-type]

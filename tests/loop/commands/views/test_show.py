@@ -17,7 +17,7 @@ from rich.style import Style
 from rich.text import Text
 
 from loop.reading.scored_tokens import scored_pieces
-from loop.terminal.images import Picture, protocol, sixel, size
+from loop.terminal.draw_image import Picture, protocol, sixel, size
 from loop.terminal.record_view import WORDS_COMPARED, mark_differences
 from store import open_store
 from store.maintenance.archive import archive_round

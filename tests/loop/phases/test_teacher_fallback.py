@@ -11,7 +11,7 @@ import pytest
 from loop.config.load import parse_config
 from loop.config.schema import Config
 from loop.context import Context
-from loop.phases.fallback import fallback
+from loop.phases.teacher_fallback import fallback
 from loop.questions.order import choose_questions
 from loop.reading.accuracy_log import log_rows
 from loop.terminal.console import Console
@@ -19,10 +19,10 @@ from loop.terminal.log_table import format_log
 from policies.teacher.client import Teacher
 from policies.teacher.request import TeacherSettings
 from store import Store, open_store
-from store.fallback import kept_chains, suspects
 from store.questions import NewQuestion, add_questions
 from store.rounds import Policy, Round, add_policy, get_round, start_round
 from store.samples import NewSample, NewVerdict, add_samples, add_verdicts
+from store.teacher.fallback import kept_chains, suspects
 from tests.support.fault_server import Behaviour, completion, serve
 
 

@@ -1,6 +1,6 @@
 """An image of the store as it is sent to an endpoint."""
 
-from policies.teacher.images import ImageFile
+from policies.teacher.image_parts import ImageFile
 from store import Store
 from store.questions import image_bytes, image_size
 

@@ -10,7 +10,9 @@ from loop.teaching.collect_answers import answer_outcome, collect_answers, teach
 from loop.teaching.tasks import TeacherTask, correct_task, solve_task
 from policies.teacher.client import Teacher
 from policies.teacher.errors import TeacherOutage
-from store.fallback import (
+from store.questions import questions_by_id
+from store.rounds import Round
+from store.teacher.fallback import (
     choose_hard_questions,
     count_outcomes,
     failed_chains,
@@ -18,8 +20,6 @@ from store.fallback import (
     mark_unanswered,
     settle,
 )
-from store.questions import questions_by_id
-from store.rounds import Round
 
 
 def fallback(ctx: Context, round_: Round) -> None:

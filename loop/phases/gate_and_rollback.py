@@ -5,7 +5,7 @@ from loop.errors import LoopError
 from loop.evaluation.comparison import Comparison, compare, gate_split, gate_styles
 from loop.evaluation.gate_questions import compared_policy
 from loop.evaluation.gate_rules import accepts
-from loop.serving import serve
+from loop.swap_and_prove import serve_policy
 from store.rounds import Round, record_decision
 
 
@@ -17,7 +17,7 @@ def gate(ctx: Context, round_: Round) -> None:
     """
     if round_.decision is not None:
         if round_.decision == "rejected":
-            serve(ctx, round_.serving_policy, round_.number)
+            serve_policy(ctx, round_.serving_policy, round_.number)
         return
     if round_.candidate_policy is None:
         record_decision(ctx.store, round_.number, "no_update", "there was nothing to train on")
@@ -40,7 +40,7 @@ def gate(ctx: Context, round_: Round) -> None:
     record_decision(ctx.store, round_.number, "accepted" if accepted else "rejected", reason, other)
     ctx.reporter.say(f"  {reason}: {'accepted' if accepted else 'rejected'}")
     if not accepted:
-        serve(ctx, round_.serving_policy, round_.number)
+        serve_policy(ctx, round_.serving_policy, round_.number)
 
 
 def _in_words(comparison: Comparison) -> str:

@@ -1,4 +1,4 @@
-"""Serving: the one function that changes the sampler's weights, and the proof that it did."""
+"""Swap and prove: the one function that changes the sampler's weights, and the proof that it did."""
 
 import time
 
@@ -16,7 +16,7 @@ from store.sessions import add_swap, count_engine_start
 PROBE_QUESTIONS = 4
 
 
-def serve(ctx: Context, policy: int, number: int | None) -> Sampler:
+def serve_policy(ctx: Context, policy: int, number: int | None) -> Sampler:
     """Make the sampler serve a policy and prove it; starts the engine at the first call of a session.
 
     Two proofs: the sha256 of the bytes that were loaded is the one the store recorded, and the

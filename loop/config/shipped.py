@@ -1,0 +1,33 @@
+"""Where the files lie that Ratchet ships beside its code: `configs/` and `models/`."""
+
+from importlib import metadata
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parent.parent.parent
+"""The checkout, or the folder that an installation has put `loop` into."""
+
+PACKAGE = "ratchet-loop"
+SHARE = Path("share", "ratchet")
+
+
+def is_checkout() -> bool:
+    """Whether this code runs from a checkout (an editable installation is one)."""
+    return (PROJECT / "pyproject.toml").is_file()
+
+
+def shipped_folder() -> Path:
+    """The folder of `configs` and `models`: the checkout, or `share/ratchet` of the installation."""
+    if is_checkout():
+        return PROJECT
+    # `pip install --target` puts it beside the code and records another place.
+    beside = PROJECT / SHARE
+    if not beside.is_dir():
+        for distribution in metadata.distributions(name=PACKAGE):
+            for file in distribution.files or ():
+                if file.match(f"{SHARE}/configs/*.toml"):
+                    return Path(str(file.locate())).resolve().parent.parent
+    return beside
+
+
+CONFIGS = shipped_folder() / "configs"
+RECIPES = CONFIGS / "recipes"

@@ -1,0 +1,14 @@
+"""The learning rate after rejected rounds: lower by `gate.learning_rate_factor` for each of them in a row."""
+
+from itertools import takewhile
+
+from loop.config.schema import TrainingConfig
+from loop.context import Context
+from store.rounds import Round, recent_decisions
+
+
+def lower_after_rejections(ctx: Context, round_: Round, table: TrainingConfig) -> TrainingConfig:
+    """A training table with the learning rate of this round. A round without an update counts as no rejection."""
+    since_accepted = takewhile(lambda decision: decision != "accepted", recent_decisions(ctx.store, round_.number))
+    factor = ctx.config.gate.learning_rate_factor ** list(since_accepted).count("rejected")
+    return table.model_copy(update={"learning_rate": table.learning_rate * factor})
