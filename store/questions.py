@@ -5,11 +5,15 @@ import json
 import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
 
 from PIL.Image import Image
 
 from store.database import Store, StoreError, as_json
 from store.image_decoding import decode_image, inspect_image
+
+SplitFrom = Literal["source", "draw", "run"]
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,13 @@ class NewQuestion:
     choices: Sequence[str] = ()
     kind: str | None = None
     """What sort of question it is, for accuracies by kind."""
+    split_from: SplitFrom = "source"
+    """Who says its split: the source, the draw of the held-out shares, or the run that has this question already."""
+
+    @cached_property
+    def digests(self) -> list[str]:
+        """The images' sha256 hex digests, in order."""
+        return [hashlib.sha256(image).hexdigest() for image in self.images]
 
 
 @dataclass(frozen=True)
@@ -57,10 +68,7 @@ def add_questions(store: Store, questions: Iterable[NewQuestion]) -> int:
 
 
 def _add(store: Store, question: NewQuestion, batch: int) -> bool:
-    digests = [hashlib.sha256(image).hexdigest() for image in question.images]
-    identity = [question.text, list(question.answers), question.judge, question.split, digests]
-    identity += [list(question.choices)] if question.choices else []
-    key = hashlib.sha256(as_json(identity).encode()).hexdigest()
+    digests, key = question.digests, _identity_hash(question, question.split)
     if store.row("SELECT 1 FROM question WHERE hash = ?", key):
         return False
     for digest, content in zip(digests, question.images, strict=True):
@@ -88,6 +96,41 @@ def _add(store: Store, question: NewQuestion, batch: int) -> bool:
         [(cursor.lastrowid, position, digest) for position, digest in enumerate(digests)],
     )
     return True
+
+
+def _identity_hash(question: NewQuestion, split: str) -> str:
+    identity = [question.text, list(question.answers), question.judge, split, question.digests]
+    identity += [list(question.choices)] if question.choices else []
+    return hashlib.sha256(as_json(identity).encode()).hexdigest()
+
+
+def splits_of_question(store: Store, question: NewQuestion, splits: Sequence[str]) -> list[str]:
+    """Those of `splits` in which the store has this same question, whatever split the question names itself."""
+    return [
+        split
+        for split in splits
+        if store.row("SELECT 1 FROM question WHERE hash = ?", _identity_hash(question, split)) is not None
+    ]
+
+
+def splits_of_image(store: Store, digest: str) -> list[str]:
+    """Splits of the questions that have this image."""
+    rows = store.rows(
+        "SELECT DISTINCT split FROM question_image JOIN question ON question.id = question_image.question"
+        " WHERE question_image.image = ?",
+        digest,
+    )
+    return [row["split"] for row in rows]
+
+
+def splits_of_text(store: Store, text: str) -> list[str]:
+    """Splits of the questions that have this text and no image."""
+    rows = store.rows(
+        "SELECT DISTINCT split FROM question WHERE text = ?"
+        " AND NOT EXISTS (SELECT 1 FROM question_image WHERE question_image.question = question.id)",
+        text,
+    )
+    return [row["split"] for row in rows]
 
 
 SELECT = """SELECT question.*, (SELECT json_group_array(image) FROM (
@@ -167,6 +210,12 @@ def has_images(store: Store) -> bool:
 def has_questions(store: Store) -> bool:
     """Whether questions were ingested."""
     return store.row("SELECT 1 FROM question LIMIT 1") is not None
+
+
+def newest_question(store: Store) -> int | None:
+    """The id of the question that was stored last."""
+    newest: int | None = store.value("SELECT max(id) FROM question")
+    return newest
 
 
 def count_by_split(store: Store) -> dict[str, int]:

@@ -18,8 +18,9 @@ from store import open_store
 def add(run_dir: Path, file: Path, as_json: bool) -> None:
     """Add questions of a JSONL FILE to a run, also while it runs; the next round sees them."""
     from loop.questions.ingest import add_file
+    from loop.terminal.console import Console
 
     store = open_store(run_dir)
-    added = add_file(store, stored_config(store, run_dir), file)
+    added = add_file(store, stored_config(store, run_dir), file, Console(quiet=as_json))
     store.close()
     click.echo(json.dumps({"added": added}) if as_json else format_count(added, "new question", run_dir))

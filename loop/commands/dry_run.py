@@ -8,8 +8,12 @@ from typing import Any
 
 from loop.config.schema import Config
 from loop.config.teacher import EMBEDDED
+from loop.errors import InputError
 from loop.evaluation.comparison import gate_styles
+from loop.questions.registry import SOURCES
+from loop.questions.split_table import SplitTable
 from loop.teaching.cost import estimate_from_source
+from loop.terminal.console import Console
 
 
 def format_plan(config: Config) -> str:
@@ -54,7 +58,21 @@ def _plan(config: Config) -> list[str]:
         lines.append(f"  fallback: at most {config.fallback.questions} unsolved questions a round to the teacher")
     if config.teacher.enabled:
         lines.append(f"  the cold start's cost ({config.teacher.model}): {_cold_start_cost(config)}")
-    return [*lines, *(f"  before it can run: {what}" for what in _missing(config))]
+    return [*lines, *_splits(config), *(f"  before it can run: {what}" for what in _missing(config))]
+
+
+def _splits(config: Config) -> list[str]:
+    """How many questions each split gets, where they are at hand: those of reasoning_gym would have to be made."""
+    path, table = config.questions.path, SplitTable()
+    if config.questions.source == "reasoning_gym" or (path is not None and not Path(path).is_file()):
+        return []
+    console = Console()
+    try:
+        for _ in table.counted(SOURCES[config.questions.source](config.questions, console), console):
+            pass
+    except InputError as error:
+        return [f"  before it can run: {error}"]
+    return ["  questions:", *(f"    {line}" for line in table.lines(config.questions))]
 
 
 def _missing(config: Config) -> Iterator[str]:

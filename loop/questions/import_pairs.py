@@ -11,11 +11,12 @@ from loop.config.prompt_styles import STYLES
 from loop.config.schema import Config
 from loop.errors import InputError
 from loop.questions.sources.jsonl import read_image
+from loop.questions.splits import HELD_OUT, strictest
 from loop.reporting import Reporter
 from store import Store
 from store.maintenance.archive import file_sha256
 from store.pairs import NewImportedPair, add_imported_pairs
-from store.questions import NewQuestion, find_question_id, split_of
+from store.questions import NewQuestion, find_question_id, split_of, splits_of_image
 from store.rounds import GATE
 
 SOURCE = SPLIT = "imported"
@@ -111,8 +112,13 @@ def _pair(store: Store, config: Config, path: Path, number: int, row: Any) -> Ne
     known = find_question_id(store, text, content)
     if known is not None and (split := split_of(store, known)) in (GATE, config.evaluation.split):
         raise InputError(f"{where}: this question is held out (split {split!r}); a pair of it would be trained on")
+    if known is not None:
+        return NewImportedPair(known, style, chosen, rejected, number)
     new = NewQuestion(text, answers, content, SPLIT, SOURCE, config.questions.judge, where=where)
-    return NewImportedPair(new if known is None else known, style, chosen, rejected, number)
+    for digest in new.digests:
+        if (shared := strictest(splits_of_image(store, digest))) in HELD_OUT:
+            raise InputError(f"{where}: its image is held out (split {shared!r}); a pair of it would be trained on")
+    return NewImportedPair(new, style, chosen, rejected, number)
 
 
 def _text(row: dict[str, Any], key: str, role: str, where: str) -> str:

@@ -9,6 +9,7 @@ from loop.config.schema import Config
 from loop.errors import InputError
 from loop.questions.registry import ReadQuestions
 from loop.questions.sources.jsonl import read_file
+from loop.questions.split_table import SplitTable
 from loop.reporting import Reporter
 from policies.encoding import is_vision_model
 from store import Store
@@ -20,6 +21,7 @@ from store.questions import (
     count_images,
     has_questions,
     most_images,
+    newest_question,
 )
 
 
@@ -27,15 +29,9 @@ def ingest(store: Store, config: Config, read_questions: ReadQuestions, reporter
     """Ingest the configured source once; a run that has questions is left as it is."""
     if has_questions(store):
         return
-
-    def counted() -> Iterator[NewQuestion]:
-        with reporter.bar("reading questions", 0, "question") as bar:
-            for question in read_questions(config.questions):
-                yield question
-                bar.update()
-
+    questions, table = read_questions(config.questions, reporter), SplitTable()
     with store.transaction():
-        added = add_questions(store, counted())
+        added = add_questions(store, table.counted(questions, reporter))
         counts = count_by_split(store)
         for split in ("train", config.evaluation.split):
             if not counts.get(split):
@@ -46,6 +42,8 @@ def ingest(store: Store, config: Config, read_questions: ReadQuestions, reporter
         _check_judges(store, config)
     images = count_images(store)
     reporter.say(f"{added} questions ({', '.join(f'{n} {split}' for split, n in counts.items())}), {images} images")
+    for line in table.lines(config.questions):
+        reporter.say(line)
 
 
 def _check_judges(store: Store, config: Config) -> None:
@@ -54,22 +52,32 @@ def _check_judges(store: Store, config: Config) -> None:
         raise InputError("judge 'llm' needs judging.base_url and judging.model: where it is asked")
 
 
-def add_file(store: Store, config: Config, path: Path) -> int:
+def add_file(store: Store, config: Config, path: Path, reporter: Reporter) -> int:
     """Add the new questions of a JSONL file; returns how many were new.
 
-    The file is read whole before the store is locked. Raises InputError for rows that the run's
-    model cannot take.
+    The file is read whole before the store is locked, and then row by row as it is stored: images are not kept.
+    Raises InputError for rows that the run's model cannot take.
     """
-    questions = list(read_file(path, config.questions))
-    most = most_images(store)
+    newest = newest_question(store)
+    questions, table = read_file(path, config.questions, reporter, store), SplitTable()
     transformers.utils.logging.set_verbosity_error()
     vision = is_vision_model(config.policy.model, config.policy.trust_remote_code)
-    for question in questions:
-        if question.images and not vision:
-            raise InputError(f"{question.where}: has images, but this run's model reads text only")
-        if len(question.images) > most:
-            raise InputError(f"{question.where}: has {len(question.images)} images; this run takes {most} at most")
+    takes = most_images(store) if vision else 0
     with store.transaction():
-        added = add_questions(store, questions)
+        if newest_question(store) != newest:
+            raise InputError(f"{path}: another process added questions meanwhile; add the file again")
+        added = add_questions(store, table.counted(_taken(questions, takes), reporter))
         _check_judges(store, config)
+    for line in table.lines(config.questions):
+        reporter.say(line)
     return added
+
+
+def _taken(questions: Iterator[NewQuestion], takes: int) -> Iterator[NewQuestion]:
+    """The questions; InputError for one with more images than the run's model takes."""
+    for question in questions:
+        if question.images and not takes:
+            raise InputError(f"{question.where}: has images, but this run's model reads text only")
+        if len(question.images) > takes:
+            raise InputError(f"{question.where}: has {len(question.images)} images; this run takes {takes} at most")
+        yield question

@@ -1,12 +1,21 @@
 """Where questions come from: one file a source, registered in `SOURCES`."""
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
 
 from loop.config.schema import QuestionsConfig
 from loop.questions.sources import easy_vqa, jsonl, reasoning_gym
+from loop.reporting import Reporter
 from store.questions import NewQuestion
 
-ReadQuestions = Callable[[QuestionsConfig], Iterator[NewQuestion]]
+
+class ReadQuestions(Protocol):
+    """A source's function: its questions, with a bar of the reporter's for what it does before the first one."""
+
+    def __call__(self, config: QuestionsConfig, reporter: Reporter | None = None, /) -> Iterator[NewQuestion]:
+        """Raises InputError naming what is wrong with a row or with the configuration."""
+
+
 WriteRationale = Callable[[str, str | None, list[str]], str | None]
 """(question, accepted answer or None, image hashes) -> rationale, None for a question it does not know."""
 

@@ -226,7 +226,7 @@ def scripted_parts(script: Script, engines: list[ScriptedEngine], crash_point: C
         return engines[-1]
 
     return Parts(
-        sources={"easy_vqa": lambda _: questions(script.held_out)},
+        sources={"easy_vqa": lambda *_: questions(script.held_out)},
         rationales={"easy_vqa": write_rationale},
         make_encoder=make_encoder,
         make_learner=lambda encoder, **_: ScriptedLearner(encoder, script),

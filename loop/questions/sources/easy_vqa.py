@@ -14,6 +14,7 @@ from pathlib import Path
 
 from judges import find_judge
 from loop.config.schema import QuestionsConfig
+from loop.reporting import Reporter
 from store.questions import NewQuestion
 
 SOURCE = "easy_vqa"
@@ -25,7 +26,7 @@ NEGATION = re.compile(r"\b(?:not|no)\b")
 SEEN = re.compile(r"\bshows an? (\w+) (\w+)\b")
 
 
-def read_questions(config: QuestionsConfig) -> Iterator[NewQuestion]:
+def read_questions(config: QuestionsConfig, reporter: Reporter | None = None) -> Iterator[NewQuestion]:
     """The held-out questions, then `train_limit` train questions; both in a fixed random order.
 
     The package's test images are shared out by their number: every fourth is for the gate to decide

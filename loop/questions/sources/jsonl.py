@@ -1,48 +1,108 @@
 """Your own questions: a JSON object a line, images by path relative to the file.
 
-`{"question", "answer" or "answers", "images": [...], "choices"?, "judge"?, "kind"?, "id"?, "split"?}`. Rows without a
-split are held out by a hash of question and answers, so the same row lands in the same split every time:
-`test` is what accuracies are reported on, `gate` what the gate decides by. `kind` groups the accuracies.
+`{"question", "answer" or "answers", "images": [...], "choices"?, "judge"?, "kind"?, "id"?, "split"?, "group"?}`. Rows
+without a split are held out by their group or images, else by their text (`loop/questions/splits.py`): `test` is what
+accuracies are reported on, `gate` what the gate decides by. `kind` groups the accuracies.
 Where the recipe sets `questions.unlabelled`, a row may have no answer; it is never held out.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from judges import Judge, JudgeSpecError, find_judge
 from loop.config.schema import QuestionsConfig
 from loop.errors import InputError
-from loop.questions.splits import SPLITS, held_out_split
-from store.questions import NewQuestion
+from loop.questions.splits import SPLITS, Key, SplitRow, Splits, strictest
+from loop.reporting import Reporter
+from store import Store
+from store.questions import NewQuestion, SplitFrom, splits_of_image, splits_of_question, splits_of_text
 
 SOURCE = "jsonl"
-KEYS = {"question", "answer", "answers", "choices", "images", "judge", "kind", "id", "split"}
+KEYS = {"question", "answer", "answers", "choices", "images", "judge", "kind", "id", "split", "group"}
 
 
-def read_questions(config: QuestionsConfig) -> Iterator[NewQuestion]:
+@dataclass(frozen=True)
+class _Row:
+    """A row as the file has it; the question's split is not decided yet."""
+
+    question: NewQuestion
+    split: str | None
+    group: str | None
+
+
+def read_questions(config: QuestionsConfig, reporter: Reporter | None = None) -> Iterator[NewQuestion]:
     """Questions of `questions.path`; raises InputError naming the line of a bad row."""
     assert config.path is not None
-    yield from read_file(Path(config.path), config)
+    return read_file(Path(config.path), config, reporter)
 
 
-def read_file(path: Path, config: QuestionsConfig) -> Iterator[NewQuestion]:
-    """Questions of one file. An empty line is skipped; anything else must be a whole row."""
+def read_file(
+    path: Path, config: QuestionsConfig, reporter: Reporter | None = None, store: Store | None = None
+) -> Iterator[NewQuestion]:
+    """Questions of one file. An empty line is skipped; anything else must be a whole row.
+
+    All rows are read at once, to find out which stay together, and then again one by one: images are not kept.
+    A `store` is the run that the rows will be added to: what it has keeps its split.
+    """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"questions file {path} cannot be read: {error}") from error
-    count = 0
-    for number, line in enumerate(lines, 1):
-        if line.strip():
-            count += 1
-            yield _question(line, path, f"{path}, line {number}", config)
-    if count == 0:
+    numbers = [number for number, line in enumerate(lines, 1) if line.strip()]
+    if not numbers:
         raise InputError(f"{path} holds no questions; write one JSON object a line")
 
+    stored: dict[int, str] = {}
+    splits = Splits(config, lambda key: _splits_in(store, key) if store else ())
+    with reporter.bar(f"reading {path.name}", len(numbers), "row") if reporter else nullcontext() as bar:
+        for number in numbers:
+            row = _row(lines[number - 1], path, number, config)
+            if store and (split := _stored_split(store, row)):
+                stored[number] = split
+            splits.add(_split_row(row, stored.get(number)))
+            if bar:
+                bar.update()
 
-def _question(line: str, path: Path, where: str, config: QuestionsConfig) -> NewQuestion:
+    def question(number: int) -> NewQuestion:
+        row = _row(lines[number - 1], path, number, config)
+        split_from: SplitFrom = "source" if row.split else "run" if number in stored else "draw"
+        return replace(row.question, split=splits.split_of(_split_row(row, stored.get(number))), split_from=split_from)
+
+    return map(question, numbers)
+
+
+def _stored_split(store: Store, row: _Row) -> str | None:
+    """The split in which the run has the row's question."""
+    found = splits_of_question(store, row.question, SPLITS)
+    return row.split if row.split in found else strictest(found)
+
+
+def _split_row(row: _Row, stored: str | None) -> SplitRow:
+    question = row.question
+    return SplitRow(
+        where=question.where,
+        text=question.text,
+        images=question.digests,
+        group=row.group,
+        split=row.split,
+        stored=stored,
+        labelled=bool(question.answers),
+    )
+
+
+def _splits_in(store: Store, key: Key) -> Collection[str]:
+    kind, value = key
+    if kind == "group":
+        return ()
+    return splits_of_image(store, value) if kind == "image" else splits_of_text(store, value)
+
+
+def _row(line: str, path: Path, number: int, config: QuestionsConfig) -> _Row:
+    where = f"{path}, line {number}"
     try:
         row = json.loads(line)
     except ValueError as error:
@@ -63,20 +123,20 @@ def _question(line: str, path: Path, where: str, config: QuestionsConfig) -> New
     names = row.get("images", [])
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise InputError(f"{where}: 'images' must be a list of paths")
-    split = row.get("split", "train" if unlabelled else held_out_split([text, *answers], config))
-    if split not in SPLITS:
+    split = row.get("split")
+    if "split" in row and split not in SPLITS:
         raise InputError(f"{where}: 'split' must be one of {', '.join(SPLITS)}, not {split!r}")
-    if unlabelled and split != "train":
+    if unlabelled and split not in (None, "train"):
         raise InputError(f"{where}: a held-out question needs an answer")
     kind = row.get("kind")
     if kind is not None and (not isinstance(kind, str) or not kind.strip()):
         raise InputError(f"{where}: 'kind' must be a text that is not empty")
     external_id = row.get("id")
-    return NewQuestion(
+    question = NewQuestion(
         text=text,
         answers=answers,
         images=[read_image(path.parent, name, where) for name in names],
-        split=split,
+        split="",
         source=SOURCE,
         judge=judge.name,
         external_id=None if external_id is None else str(external_id),
@@ -84,6 +144,16 @@ def _question(line: str, path: Path, where: str, config: QuestionsConfig) -> New
         choices=choices,
         kind=kind,
     )
+    return _Row(question, split, _group(row, where))
+
+
+def _group(row: dict[str, Any], where: str) -> str | None:
+    group = row.get("group")
+    if group is None:
+        return None
+    if isinstance(group, bool) or not isinstance(group, str | int | float) or not str(group).strip():
+        raise InputError(f"{where}: 'group' must be a text that is not empty, or a number")
+    return str(group)
 
 
 def _judge(row: dict[str, Any], answers: list[str], where: str, config: QuestionsConfig) -> Judge:

@@ -1,7 +1,7 @@
 """reasoning-gym: procedurally generated questions with a scoring function for each task.
 
 Every task of `questions.tasks` gives so many different questions; they are held out by a hash of their
-content, so the splits are disjoint and stay what they are when a task is made larger.
+text, so the splits are disjoint and stay what they are when a task is made larger.
 """
 
 import random
@@ -12,7 +12,8 @@ from judges import JudgeSpecError, find_judge
 from loop.config.schema import QuestionsConfig
 from loop.errors import InputError
 from loop.questions.sources.worked_steps import WORKED
-from loop.questions.splits import held_out_split
+from loop.questions.splits import drawn_split
+from loop.reporting import Reporter
 from store.questions import NewQuestion
 
 SOURCE = "reasoning_gym"
@@ -21,7 +22,7 @@ DRAWS = 20
 """Draws for each question wanted; a task that has not given enough different ones by then cannot."""
 
 
-def read_questions(config: QuestionsConfig) -> Iterator[NewQuestion]:
+def read_questions(config: QuestionsConfig, reporter: Reporter | None = None) -> Iterator[NewQuestion]:
     """Different questions of every task, in a fixed random order; InputError names a task that cannot be had."""
     rows = [row for task, options in config.tasks.items() for row in _task_rows(task, options.model_dump(), config)]
     random.Random(SHUFFLE_SEED).shuffle(rows)
@@ -51,7 +52,8 @@ def _task_rows(task: str, options: dict[str, Any], config: QuestionsConfig) -> l
                 text=text,
                 answers=[entry["answer"]],
                 images=[],
-                split=held_out_split([text, entry["answer"]], config),
+                split=drawn_split(("text", text), config),
+                split_from="draw",
                 source=SOURCE,
                 judge=judge,
                 kind=task,

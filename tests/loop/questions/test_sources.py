@@ -30,6 +30,18 @@ def test_easy_vqa_keeps_its_own_test_split_and_a_fixed_part_of_train() -> None:
     assert not test_images & {row.images[0] for row in rows if row.split == "train"}
 
 
+def test_easy_vqas_rows_are_those_of_earlier_versions() -> None:
+    digest = hashlib.sha256()
+    splits: dict[str, set[str]] = {}
+    for row in easy_vqa.read_questions(QuestionsConfig(source="easy_vqa")):
+        told = [row.text, row.answers, row.digests, row.split, row.source, row.judge, row.kind, row.external_id]
+        digest.update((json.dumps([*told, row.where]) + "\n").encode())
+        for image in row.digests:
+            splits.setdefault(image, set()).add(row.split)
+    assert digest.hexdigest() == "b8ddf1f56f956798c61be7b491b31819365792ebbb67cd1d12e8bb63087938e3"
+    assert all(len(each) == 1 for each in splits.values())
+
+
 def test_rationales_end_in_the_accepted_answer_and_say_what_the_image_shows() -> None:
     written = 0
     for row in easy_vqa.read_questions(QuestionsConfig(source="easy_vqa", train_limit=300)):
@@ -100,6 +112,9 @@ def test_jsonl_rows_become_questions(tmp_path: Path) -> None:
         ({"question": "q", "answer": "a", "images": ["../secret.png"]}, "outside"),
         ({"question": "q", "answer": "a", "images": ["/etc/hostname"]}, "outside"),
         ({"question": "q", "answer": "a", "split": "dev"}, "'split' must be"),
+        ({"question": "q", "answer": "a", "group": True}, "'group' must be"),
+        ({"question": "q", "answer": "a", "group": " "}, "'group' must be"),
+        ({"question": "q", "answer": "a", "group": ["a"]}, "'group' must be"),
         ({"question": "q", "answer": "a", "judge": "vibes"}, "judge 'vibes' is unknown"),
         ({"question": "q", "answer": "a", "judge": 7}, "'judge' must be a text"),
         ({"question": "q", "answer": "a", "judge": "numeric(relative='x')"}, "must be a number"),
@@ -128,7 +143,7 @@ def test_a_row_may_bring_its_judge_with_options_and_its_choices(tmp_path: Path) 
 
 
 def test_rows_without_an_answer_are_taken_where_the_recipe_says_so_and_never_held_out(tmp_path: Path) -> None:
-    recipe = QuestionsConfig(source="jsonl", path="x", unlabelled=True, held_out_share=0.99)
+    recipe = QuestionsConfig(source="jsonl", path="x", unlabelled=True, held_out_share=0.9)
     rows = [{"question": f"q{n}"} for n in range(20)]
     read = list(jsonl.read_file(write(tmp_path, *rows, {"question": "q", "answer": "a"}), recipe))
     assert {(tuple(row.answers), row.split) for row in read[:-1]} == {((), "train")}
@@ -173,10 +188,12 @@ def test_the_kind_of_a_question_and_the_truth_of_a_chain_are_read_off_the_words(
 
 
 def test_rows_without_a_split_are_shared_out_and_rows_may_name_the_gate(tmp_path: Path) -> None:
+    config = CONFIG.model_copy(update={"held_out_share": 0.2, "gate_share": 0.2})
     rows = [{"question": f"{n}?", "answer": "x", "kind": "easy"} for n in range(400)]
-    path = write(tmp_path, *rows, {"question": "named", "answer": "x", "split": "gate"})
-    read = list(jsonl.read_file(path, CONFIG.model_copy(update={"held_out_share": 0.2, "gate_share": 0.2})))
+    read = list(jsonl.read_file(write(tmp_path, *rows), config))
     counts = [sum(row.split == split for row in read) for split in ("test", "gate", "train")]
     assert all(50 < count < 120 for count in counts[:2])
-    assert read[-1].split == "gate"
-    assert {row.kind for row in read[:-1]} == {"easy"}
+    assert {row.kind for row in read} == {"easy"}
+    named = list(jsonl.read_file(write(tmp_path, *rows, {"question": "n", "answer": "x", "split": "gate"}), config))
+    assert [row.text for row in named if row.split == "gate"] == ["n"]
+    assert [row.split for row in named if row.split == "test"] == ["test"] * counts[0]

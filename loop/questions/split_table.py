@@ -1,0 +1,100 @@
+"""What the splits came to: rows, answers and images of each, and what is odd about them."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+
+from loop.config.schema import QuestionsConfig
+from loop.questions.splits import HELD_OUT, SPLITS, wanted_shares
+from loop.reporting import Reporter
+from store.questions import NewQuestion
+
+EXPECTED = 5
+"""An answer is missed in a split where it would be expected so many times."""
+
+DRAWN = 200
+"""Shares of fewer drawn rows say nothing."""
+
+TOLERANCE = 0.02
+NAMED = 5
+"""Missing answers that are named; of more the number is given."""
+
+LONGEST = 40
+"""Characters of an answer that is named."""
+
+
+class SplitTable:
+    """Counts questions by split as they pass; it keeps their answers and image digests, no images."""
+
+    def __init__(self) -> None:
+        self._rows: Counter[str] = Counter()
+        self._labelled: Counter[str] = Counter()
+        self._drawn: Counter[str] = Counter()
+        self._named: set[str] = set()
+        self._answers: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
+        self._images: dict[str, set[bytes]] = {split: set() for split in SPLITS}
+
+    def counted(self, questions: Iterable[NewQuestion], reporter: Reporter) -> Iterator[NewQuestion]:
+        """The same questions, each counted, and a bar."""
+        with reporter.bar("questions", 0, "question") as bar:
+            for question in questions:
+                self.count(question)
+                yield question
+                bar.update()
+
+    def count(self, question: NewQuestion) -> None:
+        """Count one question of split train, gate or test."""
+        split = question.split
+        self._rows[split] += 1
+        self._labelled[split] += bool(question.answers)
+        self._drawn[split] += question.split_from == "draw"
+        if question.split_from == "source":
+            self._named.add(split)
+        self._answers[split].update({answer.casefold() for answer in question.answers})
+        self._images[split].update(bytes.fromhex(digest) for digest in question.digests)
+
+    def lines(self, config: QuestionsConfig) -> list[str]:
+        """The table, aligned, then a line for each warning."""
+        cells = [["split", "rows", "answers", "images"]]
+        for split in SPLITS:
+            counts = (self._rows[split], len(self._answers[split]), len(self._images[split]))
+            cells.append([split, *(f"{count:,}" for count in counts)])
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        left = widths.pop(0)
+        table = [
+            "  ".join([name.ljust(left), *(cell.rjust(width) for cell, width in zip(rest, widths, strict=True))])
+            for name, *rest in cells
+        ]
+        return [*table, *(f"warning: {warning}" for warning in self.warnings(config))]
+
+    def warnings(self, config: QuestionsConfig) -> list[str]:
+        """Splits that lack a common answer, and those far from the share of the drawn rows that they should have."""
+        return [*self._missing_answers(), *self._wrong_shares(config)]
+
+    def _missing_answers(self) -> Iterator[str]:
+        everywhere = sum(self._answers.values(), Counter[str]())
+        rows = max(1, self._labelled.total())
+        for split in SPLITS:
+            share = self._labelled[split] / rows
+            missing = [
+                f"{answer[:LONGEST]!r} (about {count * share:.0f})"
+                for answer, count in everywhere.most_common()
+                if answer not in self._answers[split] and count * share >= EXPECTED
+            ]
+            if missing:
+                more = f" and {len(missing) - NAMED} more" if len(missing) > NAMED else ""
+                yield (
+                    f"split {split!r} lacks answers that are common (in brackets how often they would be expected):"
+                    f" {', '.join(missing[:NAMED])}{more}"
+                )
+
+    def _wrong_shares(self, config: QuestionsConfig) -> Iterator[str]:
+        drawn = self._drawn.total()
+        if drawn < DRAWN:
+            return
+        for split, wanted in wanted_shares(config, self._named & set(HELD_OUT)).items():
+            share = self._drawn[split] / drawn
+            if abs(share - wanted) > TOLERANCE:
+                yield (
+                    f"split {split!r} has {share:.1%} of the {drawn:,} rows that name no split, {wanted:.1%} are"
+                    " wanted; rows that share an image or a group stay together"
+                )
