@@ -36,21 +36,21 @@ MUTATIONS = (
         "loop/evaluation/gate_rules.py",
         "significant and comparison.lost > comparison.gained",
         "significant and comparison.lost < comparison.gained",
-        "tests/loop/phases/test_gate.py",
+        "tests/loop/phases/test_gate_and_rollback.py",
     ),
     Mutation(
         "the guard of other styles",
         "loop/phases/gate_and_rollback.py",
         'accepted and accepts("not_worse", settings.level, comparison)',
         "accepted",
-        "tests/loop/phases/test_gate.py",
+        "tests/loop/phases/test_gate_and_rollback.py",
     ),
     Mutation(
         "the roll back to the weights before",
         "loop/phases/gate_and_rollback.py",
         "    if not accepted:\n        serve_policy(ctx, round_.serving_policy, round_.number)\n",
         "",
-        "tests/loop/phases/test_gate.py",
+        "tests/loop/phases/test_gate_and_rollback.py",
     ),
     Mutation(
         "what a pair rule rejects",
@@ -155,7 +155,7 @@ MUTATIONS = (
         "loop/training/learning_rate.py",
         '** list(since_accepted).count("rejected")',
         '** list(since_accepted).count("accepted")',
-        "tests/loop/phases/test_gate.py",
+        "tests/loop/phases/test_gate_and_rollback.py",
     ),
 )
 

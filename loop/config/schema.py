@@ -75,8 +75,6 @@ class QuestionsConfig(ConfigTable):
             raise ValueError(f"tasks: {unknown[0]!r} is unknown or cannot be judged; known: {', '.join(TASKS)}")
         if self.unlabelled and self.source != "jsonl":
             raise ValueError(f"unlabelled is for source = 'jsonl'; {self.source} brings its own answers")
-        if self.held_out_share + self.gate_share >= 1.0:
-            raise ValueError("held_out_share and gate_share must be below 1 together: the rest is trained on")
         return self
 
 

@@ -91,6 +91,11 @@ class Splits:
     """
 
     def __init__(self, config: QuestionsConfig, stored: Stored = lambda _: ()) -> None:
+        if config.held_out_share + config.gate_share >= 1.0:
+            # Not a rule of the configuration: a run that began with such shares must open.
+            raise InputError(
+                "questions.held_out_share and questions.gate_share must be below 1 together: the rest is trained on"
+            )
         self._config, self._stored = config, stored
         self._parents: dict[Key, Key] = {}
         self._tied: dict[Key, _Tied] = {}

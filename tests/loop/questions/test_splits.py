@@ -145,5 +145,6 @@ def test_the_wanted_shares_are_whole() -> None:
     assert wanted_shares(CONFIG) == pytest.approx({"train": 0.4, "test": 0.3, "gate": 0.3})
     assert wanted_shares(CONFIG, {"test"}) == pytest.approx({"train": 0.7, "test": 0.0, "gate": 0.3})
     for shares in ({"held_out_share": 0.6, "gate_share": 0.4}, {"held_out_share": 0.97}):
-        with pytest.raises(ValueError, match="below 1 together"):
-            QuestionsConfig.model_validate({"source": "jsonl", "path": "x", **shares})
+        config = QuestionsConfig.model_validate({"source": "jsonl", "path": "x", **shares})
+        with pytest.raises(InputError, match="below 1 together"):
+            Splits(config)

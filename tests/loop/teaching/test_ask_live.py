@@ -22,8 +22,8 @@ from store import Store, open_store
 from store.database import APPLICATION_ID
 from store.schema.migrations import MIGRATIONS
 from store.teacher.calls import spent
+from tests.support.command_line import PROJECT
 from tests.support.fault_server import serve
-from tests.support.forked import PROJECT
 from tests.support.teacher_sessions import session_with, store_with_questions, tasks_of
 
 QUESTIONS = 600

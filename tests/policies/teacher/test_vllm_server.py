@@ -27,8 +27,7 @@ from store import open_store
 from store.questions import NewQuestion, add_questions, load_image
 from store.rounds import Policy, add_policy, get_round, start_round
 from store.teacher.calls import count_reasons
-from tests.support.command_line import BASE_MODEL
-from tests.support.forked import PROJECT
+from tests.support.command_line import BASE_MODEL, PROJECT
 
 QUESTIONS = 24
 
