@@ -58,9 +58,12 @@ mutations: $(INSTALLED)
 
 # What the browser tests need. Where it cannot be installed they are skipped; with CI set they fail.
 browser: $(INSTALLED)
-	@command -v chromium chromedriver > /dev/null && command -v npm > /dev/null || { \
-	  test "$$(id -u)" = 0 && apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium chromium-driver npm; \
-	} || echo "no Chromium, chromedriver or npm, and no way to install them: 'apt-get install chromium chromium-driver npm' as root" >&2
+	@missing=; command -v chromium > /dev/null || missing="$$missing chromium"; \
+	command -v chromedriver > /dev/null || missing="$$missing chromium-driver"; \
+	command -v npm > /dev/null || missing="$$missing npm"; \
+	test -z "$$missing" || { test "$$(id -u)" = 0 && apt-get update -qq && \
+	  apt-get install -y -qq --no-install-recommends $$missing; } || \
+	  echo "missing:$$missing, and no way to install it: 'apt-get install$$missing' as root" >&2
 	@test -f $(AXE) || ( cd $(VENV) && npm pack --silent axe-core@$(AXE_VERSION) > /dev/null && \
 	  tar -xzf axe-core-$(AXE_VERSION).tgz --strip-components=1 package/axe.min.js && rm axe-core-$(AXE_VERSION).tgz && \
 	  echo "$(AXE_SHA256)  axe.min.js" | sha256sum --check --quiet ) || rm -f $(AXE)

@@ -62,7 +62,7 @@ def answer_of(text: str, found: Found | None, *, needs_marker: bool, as_written:
         return None
     else:
         answer = text
-    return (answer.strip() if as_written else undecorated(answer)) or None
+    return (answer if as_written else undecorated(answer)).strip() or None
 
 
 def last_marked(text: str, markers: tuple[str, ...] = DEFAULT_MARKERS) -> Found | None:

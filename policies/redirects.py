@@ -9,6 +9,9 @@ def refused_redirect(response: httpx2.Response) -> str | None:
     """Where a response redirects to, in words for the user; None if it is no redirect."""
     if not 300 <= response.status_code < 400:
         return None
-    target = urlsplit(response.headers.get("location", "")).hostname or "another address"
+    try:
+        target = urlsplit(response.headers.get("location", "")).hostname or "another address"
+    except ValueError:  # what a server sends need not be an address
+        target = "another address"
     shown = "".join(letter if letter.isprintable() else "?" for letter in target)[:100]
     return f"{response.status_code}, a redirect to {shown}, and redirects are not followed"

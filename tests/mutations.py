@@ -157,6 +157,48 @@ MUTATIONS = (
         '** list(since_accepted).count("accepted")',
         "tests/loop/phases/test_gate_and_rollback.py",
     ),
+    Mutation(
+        "warm-up from the first step",
+        "policies/learner/base.py",
+        "(step + 1) / warmup if step < warmup",
+        "step / warmup if step < warmup",
+        "tests/loop/training/test_warm_up.py",
+    ),
+    Mutation(
+        "an update that changes nothing",
+        "loop/phases/update.py",
+        "if digest == get_policy(ctx.store, round_.serving_policy).sha256:",
+        "if False:",
+        "tests/loop/training/test_warm_up.py",
+    ),
+    Mutation(
+        "redirects of the teacher",
+        "policies/teacher/client.py",
+        "            follow_redirects=False,\n            timeout=None,",
+        "            follow_redirects=True,\n            timeout=None,",
+        "tests/policies/test_redirects.py",
+    ),
+    Mutation(
+        "a store that is gone",
+        "store/database.py",
+        "    if left:\n",
+        "    if False:\n",
+        "tests/store/test_lost_store.py",
+    ),
+    Mutation(
+        "rows that share an image",
+        "loop/questions/splits.py",
+        """*(("image", digest) for digest in images)""",
+        "",
+        "tests/loop/questions/test_splits.py",
+    ),
+    Mutation(
+        "styles that nobody trains",
+        "loop/evaluation/reported_styles.py",
+        "if style in wanted",
+        "if wanted",
+        "tests/loop/evaluation/test_reported_styles.py",
+    ),
 )
 
 

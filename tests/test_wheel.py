@@ -61,6 +61,7 @@ def install(wheel: Path, python: Path | str, *options: object) -> None:
     run(*pip, *options, wheel, cwd=wheel.parent)
 
 
+@pytest.mark.heavy
 def test_an_installed_ratchet_runs_outside_of_the_checkout(wheel: Path, tmp_path: Path) -> None:
     environment, elsewhere = tmp_path / "environment", tmp_path / "elsewhere"
     elsewhere.mkdir()

@@ -16,13 +16,16 @@ from loop.teaching.cost import estimate_from_source
 from loop.terminal.console import Console
 
 
-def format_plan(config: Config) -> str:
-    """The configuration as TOML, then what a run will do in figures, as comments."""
+def format_plan(config: Config, *, begun: bool = False) -> str:
+    """The configuration as TOML, then what a run will do in figures, as comments.
+
+    A run that has begun keeps its questions and their splits, so they are not counted anew.
+    """
     values = config.model_dump(mode="json")
     lines = [_line(key, value) for key, value in values.items() if not isinstance(value, dict)]
     for table in (key for key, value in values.items() if isinstance(value, dict)):
         lines += ["", f"[{table}]", *(_line(key, value) for key, value in values[table].items())]
-    return "\n".join([*lines, "", *(f"# {line}" for line in _plan(config))])
+    return "\n".join([*lines, "", *(f"# {line}" for line in _plan(config, begun=begun))])
 
 
 def _line(key: str, value: Any) -> str:
@@ -43,7 +46,7 @@ def _toml(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _plan(config: Config) -> list[str]:
+def _plan(config: Config, *, begun: bool) -> list[str]:
     sampling, rounds = config.sampling, config.run.rounds
     teacher = f"{config.cold_start.rationales} rationales from {config.teacher.model}"
     lines = [
@@ -58,7 +61,8 @@ def _plan(config: Config) -> list[str]:
         lines.append(f"  fallback: at most {config.fallback.questions} unsolved questions a round to the teacher")
     if config.teacher.enabled:
         lines.append(f"  the cold start's cost ({config.teacher.model}): {_cold_start_cost(config)}")
-    return [*lines, *_splits(config), *(f"  before it can run: {what}" for what in _missing(config))]
+    splits = [] if begun else _splits(config)
+    return [*lines, *splits, *(f"  before it can run: {what}" for what in _missing(config))]
 
 
 def _splits(config: Config) -> list[str]:

@@ -48,9 +48,10 @@ def run(
     if dry_run:
         from loop.commands.dry_run import format_plan
 
-        if run_dir is not None and (run_dir / "store.db").exists():
+        begun = run_dir is not None and (run_dir / "store.db").exists()
+        if run_dir is not None and begun:
             _require_same(resolved, run_dir)
-        click.echo(json.dumps(resolved.model_dump(mode="json")) if as_json else format_plan(resolved))
+        click.echo(json.dumps(resolved.model_dump(mode="json")) if as_json else format_plan(resolved, begun=begun))
         return
     require_trackers(resolved.tracking)
     if run_dir is None:

@@ -28,10 +28,10 @@ def record_run(store: Store, config: Config) -> None:
     # `status` says how many rounds are wanted now; the cold start may be trained otherwise while there is none.
     was = _as_today(stored, store)
     keys = [key.split(".") for key in ("run.rounds", "evaluation.styles", *sorted(COLD_START_TRAINING))]
-    known = [(table, name) for table, name in keys if name in stored[table]]  # a missing key keeps the old behaviour
-    change_configuration(
-        store, {f"{table}.{name}": new[table][name] for table, name in known if was[table][name] != new[table][name]}
-    )
+    changed = {f"{table}.{name}": new[table][name] for table, name in keys if was[table][name] != new[table][name]}
+    if "styles" not in stored["evaluation"]:
+        changed.pop("evaluation.styles", None)  # without this key the run goes on in both styles
+    change_configuration(store, changed)
 
 
 def require_same(store: Store, config: Config) -> list[str]:

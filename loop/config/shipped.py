@@ -12,7 +12,7 @@ SHARE = Path("share", "ratchet")
 
 def is_checkout() -> bool:
     """Whether this code runs from a checkout (an editable installation is one)."""
-    return (PROJECT / "pyproject.toml").is_file()
+    return (PROJECT / "pyproject.toml").is_file() and (PROJECT / "configs" / "recipes").is_dir()
 
 
 def shipped_folder() -> Path:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from loop.context import Context
 from loop.training.choose_pairs import choose
-from loop.training.pair_candidates import QuestionSamples, _with_votes, judged_questions, question_weight
+from loop.training.pair_candidates import QuestionSamples, judged_questions, question_weight, with_votes
 from store.pairs import NewPair, replace_pairs
 from store.rounds import Round
 
@@ -33,7 +33,7 @@ def pair(ctx: Context, round_: Round) -> None:
         questions += 1
         rng = random.Random(f"{ctx.config.run.seed}:{round_.number}:{own.question}:pairs")
         weight = weigh(own)
-        samples = _with_votes(ctx.store, own) if settings.rule == "vote" else own.samples
+        samples = with_votes(ctx.store, own) if settings.rule == "vote" else own.samples
         chosen = choose(replace(own, samples=samples), settings, by_teacher, rng)
         pairs += [replace(new, weight=new.weight * weight) for new in chosen]
     replace_pairs(ctx.store, round_.number, pairs)

@@ -55,18 +55,18 @@ def _check_judges(store: Store, config: Config) -> None:
 def add_file(store: Store, config: Config, path: Path, reporter: Reporter) -> int:
     """Add the new questions of a JSONL file; returns how many were new.
 
-    The file is read whole before the store is locked, and then row by row as it is stored: images are not kept.
+    The file and its images are read whole before the store is locked: a run that waits for it would end.
     Raises InputError for rows that the run's model cannot take.
     """
     newest = newest_question(store)
     questions, table = read_file(path, config.questions, reporter, store), SplitTable()
     transformers.utils.logging.set_verbosity_error()
     vision = is_vision_model(config.policy.model, config.policy.trust_remote_code)
-    takes = most_images(store) if vision else 0
+    waiting = list(_taken(questions, most_images(store) if vision else 0))
     with store.transaction():
         if newest_question(store) != newest:
             raise InputError(f"{path}: another process added questions meanwhile; add the file again")
-        added = add_questions(store, table.counted(_taken(questions, takes), reporter))
+        added = add_questions(store, table.counted(iter(waiting), reporter))
         _check_judges(store, config)
     for line in table.lines(config.questions):
         reporter.say(line)

@@ -31,7 +31,14 @@ def wanted_shares(config: QuestionsConfig, closed: Collection[str] = ()) -> dict
 
 
 def drawn_split(key: Key, config: QuestionsConfig, closed: Collection[str] = ()) -> str:
-    """The split by a hash of the key, in the shares that the configuration wants; `train` in place of a closed one."""
+    """The split by a hash of the key, in the shares that the configuration wants; `train` in place of a closed one.
+
+    Raises InputError where the shares leave nothing to train on; a run that names every split may have such shares.
+    """
+    if config.held_out_share + config.gate_share >= 1.0:
+        raise InputError(
+            "questions.held_out_share and questions.gate_share must be below 1 together: the rest is trained on"
+        )
     fraction = int.from_bytes(hashlib.sha256(json.dumps(key).encode()).digest()[:8]) / 2**64
     split = "train"
     if fraction < config.held_out_share:
@@ -91,11 +98,6 @@ class Splits:
     """
 
     def __init__(self, config: QuestionsConfig, stored: Stored = lambda _: ()) -> None:
-        if config.held_out_share + config.gate_share >= 1.0:
-            # Not a rule of the configuration: a run that began with such shares must open.
-            raise InputError(
-                "questions.held_out_share and questions.gate_share must be below 1 together: the rest is trained on"
-            )
         self._config, self._stored = config, stored
         self._parents: dict[Key, Key] = {}
         self._tied: dict[Key, _Tied] = {}
@@ -117,6 +119,12 @@ class Splits:
             self._tie(row, fixed)
         elif not row.images:
             self._note_text(row, fixed)
+
+    def is_drawn(self, row: SplitRow) -> bool:
+        """Whether neither a row nor the run decides the split of a row that was added."""
+        if row.split or row.stored or not row.ties:
+            return False
+        return self._tied[self._root(row.ties[0])].fixed is None
 
     def split_of(self, row: SplitRow) -> str:
         """The split of a row that was added. Raises InputError naming one without answer if that is held out."""

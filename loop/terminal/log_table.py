@@ -93,7 +93,7 @@ def round_sentence(row: Row) -> str:
         if row["accuracy"][style]
     ]
     name = "cold start" if row["round"] == 0 else f"round {row['round']}"
-    decision = {"no_update": "nothing to train on"}.get(row["decision"], row["decision"])
+    decision = row["reason"] if row["decision"] == "no_update" else row["decision"]
     if row["decision"] == "rejected" and row["policy"] is None:
         decision = "training diverged"
     return f"{name}: {'; '.join([*figures, str(decision)])} ({_format_total_time(row)})"

@@ -85,7 +85,7 @@ def _judged(row: Any) -> JudgedSample:
     return JudgedSample(number, text, tuple(unpack_token_ids(token_ids)), outcome, score, extracted, logprob=logprob)
 
 
-def _with_votes(store: Store, own: QuestionSamples) -> list[JudgedSample]:
+def with_votes(store: Store, own: QuestionSamples) -> list[JudgedSample]:
     """Each sample with how many agree with it, by the question's own rule."""
     spec, choices = judge_and_choices(store, own.question)
     judge = find_judge(spec)

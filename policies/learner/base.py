@@ -228,8 +228,8 @@ class _WarmUpFromFirstStep(TrainerCallback):  # type: ignore[misc]
     def on_train_begin(self, args: Any, state: Any, control: Any, **parts: Any) -> None:
         warmup = args.get_warmup_steps(state.max_steps)
         scheduler = getattr(parts["lr_scheduler"], "scheduler", parts["lr_scheduler"])
-        if not warmup or scheduler.last_epoch > 0:
-            return
+        if not warmup or scheduler.last_epoch > 0 or any(shape(0) > 0 for shape in scheduler.lr_lambdas):
+            return  # nothing to warm up, a training that goes on, or a schedule without warm-up
         scheduler.lr_lambdas = [_warmed_up(shape, warmup) for shape in scheduler.lr_lambdas]
         rates = zip(scheduler.optimizer.param_groups, scheduler.base_lrs, scheduler.lr_lambdas, strict=True)
         for group, rate, shape in rates:

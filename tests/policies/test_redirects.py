@@ -87,3 +87,10 @@ def test_a_redirect_is_an_error_and_the_other_host_hears_nothing(
             assert named.seen
             assert any(KEY in head for head in named.seen)
         assert other.seen == []
+
+
+@pytest.mark.parametrize("location", ["http://a[b.com/", "//[", "/v2/chat/completions", "http://h\x7f.example/", ""])
+def test_whatever_a_redirect_names_it_is_one_error(location: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    with serve(307, location) as named, pytest.raises(PolicyError, match=r"307, a redirect to .*not followed"):
+        ask_teacher(f"http://127.0.0.1:{named.server_address[1]}/v1")

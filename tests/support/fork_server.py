@@ -52,21 +52,26 @@ def _supervise(client: socket.socket) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     with client.makefile("rwb") as stream:
         work: Work = pickle.load(stream)  # noqa: S301 (from our own tests)
+        begun, begins = os.pipe()
         pid = os.fork()
         if pid == 0:
+            os.setsid()
+            os.close(begins)
             os._exit(_do(work))
+        os.close(begins)
+        os.read(begun, 1)  # ends once the process is a session of its own, which can be killed as a whole
+        os.close(begun)
         pickle.dump(pid, stream)
         stream.flush()
         ended = os.pidfd_open(pid)
         if ended not in select.select([ended, client.fileno()], [], [])[0]:
-            os.kill(pid, signal.SIGKILL)
+            os.killpg(pid, signal.SIGKILL)
         _, status = os.waitpid(pid, 0)
         pickle.dump(os.waitstatus_to_exitcode(status), stream)
 
 
 def _do(work: Work) -> int:
     """Call the function as the program of a new process; returns its exit code."""
-    os.setsid()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell in the background lets its children ignore it
     os.environ.clear()
     os.environ.update(work.environment)

@@ -73,4 +73,5 @@ max_tokens = 8
 learning_rate = 1e-5
 [evaluation]
 max_tokens = 8
+styles = ["cot", "direct"]
 """

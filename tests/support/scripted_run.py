@@ -52,6 +52,7 @@ def scripted_config(folder: Path, **tables: dict[str, Any]) -> Config:
         "sampling": {"questions": 8, "samples": 6, "max_tokens": 32},
         "fallback": {"questions": 2},
         "update": {"learning_rate": 1e-5},
+        "evaluation": {"styles": ["cot", "direct"]},
         "retention": {"keep_every": 100},
     }
     for table, values in tables.items():

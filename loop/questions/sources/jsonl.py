@@ -69,6 +69,11 @@ def read_file(
 
     def question(number: int) -> NewQuestion:
         row = _row(lines[number - 1], path, number, config)
+        if store and row.group is not None and splits.is_drawn(_split_row(row, stored.get(number))):
+            raise InputError(
+                f"{path}, line {number}: a run does not keep groups; add the group's earlier rows too, or give the row"
+                " a 'split'"
+            )
         split_from: SplitFrom = "source" if row.split else "run" if number in stored else "draw"
         return replace(row.question, split=splits.split_of(_split_row(row, stored.get(number))), split_from=split_from)
 
@@ -85,7 +90,8 @@ def _split_row(row: _Row, stored: str | None) -> SplitRow:
     question = row.question
     return SplitRow(
         where=question.where,
-        text=question.text,
+        # Multiple-choice questions often share their text and differ in their choices.
+        text=json.dumps([question.text, *question.choices]) if question.choices else question.text,
         images=question.digests,
         group=row.group,
         split=row.split,

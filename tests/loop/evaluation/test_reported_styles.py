@@ -50,7 +50,7 @@ def test_styles_may_be_added_when_a_run_goes_on(tmp_path: Path) -> None:
 
 
 def test_no_round_answers_in_a_style_that_nobody_trains(tmp_path: Path) -> None:
-    config = scripted_config(tmp_path)
+    config = scripted_config(tmp_path, evaluation={"styles": []})
     assert in_process(lambda: run_scripted(tmp_path / "run", config)) == 0
     store = open_store(tmp_path / "run", read_only=True)
     assert [row["style"] for row in store.rows("SELECT DISTINCT style FROM evaluation")] == ["cot"]

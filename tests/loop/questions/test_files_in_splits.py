@@ -173,6 +173,16 @@ def test_the_stored_run_of_an_older_version_has_its_file_already(tmp_path: Path)
     opened.close()
 
 
+def test_a_group_that_an_added_file_does_not_hold_whole_is_refused(shapes: Path, store: Store) -> None:
+    add_questions(store, read_file(write(shapes, [{"question": "a?", "answer": "x", "group": "g"}]), CONFIG))
+    rows = [{"question": "b?", "answer": "x", "group": "g"}]
+    with pytest.raises(InputError, match=r"line 1: a run does not keep groups; add the group's earlier rows too"):
+        list(read_file(write(shapes, rows), CONFIG, store=store))
+    whole = write(shapes, [{"question": "a?", "answer": "x", "group": "g"}, *rows])
+    assert add_questions(store, read_file(whole, CONFIG, store=store)) == 1
+    assert len({row["split"] for row in store.rows("SELECT split FROM question")}) == 1
+
+
 def test_files_that_are_added_follow_the_images_of_the_run(shapes: Path, store: Store) -> None:
     add_questions(store, read_file(write(shapes, [about(1, split="test"), about(2, split="train")]), CONFIG))
     later = write(shapes, [about(1, "which?"), about(2, "which?"), *(about(n) for n in range(3, 9))])

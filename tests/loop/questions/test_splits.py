@@ -146,5 +146,9 @@ def test_the_wanted_shares_are_whole() -> None:
     assert wanted_shares(CONFIG, {"test"}) == pytest.approx({"train": 0.7, "test": 0.0, "gate": 0.3})
     for shares in ({"held_out_share": 0.6, "gate_share": 0.4}, {"held_out_share": 0.97}):
         config = QuestionsConfig.model_validate({"source": "jsonl", "path": "x", **shares})
+        splits, named, unnamed = Splits(config), row(1, "a", "test"), row(2, "b")
+        splits.add(named)
+        splits.add(unnamed)
+        assert splits.split_of(named) == "test"
         with pytest.raises(InputError, match="below 1 together"):
-            Splits(config)
+            splits.split_of(unnamed)

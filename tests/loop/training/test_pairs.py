@@ -12,7 +12,7 @@ from loop.config.schema import PairsConfig, SamplingConfig
 from loop.evaluation.seeds import sample_seed
 from loop.questions.answer_shares import information
 from loop.training.choose_pairs import choose
-from loop.training.pair_candidates import QuestionSamples, _with_votes
+from loop.training.pair_candidates import QuestionSamples, with_votes
 from loop.training.pair_rules import (
     PAIR_RULES,
     JudgedSample,
@@ -126,7 +126,7 @@ def test_only_chains_that_came_to_an_answer_vote(tmp_path: Path) -> None:
         cut_off,
         *(sample(n, "wrong")._replace(extracted=text) for n, text in ((1, "a cat"), (2, "Cat"), (3, "b"))),
     ]
-    counted = _with_votes(store, QuestionSamples(1, samples, [], 0.0))
+    counted = with_votes(store, QuestionSamples(1, samples, [], 0.0))
     assert [each.votes for each in counted] == [0, 2, 2, 1]
     (pair,) = most_vs_least_voted(counted, 1, random.Random(0))
     assert (pair.chosen in (1, 2), pair.rejected) == (True, 3)
