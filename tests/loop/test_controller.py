@@ -51,6 +51,7 @@ learning_rate = 1e-5
 batch_size = 16
 losses = {{ sigmoid = 0.2, sft = 1.0 }}
 [evaluation]
+styles = ["cot", "direct"]
 limit = 300
 max_tokens = 12
 [gate]

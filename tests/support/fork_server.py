@@ -32,8 +32,10 @@ class Work:
 
 def serve(listening: socket.socket, modules: list[str]) -> None:
     """Import the modules, then fork for everyone who connects, until standard input is closed."""
+    before = dict(os.environ)
     for name in modules:
         importlib.import_module(name)
+    set_by_modules = {name: value for name, value in os.environ.items() if before.get(name) != value}
     gc.collect()
     gc.freeze()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
@@ -43,11 +45,11 @@ def serve(listening: socket.socket, modules: list[str]) -> None:
         with client:
             if os.fork() == 0:
                 listening.close()
-                _supervise(client)
+                _supervise(client, set_by_modules)
                 os._exit(0)
 
 
-def _supervise(client: socket.socket) -> None:
+def _supervise(client: socket.socket, set_by_modules: dict[str, str]) -> None:
     """Fork once more; say the number of the process, and its exit code when it ends. It dies with its client."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     with client.makefile("rwb") as stream:
@@ -57,7 +59,7 @@ def _supervise(client: socket.socket) -> None:
         if pid == 0:
             os.setsid()
             os.close(begins)
-            os._exit(_do(work))
+            os._exit(_do(work, set_by_modules))
         os.close(begins)
         os.read(begun, 1)  # ends once the process is a session of its own, which can be killed as a whole
         os.close(begun)
@@ -70,11 +72,14 @@ def _supervise(client: socket.socket) -> None:
         pickle.dump(os.waitstatus_to_exitcode(status), stream)
 
 
-def _do(work: Work) -> int:
-    """Call the function as the program of a new process; returns its exit code."""
+def _do(work: Work, set_by_modules: dict[str, str]) -> int:
+    """Call the function as the program of a new process; returns its exit code.
+
+    Modules that set variables when they are imported are imported already: their settings are part of it.
+    """
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell in the background lets its children ignore it
     os.environ.clear()
-    os.environ.update(work.environment)
+    os.environ.update({**set_by_modules, **work.environment})
     os.chdir(PROJECT)
     _redirect(0, Path(os.devnull), os.O_RDONLY)
     _redirect(1, work.folder / "stdout", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
