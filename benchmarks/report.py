@@ -13,8 +13,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from browser import chromium, open_page
-from looked_at_run import make_run
+from tests.support.browser import chromium, open_page
+from tests.support.looked_at_run import make_run
 
 PROJECT = Path(__file__).resolve().parent.parent
 ROWS = "table.questions tbody tr"

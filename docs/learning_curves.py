@@ -1,6 +1,6 @@
 """The picture of `docs/recipes.md`: held-out accuracy by round of the runs that `benchmarks/learning.py` made.
 
-`PYTHONPATH=.:tests python docs/learning_curves.py runs/learning runs/ten` writes docs/pictures/learning.png. An arm
+`PYTHONPATH=. python docs/learning_curves.py runs/learning runs/ten` writes docs/pictures/learning.png. An arm
 has one colour, a seed one line, of the last folder that has it; the cold start that was trained for a whole run's time
 has no rounds and is drawn across.
 """
@@ -11,12 +11,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from browser import chromium, open_page
 from PIL import Image
 
 from benchmarks.learning import LONG
 from loop.reading.accuracy_log import log_rows
 from store import open_store
+from tests.support.browser import chromium, open_page
 
 PROJECT = Path(__file__).resolve().parent.parent
 PICTURE = PROJECT / "docs" / "pictures" / "learning.png"

@@ -12,6 +12,8 @@ import pytest
 
 from tests.support.command_line import PROJECT
 
+pytestmark = pytest.mark.heavy
+
 PACKAGES = ("loop", "policies", "judges", "store")
 SHIPPED = ("configs", "models")
 NOT_BUILT_FROM = shutil.ignore_patterns(".*", "runs", "shared", "build", "dist", "*.egg-info", "__pycache__")
@@ -61,7 +63,6 @@ def install(wheel: Path, python: Path | str, *options: object) -> None:
     run(*pip, *options, wheel, cwd=wheel.parent)
 
 
-@pytest.mark.heavy
 def test_an_installed_ratchet_runs_outside_of_the_checkout(wheel: Path, tmp_path: Path) -> None:
     environment, elsewhere = tmp_path / "environment", tmp_path / "elsewhere"
     elsewhere.mkdir()

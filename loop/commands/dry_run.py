@@ -11,7 +11,7 @@ from loop.config.teacher import EMBEDDED
 from loop.errors import InputError
 from loop.evaluation.comparison import gate_styles
 from loop.questions.registry import SOURCES
-from loop.questions.split_table import SplitTable
+from loop.questions.split_table import SplitTable, require_splits
 from loop.teaching.cost import estimate_from_source
 from loop.terminal.console import Console
 
@@ -59,10 +59,10 @@ def _plan(config: Config, *, begun: bool) -> list[str]:
     ]
     if config.fallback.questions:
         lines.append(f"  fallback: at most {config.fallback.questions} unsolved questions a round to the teacher")
+    lines += [] if begun else _splits(config)
     if config.teacher.enabled:
         lines.append(f"  the cold start's cost ({config.teacher.model}): {_cold_start_cost(config)}")
-    splits = [] if begun else _splits(config)
-    return [*lines, *splits, *(f"  before it can run: {what}" for what in _missing(config))]
+    return [*lines, *(f"  before it can run: {what}" for what in _missing(config))]
 
 
 def _splits(config: Config) -> list[str]:
@@ -76,7 +76,12 @@ def _splits(config: Config) -> list[str]:
             pass
     except InputError as error:
         return [f"  before it can run: {error}"]
-    return ["  questions:", *(f"    {line}" for line in table.lines(config.questions))]
+    lines = ["  questions:", *(f"    {line}" for line in table.lines(config.questions))]
+    try:
+        require_splits(table.rows, config.evaluation.split)
+    except InputError as error:
+        lines.append(f"  before it can run: {error}")
+    return lines
 
 
 def _missing(config: Config) -> Iterator[str]:

@@ -48,9 +48,7 @@ def run(
     if dry_run:
         from loop.commands.dry_run import format_plan
 
-        begun = run_dir is not None and (run_dir / "store.db").exists()
-        if run_dir is not None and begun:
-            _require_same(resolved, run_dir)
+        begun = run_dir is not None and _continues(resolved, run_dir)
         click.echo(json.dumps(resolved.model_dump(mode="json")) if as_json else format_plan(resolved, begun=begun))
         return
     require_trackers(resolved.tracking)
@@ -70,10 +68,17 @@ def run(
         sys.exit(INTERRUPTED)
 
 
-def _require_same(config: Config, run_dir: Path) -> None:
-    """Hold a dry run to the configuration of the run that it would continue, as the run itself is held."""
+def _continues(config: Config, run_dir: Path) -> bool:
+    """Whether the directory holds a run with questions; a dry run is held to its configuration as the run itself is."""
     from loop.config.run_identity import require_same
+    from store.database import NoRunError
+    from store.questions import has_questions
 
-    store = open_to_read(run_dir)
+    try:
+        store = open_to_read(run_dir)
+    except NoRunError:
+        return False
     require_same(store, config)
+    begun = has_questions(store)
     store.close()
+    return begun

@@ -9,7 +9,7 @@ from loop.config.schema import Config
 from loop.errors import InputError
 from loop.questions.registry import ReadQuestions
 from loop.questions.sources.jsonl import read_file
-from loop.questions.split_table import SplitTable
+from loop.questions.split_table import SplitTable, require_splits
 from loop.reporting import Reporter
 from policies.encoding import is_vision_model
 from store import Store
@@ -33,12 +33,7 @@ def ingest(store: Store, config: Config, read_questions: ReadQuestions, reporter
     with store.transaction():
         added = add_questions(store, table.counted(questions, reporter))
         counts = count_by_split(store)
-        for split in ("train", config.evaluation.split):
-            if not counts.get(split):
-                raise InputError(
-                    f"no question of split {split!r} among {added}; give rows a 'split', or see"
-                    " questions.held_out_share"
-                )
+        require_splits(counts, config.evaluation.split)
         _check_judges(store, config)
     images = count_images(store)
     reporter.say(f"{added} questions ({', '.join(f'{n} {split}' for split, n in counts.items())}), {images} images")

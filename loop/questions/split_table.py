@@ -1,9 +1,10 @@
 """What the splits came to: rows, answers and images of each, and what is odd about them."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from loop.config.schema import QuestionsConfig
+from loop.errors import InputError
 from loop.questions.splits import HELD_OUT, SPLITS, wanted_shares
 from loop.reporting import Reporter
 from store.questions import NewQuestion
@@ -22,11 +23,22 @@ LONGEST = 40
 """Characters of an answer that is named."""
 
 
+def require_splits(counts: Mapping[str, int], reported: str) -> None:
+    """Raise InputError unless there are questions to train on and questions to report on."""
+    for split in ("train", reported):
+        if not counts.get(split):
+            raise InputError(
+                f"no question of split {split!r} among {sum(counts.values())}; give rows a 'split', or see"
+                " questions.held_out_share"
+            )
+
+
 class SplitTable:
     """Counts questions by split as they pass; it keeps their answers and image digests, no images."""
 
     def __init__(self) -> None:
-        self._rows: Counter[str] = Counter()
+        self.rows: Counter[str] = Counter()
+        """Questions of each split."""
         self._labelled: Counter[str] = Counter()
         self._drawn: Counter[str] = Counter()
         self._named: set[str] = set()
@@ -44,7 +56,7 @@ class SplitTable:
     def count(self, question: NewQuestion) -> None:
         """Count one question of split train, gate or test."""
         split = question.split
-        self._rows[split] += 1
+        self.rows[split] += 1
         self._labelled[split] += bool(question.answers)
         self._drawn[split] += question.split_from == "draw"
         if question.split_from == "source":
@@ -56,7 +68,7 @@ class SplitTable:
         """The table, aligned, then a line for each warning."""
         cells = [["split", "rows", "answers", "images"]]
         for split in SPLITS:
-            counts = (self._rows[split], len(self._answers[split]), len(self._images[split]))
+            counts = (self.rows[split], len(self._answers[split]), len(self._images[split]))
             cells.append([split, *(f"{count:,}" for count in counts)])
         widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
         left = widths.pop(0)

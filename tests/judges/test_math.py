@@ -74,6 +74,7 @@ PAIRS = [
 ]
 
 
+@pytest.mark.heavy
 def test_what_math_verify_calls_equal_is_equal_here() -> None:
     """Beside the package itself, called as its documentation shows, on the main thread."""
     from math_verify import parse, verify
@@ -136,6 +137,7 @@ def children() -> dict[int, str]:
     return found
 
 
+@pytest.mark.heavy
 def test_killed_workers_are_replaced_and_no_zombie_stays() -> None:
     math("2/2", ["1"])
     before = shared_pool().pids()
@@ -176,6 +178,7 @@ def print_workers() -> None:
     time.sleep(60)
 
 
+@pytest.mark.heavy
 def test_workers_die_with_a_parent_that_was_killed() -> None:
     parent = Forked(print_workers)
     until(lambda: parent.stdout().endswith("\n"), parent)

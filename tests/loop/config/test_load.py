@@ -104,6 +104,7 @@ def test_every_configuration_key_is_documented() -> None:
             assert f"`{table}.{key}`" in text or f"`{key}`" in text, f"{table}.{key}"
 
 
+@pytest.mark.heavy
 def test_the_installed_command_finds_its_recipes_and_its_model(tmp_path: Path) -> None:
     target = tmp_path / "site"
     source = tmp_path / "source"

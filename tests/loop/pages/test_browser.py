@@ -36,6 +36,8 @@ let sum = 0;
 new PerformanceObserver((list) => list.getEntries().forEach((each) => { sum += each.value; }))
   .observe({type: 'layout-shift', buffered: true});
 requestAnimationFrame(() => setTimeout(() => done(sum), 200));"""
+pytestmark = pytest.mark.heavy
+
 ROWS = "table.questions tbody tr"
 WHOLE = 12
 """Held-out questions of the run, half of all."""

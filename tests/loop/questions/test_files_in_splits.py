@@ -90,6 +90,7 @@ def splits_of(store: Store) -> dict[str, set[str]]:
     return found
 
 
+@pytest.mark.heavy
 def test_a_few_questions_over_many_images_are_held_out_by_image(digits: Path, store: Store) -> None:
     settings, said = load_config("my_data", [f"questions.path={digits}"]), Said()
     ingest(store, settings, SOURCES["jsonl"], said)

@@ -70,6 +70,7 @@ def test_rounds_rules_and_outcomes_filter(run_dir: Path) -> None:
     assert "end it in .jsonl or .parquet" in run_command("export", run_dir, "pairs", "-o", "x.csv", check=2).stderr
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("form", ["parquet", "json"])
 def test_datasets_reads_the_file_and_trl_trains_from_it_without_glue(run_dir: Path, form: str) -> None:
     from datasets import load_dataset

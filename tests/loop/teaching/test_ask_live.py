@@ -36,6 +36,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
     opened.close()
 
 
+@pytest.mark.heavy
 def test_sigkill_with_200_requests_in_flight_repeats_none_that_was_committed(tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
     store_with_questions(run_dir, QUESTIONS).close()

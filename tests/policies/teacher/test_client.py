@@ -197,6 +197,7 @@ def test_one_request_that_always_fails_is_marked_and_the_others_are_answered() -
 FAULTS = ("429", "429 retry-after-ms", "500", "503", "reset", "not json", "html", "content_filter", "400", "no usage")
 
 
+@pytest.mark.heavy
 def test_a_thousand_requests_at_twenty_percent_faults_end_answered_once_or_marked() -> None:
     rng, lock = random.Random(1), threading.Lock()
 
