@@ -25,6 +25,8 @@ from tests.support.command_line import PROJECT, run_command, run_new_program
 from tests.support.forked import Forked, run_forked, until
 from tests.support.scripted_run import Script, run_scripted, scripted_config
 
+pytestmark = pytest.mark.heavy
+
 FIXTURES = PROJECT / "tests" / "fixtures"
 
 

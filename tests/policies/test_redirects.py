@@ -49,7 +49,7 @@ class Handler(BaseHTTPRequestHandler):
 def serve(status: int = 200, target: str | None = None) -> Iterator[Server]:
     """The server, in a thread, while the context lasts."""
     with Server(status, target) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         yield server
         server.shutdown()
 

@@ -33,6 +33,7 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.heavy
 def test_events_tell_the_run_and_nothing_else_is_printed(shown: Path) -> None:
     events = [json.loads(line) for line in (shown / "json.out").read_text().splitlines()]
     assert all({"event", "time"} <= event.keys() for event in events)
@@ -52,6 +53,7 @@ def test_events_tell_the_run_and_nothing_else_is_printed(shown: Path) -> None:
     assert last["accuracy"]["cot"]["questions"] > 0
 
 
+@pytest.mark.heavy
 def test_a_run_on_a_terminal_draws_a_panel_that_is_gone_when_it_ends(shown: Path) -> None:
     text = (shown / "live.out").read_text()
     assert "╭" in text
@@ -67,6 +69,7 @@ def test_a_run_on_a_terminal_draws_a_panel_that_is_gone_when_it_ends(shown: Path
     assert kept.count("a library warns") == kept.count("compiled code warns") == TRAININGS
 
 
+@pytest.mark.heavy
 def test_without_a_terminal_a_run_prints_plain_lines(shown: Path) -> None:
     printed = (shown / "plain.out").read_text()
     assert "\x1b" not in printed
@@ -76,6 +79,7 @@ def test_without_a_terminal_a_run_prints_plain_lines(shown: Path) -> None:
     assert all(line in kept for line in printed.splitlines() if line)
 
 
+@pytest.mark.heavy
 def test_a_quiet_run_prints_nothing_and_logs_the_same(shown: Path) -> None:
     assert (shown / "quiet.out").read_text() == ""
     assert "round 2: held-out CoT" in (shown / "quiet" / "run" / "run.log").read_text()

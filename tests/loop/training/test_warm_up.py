@@ -25,6 +25,7 @@ def encoder(text_model: Path) -> Encoder:
     return Encoder(str(text_model), no_image)  # type: ignore[arg-type]
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("scheduler", ["cosine", "linear", "constant", "constant_with_warmup"])
 def test_an_update_of_one_step_moves_the_weights(
     text_model: Path, encoder: Encoder, tmp_path: Path, scheduler: str
@@ -39,6 +40,7 @@ def test_an_update_of_one_step_moves_the_weights(
     assert any(not torch.equal(value, before[name]) for name, value in result.model.named_parameters())
 
 
+@pytest.mark.heavy
 def test_warm_up_ends_at_the_full_rate_and_the_schedule_goes_on_from_there(
     text_model: Path, encoder: Encoder, tmp_path: Path
 ) -> None:
@@ -50,6 +52,7 @@ def test_warm_up_ends_at_the_full_rate_and_the_schedule_goes_on_from_there(
     assert rates == pytest.approx([1e-3 * share for share in (0.25, 0.5, 0.75, 1.0, 1.0, 0.75, 0.5, 0.25)])
 
 
+@pytest.mark.heavy
 def test_a_schedule_without_warm_up_stays_at_its_rate(text_model: Path, encoder: Encoder, tmp_path: Path) -> None:
     learner = LocalLearner(encoder)
     items = [SftItem(Prompt("What color is it?"), tuple(encoder.completion_ids("teal")))] * 4
