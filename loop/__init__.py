@@ -1,4 +1,4 @@
-"""When: configuration, rounds, phases, gate and accuracy log. The one room that knows all wings."""
+"""When: rounds, phases, gate, configuration and views. `open_run` reads a run from Python."""
 
 from loop.reading.run_reader import Run, open_run
 
