@@ -1,37 +1,49 @@
-"""What the recipe is worth: runs of the embedded default beside their alternatives, at equal budget.
+"""What the recipe is worth: runs of the embedded default beside their alternatives.
 
-`python -m benchmarks.learning --out runs/learning --seeds 0 1 2` makes a run for every arm and seed with the
-program itself, one after the other, and prints the table as Markdown. A run that is finished is read, not made
-again, so an interrupted benchmark goes on where it was.
+`python -m benchmarks.learning` makes a run of the program itself for every arm, numerics and seed, one run a core,
+and prints two tables as Markdown: a row a run, then mean and worst of each arm. Results are kept in a JSON file as
+they come: a run that is in it, or finished in `--out`, is not made again, one that was interrupted goes on.
+
+Numerics are how floating-point sums come about: with another number of threads or another instruction set the same
+seed takes another path, as it does on another machine. So a figure of this recipe is a distribution.
 """
 
 import argparse
+import json
+import os
+import statistics
 import subprocess
 import sys
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
-from loop.reading.accuracy_log import log_rows
-from store import open_store
+from loop.evaluation.comparison import compare
+from loop.reading.accuracy_log import accuracy, log_rows
+from policies.numerics import numerics
+from store import Store, open_store
+from store.gate import best_policy
+from store.rounds import cold_start_policy
 
 CONFIG = "easy_vqa"
 LONG = "long_cold_start"
 NO_RFT = ("rft.per_question=0", "rft.direct_items=0", "rft.format_items=0", "rft.rationales=0")
+NAIVE = (
+    *NO_RFT,
+    *("pairs.rule=random", "pairs.weighting=equal", "pairs.per_question=2", "pairs.band=[0.0, 1.0]"),
+    *("pairs.balance=false", "update.learning_rate=1e-4", "update.losses={sigmoid = 1.0}", "fallback.use=pair"),
+)
 ARMS: dict[str, tuple[str, ...]] = {
     "ratchet": (),
+    "no_balance": ("pairs.balance=false",),
+    "no_shrink": ("gate.shrink=[]",),
     "rft_alone": ("update.learning_rate=1e-12", "pairs.per_question=0", "fallback.use=sft"),
-    "naive_dpo": (
-        *NO_RFT,
-        "pairs.rule=random",
-        "pairs.weighting=equal",
-        "pairs.per_question=2",
-        "pairs.band=[0.0, 1.0]",
-        "update.learning_rate=1e-4",
-        "update.losses={sigmoid = 1.0}",
-        "gate.rule=always",
-        "fallback.use=pair",
-    ),
+    "naive_dpo": (*NAIVE, "gate.rule=always"),
+    "naive_dpo_shrunk": NAIVE,
     "no_gate": ("gate.rule=always",),
     "weighted": ("pairs.weighting=advantage",),
     "random_chains": ("rft.pick=random", "pairs.rule=random"),
@@ -39,54 +51,118 @@ ARMS: dict[str, tuple[str, ...]] = {
     "fallback_pair": ("fallback.use=pair",),
     "fallback_sft": ("fallback.use=sft",),
 }
-"""What an arm changes of the embedded default, whose fallback.use is "both". `long_cold_start` trains the cold start
-alone, on the same data, for as long as `ratchet` trained and sampled in all."""
+"""What an arm changes of the embedded default. `long_cold_start` trains the cold start alone, on the same data, for as
+long as `ratchet` trained and sampled in all."""
+
+AVX2 = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
+NUMERICS: dict[str, dict[str, str]] = {
+    "one_thread": {"OMP_NUM_THREADS": "1"},
+    "two_threads": {"OMP_NUM_THREADS": "2"},
+    "avx2": {"OMP_NUM_THREADS": "1", **AVX2},
+    "avx2_two_threads": {"OMP_NUM_THREADS": "2", **AVX2},
+}
+"""Environments by name. The machine's own instruction set, or AVX2 alone."""
+
+TWELVE = ("one_thread:0-7", "two_threads:0", "avx2:11-13")
+"""Seeds and numerics of the figures in README."""
 
 
 @dataclass(frozen=True)
-class Result:
-    """The first and the last accepted policy of a run: log rows' accuracies, and minutes of all phases."""
+class Run:
+    """One run to make."""
 
-    first: dict[str, Any]
-    last: dict[str, Any]
-    accepted: int
-    rounds: int
-    minutes: float
+    arm: str
+    numerics: str
+    seed: int
+
+    @property
+    def key(self) -> str:
+        """Its name in the JSON file, and of its directory."""
+        return f"{self.arm}-{self.numerics}-{self.seed}"
+
+    @property
+    def cores(self) -> int:
+        """Cores that it keeps busy."""
+        return int(NUMERICS[self.numerics]["OMP_NUM_THREADS"])
 
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--arms", nargs="+", choices=[*ARMS, LONG], default=["ratchet", "rft_alone", "naive_dpo", LONG])
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--arms", nargs="+", choices=[*ARMS, LONG], default=["ratchet"])
+    parser.add_argument("--runs", nargs="+", default=TWELVE, metavar="NUMERICS:SEED[-SEED]", help=" ".join(NUMERICS))
     parser.add_argument("--rounds", type=int, help="rounds of each run; the configuration's if left out")
-    parser.add_argument("--out", type=Path, default=Path("runs/learning"))
+    parser.add_argument("--out", type=Path, default=Path("runs/learning"), help="where the runs are kept")
+    parser.add_argument("--json", type=Path, default=Path("runs/learning.json"), help="where the results are kept")
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="A.B=VALUE")
     options = parser.parse_args()
-    print("| arm | seed | cot: cold start | cot: last | gain | faithful | direct | accepted | minutes |")
-    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |", flush=True)
-    for seed in options.seeds:
-        for arm in options.arms:
-            changes = [*options.overrides, *(_long(options.out, seed) if arm == LONG else ARMS[arm])]
-            if options.rounds is not None and arm != LONG:
-                changes.append(f"run.rounds={options.rounds}")
-            run_dir = options.out / f"{arm}-{seed}"
-            _run(run_dir, [*changes, f"run.seed={seed}"])
-            print(_row(arm, seed, read(run_dir)), flush=True)
+    wanted = [Run(arm, *each) for arm in options.arms for each in parse_runs(options.runs)]
+    results = Results(options.json)
+    make_runs([run for run in wanted if run.key not in results.found], options, results)
+    print_tables([results.found[run.key] for run in wanted])
 
 
-def _run(run_dir: Path, changes: list[str]) -> None:
+def parse_runs(texts: Iterable[str]) -> list[tuple[str, int]]:
+    """(numerics, seed) of texts such as "one_thread:0-7". Exits where one is not of that form."""
+    found = []
+    for text in texts:
+        name, _, seeds = text.partition(":")
+        first, _, last = seeds.partition("-")
+        if name not in NUMERICS or not first.isdecimal() or not (last or first).isdecimal():
+            raise SystemExit(
+                f"--runs {text}: write NUMERICS:SEED or NUMERICS:SEED-SEED; numerics: {', '.join(NUMERICS)}"
+            )
+        found += [(name, seed) for seed in range(int(first), int(last or first) + 1)]
+    return found
+
+
+class Results:
+    """The JSON file of results, written anew after every run."""
+
+    def __init__(self, file: Path) -> None:
+        self._file, self._lock = file, Lock()
+        self.found: dict[str, dict[str, Any]] = json.loads(file.read_text()) if file.is_file() else {}
+
+    def add(self, run: Run, result: dict[str, Any]) -> None:
+        """Keep a run's result; the file is whole at every moment."""
+        with self._lock:
+            self.found[run.key] = result
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            temporary = self._file.with_suffix(".tmp")
+            temporary.write_text(json.dumps(dict(sorted(self.found.items())), indent=1) + "\n")
+            temporary.replace(self._file)
+            print(f"{run.key}: {_points(result['served']['cot'])}", file=sys.stderr, flush=True)
+
+
+def make_runs(runs: Sequence[Run], options: argparse.Namespace, results: Results) -> None:
+    """One run a core; runs of several threads one after the other, when the others are done."""
+
+    def make(run: Run) -> None:
+        changes = [*options.overrides, *(_long(options.out, run) if run.arm == LONG else ARMS[run.arm])]
+        if options.rounds is not None and run.arm != LONG:
+            changes.append(f"run.rounds={options.rounds}")
+        run_dir = options.out / run.key
+        _run(run_dir, [*changes, f"run.seed={run.seed}"], NUMERICS[run.numerics])
+        results.add(run, read(run_dir, run))
+
+    for cores in sorted({run.cores for run in runs}):
+        with ThreadPoolExecutor(max(1, (os.cpu_count() or 1) // cores)) as pool:
+            list(pool.map(make, [run for run in runs if run.cores == cores]))
+
+
+def _run(run_dir: Path, changes: list[str], environment: dict[str, str]) -> None:
     flags = [flag for change in changes for flag in ("--set", change)]
     run_dir.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "run_loop.py", "run", "--config", CONFIG, "--run-dir", str(run_dir), "--quiet", *flags]
-    subprocess.run(command, check=True)
+    subprocess.run(command, check=True, env={**os.environ, **environment})
 
 
-def _long(out: Path, seed: int) -> list[str]:
+def _long(out: Path, run: Run) -> list[str]:
     """The cold start's epochs stretched to the training and sampling time of the whole `ratchet` run of this seed."""
-    if not (out / f"ratchet-{seed}" / "store.db").exists():
-        raise SystemExit(f"{LONG} is as long as ratchet of the same seed: make that first (--arms ratchet {LONG})")
-    store = open_store(out / f"ratchet-{seed}", read_only=True)
+    beside = out / Run("ratchet", run.numerics, run.seed).key
+    if not (beside / "store.db").exists():
+        raise SystemExit(f"{LONG} is as long as ratchet of the same seed: make that first (--arms ratchet)")
+    store = open_store(beside, read_only=True)
     seconds = "SELECT sum(seconds) FROM phase_time WHERE phase NOT IN ('evaluate', 'gate', 'distil')"
     trained = store.value("SELECT seconds FROM training WHERE round = 0")
     epochs = store.value("SELECT json_extract(recipe, '$.sft.epochs') FROM training WHERE round = 0")
@@ -98,37 +174,104 @@ def _long(out: Path, seed: int) -> list[str]:
     ]
 
 
-def read(run_dir: Path) -> Result:
-    """The figures of a run, from its accuracy log."""
+def read(run_dir: Path, run: Run) -> dict[str, Any]:
+    """The figures of a finished run, all of reported questions."""
     store = open_store(run_dir, read_only=True)
     rows = log_rows(store)
-    seconds = store.value("SELECT sum(seconds) FROM phase_time")
+    served, start = best_policy(store), cold_start_policy(store)
+    direct = compare(store, served, start, "test", "direct")
+    candidates = [row["candidate"] for row in store.rows("SELECT candidate FROM training ORDER BY round")]
+    recorded = json.loads(store.value("SELECT numerics FROM session ORDER BY id LIMIT 1"))
+    result = {
+        "arm": run.arm,
+        "numerics": run.numerics,
+        "seed": run.seed,
+        "computed_with": recorded or numerics(),
+        "candidates": [_accuracies(store, policy) for policy in candidates],
+        "served": _accuracies(store, served),
+        "last": _accuracies(store, _last(rows)),
+        "faithful": [_faithful(store, start), _faithful(store, served)],
+        "best_evaluated": max(_right(store, row["policy"]) for row in store.rows(EVALUATED)),
+        "direct_after_cold_start": {"gained": direct.gained, "lost": direct.lost, "p": direct.p_value},
+        "decisions": [_decision(row) for row in rows[1:]],
+        "seconds": store.value("SELECT sum(seconds) FROM phase_time"),
+    }
     store.close()
-    accepted = [row for row in rows if row["decision"] == "accepted" and row["accuracy"]["cot"] is not None]
-    return Result(accepted[0]["accuracy"], accepted[-1]["accuracy"], len(accepted) - 1, len(rows) - 1, seconds / 60)
+    return result
 
 
-def _row(arm: str, seed: int, result: Result) -> str:
-    first, last = result.first["cot"], result.last["cot"]
-    faithful = "-" if first["faithful"] is None else f"{100 * first['faithful']:.1f} to {100 * last['faithful']:.1f}"
-    direct = f"{100 * result.first['direct']['accuracy']:.1f} to {100 * result.last['direct']['accuracy']:.1f}"
-    gain = 100 * (last["accuracy"] - first["accuracy"])
-    cells = (
-        arm,
-        seed,
-        _percent(first),
-        _percent(last),
-        f"{gain:+.1f}",
-        faithful,
-        direct,
-        f"{result.accepted} of {result.rounds}",
-        f"{result.minutes:.1f}",
-    )
-    return f"| {' | '.join(map(str, cells))} |"
+EVALUATED = "SELECT DISTINCT policy FROM evaluation WHERE split = 'test' AND policy > 0"
 
 
-def _percent(figure: dict[str, Any]) -> str:
-    return f"{100 * figure['accuracy']:.1f} [{100 * figure['low']:.1f}, {100 * figure['high']:.1f}]"
+def _last(rows: Sequence[dict[str, Any]]) -> int:
+    return int([row["policy"] for row in rows if row["decision"] == "accepted"][-1])
+
+
+def _right(store: Store, policy: int) -> float:
+    figure = accuracy(store, policy, "cot", "test")
+    return 0.0 if figure is None else float(figure["accuracy"])
+
+
+def _accuracies(store: Store, policy: int) -> dict[str, Any]:
+    found = {style: accuracy(store, policy, style, "test") for style in ("cot", "direct")}
+    return {"policy": policy, **{style: figure and figure["accuracy"] for style, figure in found.items()}}
+
+
+def _faithful(store: Store, policy: int) -> float | None:
+    figure = accuracy(store, policy, "cot", "test")
+    return None if figure is None else figure["faithful"]
+
+
+def _decision(row: dict[str, Any]) -> str:
+    """ "accepted", "rejected", "no_update", or "shrunk 0.5" where that was accepted in place of the candidate."""
+    accepted = [trial["alpha"] for trial in row["trials"] if trial["accepted"]]
+    return f"shrunk {accepted[-1]:g}" if accepted and accepted[-1] is not None else str(row["decision"])
+
+
+def print_tables(results: Sequence[dict[str, Any]]) -> None:
+    """A row a run, then a row an arm."""
+    print("| arm | numerics | seed | CoT: cold start, candidates | decisions | CoT served | best | direct | minutes |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+    by_arm = defaultdict(list)
+    for each in results:
+        by_arm[each["arm"]].append(each)
+        direct = f"{_points(each['candidates'][0]['direct'])} to {_points(each['served']['direct'])}"
+        cells = (
+            *(each["arm"], each["numerics"].replace("_", " "), each["seed"]),
+            ", ".join(_points(candidate["cot"]) for candidate in each["candidates"]),
+            _in_words(each["decisions"]),
+            *(_points(each["served"]["cot"]), _points(each["best_evaluated"]), direct, f"{each['seconds'] / 60:.1f}"),
+        )
+        print(f"| {' | '.join(map(str, cells))} |")
+    print()
+    print("| arm | runs | CoT served: mean | worst | below the best of its run, at most | if the last were served: mean"
+          " | worst | rejected | shrunk | direct below the cold start (p < 0.05) | mean minutes |")  # fmt: skip
+    print("| --- " * 11 + "|")
+    for arm, runs in by_arm.items():
+        served, last = ([each[which]["cot"] for each in runs] for which in ("served", "last"))
+        behind = max(each["best_evaluated"] - each["served"]["cot"] for each in runs)
+        decisions = [decision for each in runs for decision in each["decisions"]]
+        worse = sum(
+            each["direct_after_cold_start"]["p"] < 0.05
+            and each["direct_after_cold_start"]["lost"] > each["direct_after_cold_start"]["gained"]
+            for each in runs
+        )
+        summary = (
+            *(arm, len(runs), _points(statistics.mean(served)), _points(min(served)), _points(behind)),
+            *(_points(statistics.mean(last)), _points(min(last))),
+            *(decisions.count("rejected"), sum(each.startswith("shrunk") for each in decisions), worse),
+            f"{statistics.mean(each['seconds'] for each in runs) / 60:.1f}",
+        )
+        print(f"| {' | '.join(map(str, summary))} |")
+
+
+def _in_words(decisions: Sequence[str]) -> str:
+    odd = [f"round {n} {decision}" for n, decision in enumerate(decisions, 1) if decision != "accepted"]
+    return ", ".join(odd) or "all accepted"
+
+
+def _points(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.1f}"
 
 
 if __name__ == "__main__":

@@ -18,8 +18,9 @@ from loop.evaluation.best_of import Ballot, chosen_by, read_ballot, same_answer,
 from loop.reading.accuracy_log import reported_split, trained_style
 from store import Store, open_store
 from store.evaluations import greedy_outcomes, scored_samples
+from store.gate import best_policy
 from store.questions import Question, find_questions
-from store.rounds import cold_start_policy, served_policy
+from store.rounds import cold_start_policy
 
 WAYS: dict[str, Callable[[Sequence[float]], float]] = {"worst token": min, "mean": statistics.fmean, "sum": sum}
 
@@ -33,7 +34,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=8, help="K")
     options = parser.parse_args()
     store = open_store(options.run_dir, read_only=True)
-    policy = served_policy(store) if options.policy is None else options.policy
+    policy = best_policy(store) if options.policy is None else options.policy
     reference = cold_start_policy(store) if options.reference is None else options.reference
     for name, row in measure(store, policy, reference, options.samples).items():
         print(f"{name:>14}", *(f"{key} {value:5.1f}" for key, value in row.items()), sep="  ")

@@ -1,11 +1,11 @@
 """The controller: rounds of phases, continued from whatever the store says is missing."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from itertools import takewhile
 from pathlib import Path
 
-from loop.config.run_identity import record_run
+from loop.config.run_identity import as_begun, record_run
 from loop.config.schema import Config
 from loop.context import Context, Stopped
 from loop.phases.distil import distil
@@ -25,6 +25,7 @@ from loop.reporting import Observer, RunReporter
 from loop.retention import delete_old_weights
 from loop.session import Parts, open_session, work_on
 from loop.teaching.cost import confirm_cold_start
+from store.gate import best_policy
 from store.rounds import (
     Round,
     add_phase_time,
@@ -33,7 +34,6 @@ from store.rounds import (
     get_round,
     latest_round,
     recent_decisions,
-    served_policy,
     start_round,
 )
 
@@ -59,16 +59,27 @@ ROUND_PHASES: dict[str, Phase] = {
 
 
 def run(
-    config: Config, run_dir: Path, reporter: RunReporter, *, agreed: bool = False, parts: Parts | None = None
+    config: Config,
+    run_dir: Path,
+    reporter: RunReporter,
+    *,
+    set_by_user: Collection[str] | None = None,
+    agreed: bool = False,
+    parts: Parts | None = None,
 ) -> bool:
     """Start or continue a run until its rounds are done; True if finished, False if stopped.
 
     One round after the other, one phase after the other: the phase is read from the store, does
-    what is missing, and the next one is recorded. There is no other progress anywhere. `agreed`:
+    what is missing, and the next one is recorded. There is no other progress anywhere. `set_by_user` has the keys
+    that the user set; in others a run that is continued keeps its values. None: every key. `agreed`:
     the user agrees to a cold start that is estimated to cost more than `teacher.confirm_usd`.
     """
     parts = parts or Parts()
     with work_on(run_dir, create=True, crash_point=parts.crash_point) as store:
+        if set_by_user is not None:
+            config, kept = as_begun(store, config, set_by_user)
+            if kept:
+                reporter.say(f"the run keeps its own values where the shipped files changed: {', '.join(kept)}")
         record_run(store, config)
         ingest(store, config, parts.sources[config.questions.source], reporter)
         confirm_cold_start(config, store, agreed=agreed)
@@ -149,7 +160,7 @@ def _start_round(ctx: Context, number: int, serving: int) -> Round:
 
 def _point_to_current(ctx: Context) -> None:
     """`DIR/policies/current` is a link to the accepted policy's directory; `DIR/policy` is `DIR/policies`."""
-    served = served_policy(ctx.store)
+    served = best_policy(ctx.store)
     if served == 0:
         return
     temporary, link = ctx.run_dir / "policies" / "current.tmp", ctx.run_dir / "policies" / "current"

@@ -8,13 +8,16 @@ from loop.evaluation.comparison import gate_split, gate_styles
 from policies.weights import deleting
 from store import Store
 from store.evaluations import best_accepted_policy, most_accurate_policy
+from store.gate import best_policy
 from store.rounds import cold_start_policy, latest_round, mark_deleted, policy_parents, published_policies
 
 
 def kept_policies(store: Store, config: Config) -> set[int]:
-    """What is still needed: the serving policy (while a round is open, its candidate too) and its parent, the cold
-    start's (reference of the verifier, start of some recipes), the best on the reported questions, the best accepted
-    one on the gate's in each of its styles (the next candidate is compared with it), and every K-th.
+    """What is still needed.
+
+    The best policy, the serving one (while a round is open, its candidate too) and its parents, the cold start's
+    (reference of the verifier, start of some recipes), the best on the reported questions, the best accepted one on
+    the gate's in each of its styles (the next candidate is compared with it), and every K-th.
     """
     state = latest_round(store)
     if state is None:
@@ -24,10 +27,10 @@ def kept_policies(store: Store, config: Config) -> set[int]:
     )
     parents = policy_parents(store)
     split = config.evaluation.split
-    best = {most_accurate_policy(store, split, config.sampling.style)} | {
+    best = {best_policy(store), most_accurate_policy(store, split, config.sampling.style)} | {
         best_accepted_policy(store, state.number + 1, gate_split(store, split), style) for style in gate_styles(config)
     }
-    parents_of_serving = {parents.get(number) for number in serving if number is not None}
+    parents_of_serving = {parent for number in serving if number is not None for parent in parents.get(number, ())}
     kept = serving | parents_of_serving | best | {cold_start_policy(store)}
     return {number for number in kept if number is not None} | {
         number for number in parents if number % config.retention.keep_every == 0

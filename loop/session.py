@@ -21,6 +21,7 @@ from loop.teaching.setup import open_teacher
 from loop.training.stages import STAGES
 from policies.encoding import Encoder
 from policies.learner.learner import Learner, LocalLearner
+from policies.numerics import numerics
 from policies.packaged_model import model_directory
 from policies.teacher.client import Teacher
 from policies.vllm_engine import VllmEngine
@@ -100,7 +101,7 @@ def open_session(
             session=0,
         )
         observer = parts.open_observer(config, store, stack, reporter.say)
-        ctx.session = begin_session(store, command)
+        ctx.session = begin_session(store, command, numerics())
         stack.callback(_close_sampler, ctx)
         reason = "finished"
         try:

@@ -1,8 +1,9 @@
 """Sampling with vLLM in this process: continuous batching, in-place weight swap."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -79,19 +80,21 @@ class VllmEngine:
 
         Requests are drawn lazily, twice `max_num_seqs` in flight, so memory stays flat however
         many there are and no batch boundary ever leaves the engine idle. A consumer that stops
-        early aborts what is in flight.
+        early aborts what is in flight. A prompt that comes several times in a row is rendered once.
         """
         source = iter(requests)
+        # For this call only: after a swap the engine has forgotten the images that a rendered prompt refers to.
+        render = lru_cache(maxsize=1)(self._render)
         in_flight: dict[str, Request] = {}
         try:
             while True:
                 while len(in_flight) < 2 * self._settings.max_num_seqs and (request := next(source, None)):
-                    in_flight[self._submit(request)] = request
+                    in_flight[self._submit(request, render)] = request
                 if not in_flight:
                     return
                 for output in self._engine.step():
                     if output.finished:
-                        yield _chain(in_flight.pop(output.request_id), output)
+                        yield self._chain(in_flight.pop(output.request_id), output)
         finally:
             if in_flight:
                 self._engine.abort_request(list(in_flight))
@@ -142,7 +145,7 @@ class VllmEngine:
         """Shut the engine down."""
         self._engine.engine_core.shutdown()
 
-    def _submit(self, request: Request) -> str:
+    def _submit(self, request: Request, render: Callable[[Prompt], Any]) -> str:
         from vllm import SamplingParams
         from vllm.exceptions import VLLMValidationError
         from vllm.sampling_params import RequestOutputKind
@@ -154,16 +157,35 @@ class VllmEngine:
             max_tokens=request.max_tokens,
             seed=request.seed,
             logprobs=0,
+            detokenize=False,  # vLLM would decode every token's log-probability too
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
         identity = str(self._started)
         try:
-            self._engine.add_request(identity, self._input(request.prompt), parameters)
+            self._engine.add_request(identity, render(request.prompt), parameters)
         except (ValueError, VLLMValidationError) as error:
             raise PolicyError(
                 f"the sampler cannot take {request.key}: {error}; raise engine.max_model_len, or leave the question out"
             ) from error
         return identity
+
+    def _render(self, prompt: Prompt) -> Any:
+        """A prompt as the engine takes it, its images processed."""
+        from vllm.renderers.inputs.preprocess import parse_model_prompt
+
+        (rendered,) = self._llm.renderer.render_cmpl([parse_model_prompt(self._llm.model_config, self._input(prompt))])
+        return rendered
+
+    def _chain(self, request: Request, output: Any) -> Chain:
+        result = output.outputs[0]
+        token_ids = tuple(result.token_ids)
+        return Chain(
+            key=request.key,
+            text=self._encoder.text(token_ids),
+            token_ids=token_ids,
+            logprob=float(result.cumulative_logprob),
+            finish_reason=result.finish_reason,
+        )
 
     def _input(self, prompt: Prompt, completion: Sequence[int] = ()) -> Any:
         tokens: dict[str, Any] = {"prompt_token_ids": [*self._encoder.prompt_ids(prompt), *completion]}
@@ -184,14 +206,3 @@ def _repack_output_layers(model: Any) -> None:
     for module in model.modules():
         if isinstance(module, ParallelLMHead):
             module.quant_method.process_weights_after_loading(module)
-
-
-def _chain(request: Request, output: Any) -> Chain:
-    result = output.outputs[0]
-    return Chain(
-        key=request.key,
-        text=result.text,
-        token_ids=tuple(result.token_ids),
-        logprob=float(result.cumulative_logprob),
-        finish_reason=result.finish_reason,
-    )

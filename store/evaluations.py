@@ -1,6 +1,7 @@
 """Evaluations: greedy answers to held-out questions, chains sampled for best-of-K, and their verifier scores."""
 
 import sqlite3
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -180,6 +181,24 @@ def greedy_outcomes(store: Store, policy: int, split: str, style: str) -> dict[i
         style,
     )
     return {row["question"]: bool(row["correct"]) for row in rows}
+
+
+ANSWERS = """
+SELECT lower(extracted) AS given, lower(json_extract(answers, '$[0]')) AS accepted, count(*) AS questions
+FROM evaluation JOIN question ON question.id = evaluation.question
+WHERE policy = ? AND evaluation.split = ? AND style = ? GROUP BY 1, 2"""
+
+
+def count_answers(store: Store, policy: int, split: str, style: str) -> tuple[Counter[str], Counter[str]]:
+    """How many questions of a split a policy gives each answer, and of how many it is the first accepted one.
+
+    Lower case. Questions without an answer, given or accepted, count as "".
+    """
+    given, accepted = Counter[str](), Counter[str]()
+    for row in store.rows(ANSWERS, policy, split, style):
+        given[row["given"] or ""] += row["questions"]
+        accepted[row["accepted"] or ""] += row["questions"]
+    return given, accepted
 
 
 def unscored_samples(store: Store, policy: int, reference: int, split: str, style: str) -> Iterator[sqlite3.Row]:

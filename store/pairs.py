@@ -5,6 +5,7 @@ Imported pairs wait here until an update takes them into its round.
 
 import hashlib
 import sqlite3
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -12,10 +13,13 @@ from operator import itemgetter
 
 from store.database import Store, as_json, now
 from store.questions import NewQuestion, add_questions, find_question_id
-from store.samples import NewSample, add_samples
+from store.samples import NewSample, NewVerdict, add_samples, add_verdicts
 
 IMPORTED_RULE = "imported"
 """What `pair.rule` says of an imported pair."""
+
+COUNTER_RULE = "counter"
+"""What `pair.rule` says of a pair whose rejected side is the chosen one with its answer swapped."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,18 @@ class NewPair:
     rejected: int
     rule: str
     weight: float
+
+
+@dataclass(frozen=True)
+class SwappedPair:
+    """A stored sample and a new one, the same chain with another answer, which a judge found wrong.
+
+    `verdict` is its judge, the judge's version, extracted answer, score, outcome and flags.
+    """
+
+    chosen: int
+    rejected: NewSample
+    verdict: tuple[str, str, str | None, float, str, str]
 
 
 # In the order of the table's unique key: no sort, and the rows of a question lie together.
@@ -54,14 +70,27 @@ def teacher_samples(store: Store, question: int, style: str) -> list[sqlite3.Row
     return store.rows(OF_TEACHER, question, style)
 
 
-def replace_pairs(store: Store, round_number: int, pairs: Iterable[NewPair]) -> None:
+def replace_pairs(
+    store: Store, round_number: int, pairs: Iterable[NewPair], swapped: Iterable[SwappedPair] = ()
+) -> None:
     """Store a round's pairs in place of those it has, in one transaction."""
+    own = "FROM sample WHERE round = ? AND author = 'swapped'"
     with store.transaction():
         store.connection.execute("DELETE FROM pair WHERE round = ?", (round_number,))
+        store.connection.execute(f"DELETE FROM verdict WHERE sample IN (SELECT id {own})", (round_number,))
+        store.connection.execute(f"DELETE {own}", (round_number,))
         store.connection.executemany(
             "INSERT INTO pair (round, chosen, rejected, rule, weight) VALUES (?, ?, ?, ?, ?)",
             [(round_number, pair.chosen, pair.rejected, pair.rule, pair.weight) for pair in pairs],
         )
+        for pair in swapped:
+            add_samples(store, [pair.rejected])
+            sample = store.value("SELECT last_insert_rowid()")
+            add_verdicts(store, [NewVerdict(sample, *pair.verdict)])
+            store.connection.execute(
+                "INSERT INTO pair (round, chosen, rejected, rule, weight) VALUES (?, ?, ?, ?, 1.0)",
+                (round_number, pair.chosen, sample, COUNTER_RULE),
+            )
 
 
 TRAINED_ON = """
@@ -74,6 +103,23 @@ WHERE pair.round BETWEEN ? AND ? ORDER BY pair.id"""
 def training_pairs(store: Store, first_round: int, last_round: int) -> list[sqlite3.Row]:
     """(question, style, chosen, rejected, weight) of the pairs of these rounds; both sides are packed token ids."""
     return store.rows(TRAINED_ON, first_round, last_round)
+
+
+ANSWERS_OF_PAIRS = """
+SELECT lower(preferred.extracted) AS chosen, lower(other.extracted) AS rejected, sum(pair.weight) AS weight
+FROM pair JOIN verdict AS preferred ON preferred.sample = pair.chosen
+JOIN verdict AS other ON other.sample = pair.rejected
+WHERE pair.round = ? AND preferred.extracted IS NOT NULL AND other.extracted IS NOT NULL GROUP BY 1, 2"""
+
+
+def weigh_answers(store: Store, round_number: int) -> tuple[Counter[str], Counter[str]]:
+    """The weight of a round's pairs for each answer, and against it; lower case. Equal answers do not count."""
+    chosen, rejected = Counter[str](), Counter[str]()
+    for row in store.rows(ANSWERS_OF_PAIRS, round_number):
+        if row["chosen"] != row["rejected"]:
+            chosen[row["chosen"]] += row["weight"]
+            rejected[row["rejected"]] += row["weight"]
+    return chosen, rejected
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,10 @@ class Round:
 
 @dataclass(frozen=True)
 class Policy:
-    """One set of weights. `probe` holds the learner's log-probabilities of the probe chains."""
+    """One set of weights. `probe` holds the learner's log-probabilities of the probe chains.
+
+    A shrunk policy has two parents: its weights lie `alpha` of the way from `parent` to `other_parent`.
+    """
 
     number: int
     parent: int | None
@@ -34,6 +37,8 @@ class Policy:
     sha256: str
     path: str
     probe: dict[str, Any]
+    other_parent: int | None = None
+    alpha: float | None = None
 
 
 def latest_round(store: Store) -> Round | None:
@@ -86,13 +91,25 @@ def add_phase_time(store: Store, round_number: int, phase: str, seconds: float) 
 
 
 def record_decision(
-    store: Store, round_number: int, decision: str, reason: str, compared_with: int | None = None
+    store: Store,
+    round_number: int,
+    decision: str,
+    reason: str,
+    compared_with: int | None = None,
+    *,
+    candidate: int | None = None,
+    best: int | None = None,
 ) -> None:
-    """Record a round's decision, why, and which policy the candidate was compared with, where there was one."""
+    """Record a round's decision, why, and which policy the candidate was compared with, where there was one.
+
+    `candidate` takes the place of the round's candidate: a shrunk policy that was accepted. `best` is the best
+    accepted policy from now on; None leaves it as it was.
+    """
     with store.transaction():
         store.connection.execute(
-            "UPDATE round SET decision = ?, reason = ?, compared_with = ? WHERE number = ?",
-            (decision, reason, compared_with, round_number),
+            "UPDATE round SET decision = ?, reason = ?, compared_with = ?, best_policy = ?,"
+            " candidate_policy = coalesce(?, candidate_policy) WHERE number = ?",
+            (decision, reason, compared_with, best, candidate, round_number),
         )
 
 
@@ -128,11 +145,13 @@ def get_policy(store: Store, policy_number: int) -> Policy:
         row["sha256"],
         row["path"],
         json.loads(row["probe"]),
+        row["other_parent"],
+        row["alpha"],
     )
 
 
-def served_policy(store: Store) -> int:
-    """The policy that was accepted last; 0, the base, before any was."""
+def served_last(store: Store) -> int:
+    """The policy that was accepted last, which rounds go on from; 0, the base, before any was."""
     number: int | None = store.value(
         "SELECT candidate_policy FROM round WHERE decision = 'accepted' ORDER BY number DESC LIMIT 1"
     )
@@ -151,9 +170,17 @@ def next_policy_number(store: Store) -> int:
     return 0 if last is None else last + 1
 
 
-def policy_parents(store: Store) -> dict[int, int | None]:
-    """Policy -> the policy it was trained from; None for the base model."""
-    return {row["number"]: row["parent"] for row in store.rows("SELECT number, parent FROM policy")}
+def policy_parents(store: Store) -> dict[int, set[int]]:
+    """Policy -> the policies that its weights were made from; none for the base model, two for a shrunk one."""
+    rows = store.rows("SELECT number, parent, other_parent FROM policy")
+    return {number: {parent for parent in parents if parent is not None} for number, *parents in rows}
+
+
+def shrunk_policy(store: Store, start: int, end: int, alpha: float) -> int | None:
+    """The policy that lies `alpha` of the way from `start` to `end`, if it was made."""
+    between = "parent = ? AND other_parent = ? AND alpha = ?"
+    number: int | None = store.value(f"SELECT number FROM policy WHERE {between}", start, end, alpha)
+    return number
 
 
 def published_policies(store: Store) -> list[sqlite3.Row]:
@@ -164,7 +191,8 @@ def published_policies(store: Store) -> list[sqlite3.Row]:
 def add_policy(store: Store, policy: Policy) -> None:
     """Record a published policy; the caller's transaction decides when it is committed."""
     store.connection.execute(
-        "INSERT INTO policy (number, parent, made_by, sha256, path, probe, created) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO policy (number, parent, made_by, sha256, path, probe, other_parent, alpha, created)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             policy.number,
             policy.parent,
@@ -172,6 +200,8 @@ def add_policy(store: Store, policy: Policy) -> None:
             policy.sha256,
             policy.path,
             as_json(policy.probe),
+            policy.other_parent,
+            policy.alpha,
             now(),
         ),
     )

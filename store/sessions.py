@@ -45,11 +45,12 @@ def change_configuration(store: Store, changes: Mapping[str, Any]) -> None:
             )
 
 
-def begin_session(store: Store, command: str) -> int:
-    """Record that this process begins to run a command; returns the id of the session."""
+def begin_session(store: Store, command: str, numerics: Mapping[str, Any]) -> int:
+    """Record that this process begins to run a command, and what decides its numerics; returns the session's id."""
     with store.transaction():
         session = store.connection.execute(
-            "INSERT INTO session (pid, command, started) VALUES (?, ?, ?)", (os.getpid(), command, now())
+            "INSERT INTO session (pid, command, started, numerics) VALUES (?, ?, ?, ?)",
+            (os.getpid(), command, now(), as_json(numerics)),
         ).lastrowid
     assert session is not None
     return session

@@ -68,13 +68,14 @@ def evaluate_run(
     from loop.evaluation.best_of import best_of
     from loop.reading.accuracy_log import accuracy
     from loop.session import Parts, open_session, work_on
+    from store.gate import best_policy
     from store.questions import find_questions
-    from store.rounds import cold_start_policy, get_policy, served_policy
+    from store.rounds import cold_start_policy, get_policy
 
     no_teacher = config.teacher.model_copy(update={"enabled": False})
     config = config.model_copy(update={"teacher": no_teacher})
     with work_on(run_dir) as store:
-        policy = served_policy(store) if number is None else get_policy(store, number).number
+        policy = best_policy(store) if number is None else get_policy(store, number).number
         against = cold_start_policy(store) if reference is None else get_policy(store, reference).number
         if samples and policy == against:
             raise InputError(f"policy {policy} is its own reference: the verifier needs two; give --reference")

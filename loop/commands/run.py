@@ -40,15 +40,16 @@ def run(
     as_json: bool,
 ) -> None:
     """Start a run, or continue it from wherever it is."""
-    from loop.config.load import load_config
+    from loop.config.load import keys_set_by_user, load_config
     from loop.trackers import require_trackers
 
     extra = [] if rounds is None else [f"run.rounds={rounds}"]
     resolved = load_config(config, [*overrides, *extra], recipe)
+    own = keys_set_by_user(config, [*overrides, *extra], recipe)
     if dry_run:
         from loop.commands.dry_run import format_plan
 
-        begun = run_dir is not None and _continues(resolved, run_dir)
+        resolved, begun = (resolved, False) if run_dir is None else _continued(resolved, own, run_dir)
         click.echo(json.dumps(resolved.model_dump(mode="json")) if as_json else format_plan(resolved, begun=begun))
         return
     require_trackers(resolved.tracking)
@@ -63,22 +64,23 @@ def run(
         from loop.trackers.feed import observe_with_trackers
 
         parts = Parts(open_observer=observe_with_trackers)
-        finished = run_rounds(resolved, run_dir, console, agreed=yes, parts=parts)
+        finished = run_rounds(resolved, run_dir, console, set_by_user=own, agreed=yes, parts=parts)
     if not finished:
         sys.exit(INTERRUPTED)
 
 
-def _continues(config: Config, run_dir: Path) -> bool:
-    """Whether the directory holds a run with questions; a dry run is held to its configuration as the run itself is."""
-    from loop.config.run_identity import require_same
+def _continued(config: Config, own: frozenset[str], run_dir: Path) -> tuple[Config, bool]:
+    """The configuration as the run would have it, and whether the directory holds a run with questions."""
+    from loop.config.run_identity import as_begun, require_same
     from store.database import NoRunError
     from store.questions import has_questions
 
     try:
         store = open_to_read(run_dir)
     except NoRunError:
-        return False
+        return config, False
+    config, _ = as_begun(store, config, own)
     require_same(store, config)
     begun = has_questions(store)
     store.close()
-    return begun
+    return config, begun

@@ -53,6 +53,17 @@ def load_config(name_or_file: str, overrides: list[str], recipe: str | None = No
     return parse_config(tables, str(path), [override.partition("=")[0].strip() for override in overrides])
 
 
+def keys_set_by_user(name_or_file: str, overrides: Sequence[str], recipe: str | None = None) -> frozenset[str]:
+    """The keys (`table.key`) that `--set` gives, or a configuration or recipe that is not one of those shipped."""
+    path = _find(name_or_file, CONFIGS, "--config", "configuration")
+    tables = _read(path)
+    name = recipe or tables.get("recipe")
+    files = [path, *([_find(str(name), RECIPES, "--recipe", "recipe")] if name is not None else [])]
+    own = [_read(file) for file in files if CONFIGS not in file.resolve().parents]
+    keys = [f"{table}.{key}" for each in own for table, keys in each.items() if isinstance(keys, dict) for key in keys]
+    return frozenset(keys) | {".".join(override.partition("=")[0].strip().split(".")[:2]) for override in overrides}
+
+
 def _find(name_or_file: str, folder: Path, option: str, kind: str) -> Path:
     path = Path(name_or_file)
     if not path.suffix and not path.exists():

@@ -1,6 +1,7 @@
 """What a run is: its configuration and the packages it began with, recorded once and held to."""
 
 import importlib.metadata
+from collections.abc import Collection
 from typing import Any
 
 from loop.config.load import COLD_START_TRAINING, differing_keys, parse_config
@@ -32,6 +33,28 @@ def record_run(store: Store, config: Config) -> None:
     if "styles" not in stored["evaluation"]:
         changed.pop("evaluation.styles", None)  # without this key the run goes on in both styles
     change_configuration(store, changed)
+
+
+def as_begun(store: Store, config: Config, set_by_user: Collection[str]) -> tuple[Config, list[str]]:
+    """The configuration to continue a run with, and the keys in which it is the run's own.
+
+    A shipped configuration or recipe may have changed since the run began: where the user did not set a key, the run
+    goes on with the value that it has. Another model, other questions and another recipe are another run.
+    """
+    stored = stored_configuration(store)
+    if stored is None or latest_round(store) is None:
+        return config, []
+    was, new = _as_today(stored, store), config.model_dump(mode="json")
+    if any(was[part] != new[part] for part in ("recipe", "questions")) or was["policy"]["model"] != config.policy.model:
+        return config, []
+    kept = sorted(
+        {".".join(different.split(" ", 1)[0].split(".")[:2]) for different in differing_keys(was, new)}
+        - set(set_by_user)
+    )
+    for key in kept:
+        table, name = key.split(".")
+        new[table][name] = was[table][name]
+    return parse_config(new, str(store.path)), kept
 
 
 def require_same(store: Store, config: Config) -> list[str]:

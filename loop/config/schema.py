@@ -190,6 +190,7 @@ class PairsConfig(ConfigTable):
     per_question: int = Field(2, ge=0)
     band: Band = [0.0, 1.0]
     weighting: Literal["equal", "information", "advantage"] = "equal"
+    balance: bool = False
     replay_rounds: int = Field(0, ge=0)
     max_words: PositiveInt | None = None
 
@@ -248,15 +249,27 @@ class EvaluationConfig(ConfigTable):
 class GateConfig(ConfigTable):
     """`[gate]`: when a candidate is accepted, judged on questions of its own; what a rejection leads to.
 
-    `guard` names prompt styles beside the trained one in which it must not be significantly worse either.
+    `guard` names prompt styles beside the trained one that must not be lost. `sequential` asks `first_look` questions,
+    then twice as many each time while the answers leave it open, at most `limit`. `shrink` has the shares of the way
+    from the serving policy to a rejected candidate that are tried in its place, in order.
     """
 
-    rule: Literal["improve", "not_worse", "always"] = "not_worse"
+    rule: Literal["sequential", "improve", "not_worse", "always"] = "not_worse"
     guard: list[Style] = []
+    guard_weight: float = Field(0.5, ge=0.0)
     level: float = Field(0.05, gt=0.0, lt=1.0)
+    margin: float = Field(0.01, gt=0.0, lt=1.0)
+    first_look: PositiveInt = 500
     limit: PositiveInt | None = None
+    shrink: list[Annotated[float, Field(gt=0.0, lt=1.0)]] = []
     learning_rate_factor: float = Field(1.0, gt=0.0, le=1.0)
     patience: int = Field(0, ge=0)
+
+    @model_validator(mode="after")
+    def _can_decide(self) -> "GateConfig":
+        if self.rule == "sequential" and self.level >= 0.5:
+            raise ValueError("level must be below 0.5 with rule = 'sequential': it is the share of wrong decisions")
+        return self
 
 
 class RetentionConfig(ConfigTable):

@@ -1,13 +1,129 @@
-"""When a comparison accepts the candidate."""
+"""When a candidate is accepted: one function a rule, from what it and the other policies answered."""
 
-from loop.evaluation.comparison import Comparison
+from collections.abc import Callable
+
+from loop.context import Context
+from loop.errors import LoopError
+from loop.evaluation.answer_questions import evaluate_policy
+from loop.evaluation.comparison import Comparison, compare, gate_split, gate_styles
+from loop.evaluation.gate_questions import compared_policy, gate_questions
+from loop.evaluation.sequential_test import Evidence, decide, evidence, looks
+from store.evaluations import greedy_outcomes
+from store.gate import GateTrial, best_policy
+from store.questions import Question
+from store.rounds import Round, cold_start_policy
+
+CLEAR = 2.0
+"""Standard errors from zero at which it is clear which of two policies is better."""
 
 
-def accepts(rule: str, level: float, comparison: Comparison) -> bool:
-    """`improve`: significantly better. `not_worse`: not significantly worse. `always`: whatever it is."""
-    significant = comparison.p_value < level
-    if rule == "improve":
-        return significant and comparison.gained > comparison.lost
-    if rule == "not_worse":
-        return not (significant and comparison.lost > comparison.gained)
+def try_candidate(ctx: Context, round_: Round, policy: int) -> GateTrial:
+    """Put a policy before the gate, by the recipe's rule; it and those it is compared with answer what they lack.
+
+    An accepted policy takes the best one's place only where it is better by more than a standard error (the Ladder of
+    Blum and Hardt, arXiv 1502.04585): the same questions judge every round, and luck on them would add up.
+    Raises LoopError where the gate has no questions.
+    """
+    questions = gate_questions(ctx.store, ctx.config)
+    if not questions:
+        split = gate_split(ctx.store, ctx.config.evaluation.split)
+        raise LoopError(f"the gate has no question of split {split!r} to compare on; begin a run whose source has some")
+    rule = _sequential if ctx.config.gate.rule == "sequential" else _on_all_questions
+    return rule(ctx, round_, policy, questions)
+
+
+def _sequential(ctx: Context, round_: Round, policy: int, questions: list[Question]) -> GateTrial:
+    """The sequential test on the score, and for every guarded style the test against the cold start.
+
+    The score of an answered question is 1 where the trained style is right, and `guard_weight` for every guarded style
+    that is: so a gain pays for a loss, at a stated price. It may not pay for all: a guarded style must not become
+    significantly worse than after the cold start. Questions are asked until both are clear: whether the candidate is
+    accepted, and whether it is better than the best.
+    """
+    settings, (trained, *guarded) = ctx.config.gate, gate_styles(ctx.config)
+    split = gate_split(ctx.store, ctx.config.evaluation.split)
+    best, start, accepted = best_policy(ctx.store), cold_start_policy(ctx.store), False
+    for count in looks(settings.first_look, len(questions)):
+        asked, last = questions[:count], count == len(questions)
+        for number, styles in ((policy, [trained, *guarded]), (best, [trained, *guarded]), (start, guarded)):
+            evaluate_policy(ctx, number, round_.number, split, asked, styles)
+        seen = evidence(_differences(ctx, policy, best, asked), settings.margin)
+        outcome = decide(seen, settings.level, last=last)
+        accepted = accepted or outcome == "accept"
+        if outcome == "reject" or (accepted and abs(seen.difference) > CLEAR * seen.error):
+            break
+    reason = f"against policy {best} on {seen.questions} questions of split {split!r}: {_in_points(seen)}"
+    found = {style: compare(ctx.store, policy, best, split, style) for style in (trained, *guarded)}
+    reason += "".join(f"; {style}: {_in_words(comparison)}" for style, comparison in found.items())
+    for style in guarded:
+        comparison = compare(ctx.store, policy, start, split, style)
+        if not not_worse(comparison, settings.level):
+            accepted = False
+            reason += f"; {style} worse than after the cold start: {_in_words(comparison)}"
+    return _trial(policy, best, seen, reason, accepted=accepted)
+
+
+def _on_all_questions(ctx: Context, round_: Round, policy: int, questions: list[Question]) -> GateTrial:
+    """The rule in the trained style, `not_worse` in guarded ones, each against the best in that style."""
+    settings, (trained, *guarded) = ctx.config.gate, gate_styles(ctx.config)
+    split = gate_split(ctx.store, ctx.config.evaluation.split)
+    evaluate_policy(ctx, policy, round_.number, split, questions, [trained, *guarded])
+    against = {style: compared_policy(ctx, round_, style) for style in (trained, *guarded)}
+    for style, other in against.items():
+        evaluate_policy(ctx, other, round_.number, split, questions, [style])
+    comparison = compare(ctx.store, policy, against[trained], split, trained)
+    accepted = RULES[settings.rule](comparison, settings.level)
+    reason = f"against policy {against[trained]} on {comparison.questions} questions of split {split!r}: "
+    reason += _in_words(comparison)
+    for style in guarded:
+        comparison = compare(ctx.store, policy, against[style], split, style)
+        accepted = accepted and not_worse(comparison, settings.level)
+        reason += f"; {style} against policy {against[style]}: {_in_words(comparison)}"
+    best = best_policy(ctx.store)
+    evaluate_policy(ctx, best, round_.number, split, questions, [trained, *guarded])
+    seen = evidence(_differences(ctx, policy, best, questions), settings.margin)
+    return _trial(policy, against[trained], seen, reason, accepted=accepted)
+
+
+def _trial(policy: int, other: int, seen: Evidence, reason: str, *, accepted: bool) -> GateTrial:
+    better = accepted and seen.difference > seen.error
+    return GateTrial(policy, other, seen.questions, seen.difference, seen.error, accepted, better, reason)
+
+
+def _differences(ctx: Context, policy: int, other: int, asked: list[Question]) -> list[float]:
+    """By how much the policy's score exceeds the other's on each question."""
+    split = gate_split(ctx.store, ctx.config.evaluation.split)
+    trained, *guarded = gate_styles(ctx.config)
+    weights = {trained: 1.0} | dict.fromkeys(guarded, ctx.config.gate.guard_weight)
+    differences = [0.0] * len(asked)
+    for style, weight in weights.items():
+        mine, theirs = (greedy_outcomes(ctx.store, number, split, style) for number in (policy, other))
+        for n, question in enumerate(asked):
+            differences[n] += weight * (mine[question.id] - theirs[question.id])
+    return differences
+
+
+def improve(comparison: Comparison, level: float) -> bool:
+    """Significantly better (exact McNemar test)."""
+    return comparison.p_value < level and comparison.gained > comparison.lost
+
+
+def not_worse(comparison: Comparison, level: float) -> bool:
+    """Not significantly worse (exact McNemar test)."""
+    return not (comparison.p_value < level and comparison.lost > comparison.gained)
+
+
+def always(comparison: Comparison, level: float) -> bool:
+    """Whatever it is."""
     return True
+
+
+RULES: dict[str, Callable[[Comparison, float], bool]] = {"improve": improve, "not_worse": not_worse, "always": always}
+
+
+def _in_words(comparison: Comparison) -> str:
+    return f"gained {comparison.gained}, lost {comparison.lost}, p = {comparison.p_value:.3g}"
+
+
+def _in_points(seen: Evidence) -> str:
+    return f"score {100 * seen.difference:+.2f} points (standard error {100 * seen.error:.2f})"

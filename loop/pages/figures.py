@@ -9,7 +9,8 @@ from typing import Any
 from loop.reading.accuracy_log import accuracy, log_rows
 from loop.reading.run_status import Status, run_status
 from store import Store
-from store.rounds import GATE, served_policy
+from store.gate import best_policy
+from store.rounds import GATE
 from store.summary import round_figures
 
 OUTCOMES = ("correct", "wrong", "unparsable", "truncated", "judge_error")
@@ -60,7 +61,7 @@ def read_figures(
         configuration = json.loads(store.value("SELECT configuration FROM run") or "{}")
         style = configuration.get("sampling", {}).get("style", "cot")
         policies = [dict(row) for row in store.rows("SELECT * FROM policy_lineage")]
-        serving = served_policy(store)
+        serving = best_policy(store)
         judging = {row["round"] for row in rounds if row["phase"] in ("sample", "judge")}
         judged = {number: row for number, row in counts.items() if number not in judging}
         return Figures(

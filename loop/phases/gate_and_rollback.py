@@ -1,47 +1,66 @@
-"""Phase `gate`: accept the candidate, or roll back."""
+"""Phase `gate`: accept the candidate, or a shrunk one in its place, or roll back."""
+
+from collections.abc import Iterator
 
 from loop.context import Context
-from loop.errors import LoopError
-from loop.evaluation.comparison import Comparison, compare, gate_split, gate_styles
-from loop.evaluation.gate_questions import compared_policy
-from loop.evaluation.gate_rules import accepts
+from loop.evaluation.gate_rules import try_candidate
+from loop.evaluation.reported import evaluate_reported
 from loop.swap_and_prove import serve_policy
-from store.rounds import Round, record_decision
+from loop.training.publish import shrink
+from store.gate import GateTrial, best_policy, gate_trials, record_trial
+from store.rounds import Round, get_round, record_decision
 
 
 def gate(ctx: Context, round_: Round) -> None:
-    """Compare the candidate with the best accepted policy of each style on the same questions.
+    """Decide on the round, then serve what was decided.
 
-    By the recipe's rule in the style that is trained; in a style that is guarded it must not be worse. Begun again
-    after a crash it keeps to what was decided.
+    Begun again after a crash it keeps to the trials that are recorded, and to the decision.
     """
-    if round_.decision is not None:
-        if round_.decision == "rejected":
-            serve_policy(ctx, round_.serving_policy, round_.number)
-        return
+    if round_.decision is None:
+        _decide(ctx, round_)
+        round_ = get_round(ctx.store, round_.number)
+    if round_.decision == "rejected":
+        serve_policy(ctx, round_.serving_policy, round_.number)
+    if round_.decision == "accepted" and round_.candidate_policy is not None:
+        serve_policy(ctx, round_.candidate_policy, round_.number)
+        evaluate_reported(ctx, round_.candidate_policy, round_.number)
+
+
+def _decide(ctx: Context, round_: Round) -> None:
+    """The first candidate that the gate accepts becomes the round's; where it accepts none the round is rejected."""
     if round_.candidate_policy is None:
         record_decision(ctx.store, round_.number, "no_update", "there was nothing to train on")
         return
     if round_.number == 0:
-        record_decision(ctx.store, 0, "accepted", "the cold start is where the rounds begin")
+        reason = "the cold start is where the rounds begin"
+        record_decision(ctx.store, 0, "accepted", reason, best=round_.candidate_policy)
         return
-    settings, (trained, *guarded) = ctx.config.gate, gate_styles(ctx.config)
-    other, split = compared_policy(ctx, round_, trained), gate_split(ctx.store, ctx.config.evaluation.split)
-    comparison = compare(ctx.store, round_.candidate_policy, other, split, trained)
-    if comparison.questions == 0:
-        raise LoopError(f"the gate has no question of split {split!r} to compare on; begin a run whose source has some")
-    accepted = accepts(settings.rule, settings.level, comparison)
-    reason = f"against policy {other} on {comparison.questions} questions of split {split!r}: {_in_words(comparison)}"
-    for style in guarded:
-        best = compared_policy(ctx, round_, style)
-        comparison = compare(ctx.store, round_.candidate_policy, best, split, style)
-        accepted = accepted and accepts("not_worse", settings.level, comparison)
-        reason += f"; {style} against policy {best}: {_in_words(comparison)}"
-    record_decision(ctx.store, round_.number, "accepted" if accepted else "rejected", reason, other)
-    ctx.reporter.say(f"  {reason}: {'accepted' if accepted else 'rejected'}")
-    if not accepted:
-        serve_policy(ctx, round_.serving_policy, round_.number)
+    known = {trial.policy: trial for trial in gate_trials(ctx.store, round_.number)}
+    trials = list[GateTrial]()
+    for policy in _candidates(ctx, round_):
+        trial = known.get(policy)
+        if trial is None:
+            trial = try_candidate(ctx, round_, policy)
+            record_trial(ctx.store, round_.number, trial)
+            ctx.reporter.say(f"  policy {policy} {trial.reason}: {'accepted' if trial.accepted else 'rejected'}")
+        trials.append(trial)
+        if trial.accepted:
+            break
+    last = trials[-1]
+    record_decision(
+        ctx.store,
+        round_.number,
+        "accepted" if last.accepted else "rejected",
+        "; shrunk ".join(trial.reason for trial in trials),
+        last.compared_with,
+        candidate=last.policy if last.accepted else None,
+        best=last.policy if last.best else best_policy(ctx.store),
+    )
 
 
-def _in_words(comparison: Comparison) -> str:
-    return f"gained {comparison.gained}, lost {comparison.lost}, p = {comparison.p_value:.3g}"
+def _candidates(ctx: Context, round_: Round) -> Iterator[int]:
+    """The trained candidate, then those between the serving policy and it, made when they are asked for."""
+    assert round_.candidate_policy is not None
+    yield round_.candidate_policy
+    for alpha in ctx.config.gate.shrink:
+        yield shrink(ctx, round_.serving_policy, round_.candidate_policy, alpha)

@@ -1,14 +1,19 @@
 """Phase `pair`: preferred and rejected samples of the same question."""
 
 import random
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from loop.context import Context
+from loop.evaluation.judge_chains import ChainToJudge, as_columns, judge_chains
+from loop.training.balance import CounterPair, Direction, counter_pairs, directions
 from loop.training.choose_pairs import choose
 from loop.training.pair_candidates import QuestionSamples, judged_questions, question_weight, with_votes
-from store.pairs import NewPair, replace_pairs
+from store.pairs import NewPair, SwappedPair, replace_pairs
+from store.questions import questions_by_id
 from store.rounds import Round
+from store.samples import NewSample
 
 
 def pair(ctx: Context, round_: Round) -> None:
@@ -23,7 +28,8 @@ def pair(ctx: Context, round_: Round) -> None:
     weigh = question_weight(ctx)
     fallback = ctx.config.fallback
     by_teacher = fallback.questions > 0 and fallback.use in ("pair", "both")
-    pairs, questions = list[NewPair](), 0
+    pairs, weights, questions = list[NewPair](), Counter[Direction](), 0
+    solved = list[QuestionSamples]()
     judged: Iterator[QuestionSamples] = judged_questions(ctx, round_)
     if settings.rule == "margin":
         from loop.training.verifier_scores import with_verifier_scores
@@ -35,6 +41,33 @@ def pair(ctx: Context, round_: Round) -> None:
         weight = weigh(own)
         samples = with_votes(ctx.store, own) if settings.rule == "vote" else own.samples
         chosen = choose(replace(own, samples=samples), settings, by_teacher, rng)
-        pairs += [replace(new, weight=new.weight * weight) for new in chosen]
-    replace_pairs(ctx.store, round_.number, pairs)
-    ctx.reporter.say(f"  {len(pairs)} pairs from {questions} questions")
+        chosen = [replace(new, weight=new.weight * weight) for new in chosen]
+        pairs += chosen
+        if settings.balance:
+            weights += directions(chosen, [*own.samples, *own.teacher_samples])
+            solved += [] if chosen else [own]
+    swapped = _swapped_pairs(ctx, round_, counter_pairs(ctx, round_.number, weights, solved))
+    replace_pairs(ctx.store, round_.number, pairs, swapped)
+    counter = f", {len(swapped)} counter-pairs" if settings.balance else ""
+    ctx.reporter.say(f"  {len(pairs)} pairs from {questions} questions{counter}")
+
+
+def _swapped_pairs(ctx: Context, round_: Round, made: Sequence[CounterPair]) -> list[SwappedPair]:
+    """Counter-pairs with the verdict on the chain whose answer was swapped; one that is not wrong is left out."""
+    questions = questions_by_id(ctx.store, {each.question for each in made})
+    style = ctx.config.sampling.style
+    texts = [ctx.encoder.text(each.swapped) for each in made]
+    chains = [
+        ChainToJudge(questions[each.question], text, style, "stop") for each, text in zip(made, texts, strict=True)
+    ]
+    return [
+        SwappedPair(
+            each.chosen.id,
+            NewSample(
+                round_.number, each.question, "swapped", round_.serving_policy, style, 0, text, each.swapped, "stop"
+            ),
+            as_columns(verdict),
+        )
+        for each, text, verdict in zip(made, texts, judge_chains(ctx, chains), strict=True)
+        if verdict.verdict.outcome == "wrong"
+    ]

@@ -1,6 +1,5 @@
 """Phase `update`: train a candidate and publish it."""
 
-import math
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,12 +9,12 @@ from typing import Any
 from loop.config.schema import TrainingConfig
 from loop.context import Context, Stage
 from loop.errors import LoopError
-from loop.swap_and_prove import first_probe_questions, probe_items
 from loop.training.learning_rate import lower_after_rejections
+from loop.training.publish import discard, publish_policy
 from loop.training.stages import training_settings
 from policies.learner.base import Progress, TrainingDiverged, TrainingResult, TrainingSettings
 from store.pairs import adopt_imported_pairs
-from store.rounds import Policy, Round, cold_start_policy, get_policy, next_policy_number, record_decision
+from store.rounds import Round, cold_start_policy, get_policy, record_decision
 from store.training import NewTraining, NewTrainingStep, record_candidate
 
 
@@ -118,21 +117,13 @@ def _reject(ctx: Context, round_: Round, error: TrainingDiverged) -> None:
 
 def _publish(ctx: Context, round_: Round, start: int, trainings: list[Training]) -> None:
     """Weights first, then one transaction that says so; a crash between leaves a directory to replace."""
-    number, last = next_policy_number(ctx.store), trainings[-1]
-    path = f"policies/{number:04d}"
-    model = last.result.model
-    questions = first_probe_questions(ctx)
-    logprobs = [sum(each) for each in ctx.learner.token_logprobs(model, probe_items(ctx, questions))]
-    if not all(map(math.isfinite, logprobs)):
-        raise TrainingDiverged("training diverged: what was trained gives log-probabilities that are not numbers")
-    digest = ctx.learner.publish(model, ctx.run_dir / path)
-    if digest == get_policy(ctx.store, round_.serving_policy).sha256:
-        shutil.rmtree(ctx.run_dir / path)
+    last, method = trainings[-1], "+".join(training.stage.name for training in trainings)
+    policy = publish_policy(ctx, last.result.model, start, method)
+    if policy.sha256 == get_policy(ctx.store, round_.serving_policy).sha256:
+        discard(ctx, policy)
         ctx.reporter.say("  the update left the weights as they were: no update")
         record_decision(ctx.store, round_.number, "no_update", "the update left the weights as they were")
         return
-    probe = {"questions": questions, "logprobs": logprobs}
-    method = "+".join(training.stage.name for training in trainings)
     recipes = {training.stage.name: training.table.model_dump(mode="json") for training in trainings}
     metrics = {
         training.stage.name: {
@@ -147,7 +138,7 @@ def _publish(ctx: Context, round_: Round, start: int, trainings: list[Training])
     }
     record_candidate(
         ctx.store,
-        Policy(number, start, method, digest, path, probe),
+        policy,
         NewTraining(
             round=round_.number,
             recipe=recipes,

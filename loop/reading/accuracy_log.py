@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from loop.errors import LoopError
 from loop.evaluation.comparison import Comparison, compare, gate_split
 from loop.evaluation.statistics import wilson_interval
 from store import Store
+from store.gate import trials_with_alpha
 from store.summary import evaluation_figures, round_figures
 from store.teacher.calls import count_reasons, spent
 
@@ -87,6 +89,8 @@ def _round_row(store: Store, state: Any) -> dict[str, Any]:
         "change": {style: _change(store, evaluated, state["serving_policy"], style, split) for style in STYLES},
         "gate": _gate(store, state, split),
         "compared_with": state["compared_with"],
+        "trials": [asdict(trial) | {"alpha": alpha} for trial, alpha in trials_with_alpha(store, number)],
+        "best_policy": state["best_policy"],
         "decision": state["decision"],
         "reason": state["reason"],
         "seconds": {phase: round(value, 3) for phase, value in seconds.items()},

@@ -7,11 +7,12 @@ from itertools import islice
 from typing import Any
 
 from loop.errors import InputError
-from loop.reading.accuracy_log import accuracy, log_rows, trained_style
+from loop.reading.accuracy_log import accuracy, log_rows, reported_split, trained_style
+from loop.reading.answer_balance import answer_balance
 from store import Store, StoreError
+from store.gate import best_policy
 from store.maintenance.archive import IN_STORE, find_sample, round_samples
 from store.packing import unpack_scores, unpack_token_ids
-from store.rounds import served_policy
 
 Record = dict[str, Any]
 
@@ -113,7 +114,7 @@ def changed_questions(store: Store, filters: Filters) -> Iterator[Record]:
 
 
 def _later_policy(store: Store, filters: Filters) -> int:
-    return served_policy(store) if filters.policy is None else filters.policy
+    return best_policy(store) if filters.policy is None else filters.policy
 
 
 def _list_samples(store: Store, filters: Filters) -> Iterator[Record]:
@@ -244,7 +245,8 @@ def _one_round(store: Store, number: int, _: Filters) -> Record | None:
     row = store.row("SELECT started, finished FROM round WHERE number = ?", number)
     if row is None:
         return None
-    return {**log_rows(store, after=number - 1)[0], **dict(row)}
+    answers = answer_balance(store, number, trained_style(store), reported_split(store))
+    return {**log_rows(store, after=number - 1)[0], **dict(row), "answers": answers}
 
 
 def _one_policy(store: Store, number: int, _: Filters) -> Record | None:

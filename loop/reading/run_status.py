@@ -8,8 +8,9 @@ from typing import Any
 from loop.evaluation.reported_styles import reported_styles
 from loop.reading.text import format_duration
 from store.database import Store, now_s
+from store.gate import best_policy
 from store.lock import lock_holder
-from store.rounds import GATE, Round, latest_round, served_policy
+from store.rounds import GATE, Round, latest_round
 
 RECENT_ROWS = 8192
 """Rows over which the speed is taken."""
@@ -78,7 +79,7 @@ def run_status(store: Store) -> Status:
     speed, age = _speed(store, round_)
     candidate = None if round_.phase == "done" else round_.candidate_policy
     return Status(
-        pid, round_.number, round_.phase, served_policy(store), candidate, done, total, speed, age, **of_session
+        pid, round_.number, round_.phase, best_policy(store), candidate, done, total, speed, age, **of_session
     )
 
 

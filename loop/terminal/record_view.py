@@ -236,6 +236,12 @@ def _round(_: Console, __: Store, record: Record) -> Iterator[RenderableType]:
         ("seconds", ", ".join(f"{phase} {format_duration(value)}" for phase, value in record["seconds"].items())),
     )
     yield make_table(_accuracies([{"split": "held-out", "style": s, **f} for s, f in record["accuracy"].items() if f]))
+    if len(record["trials"]) > 1:
+        yield Text("before the gate", style="bold")
+        yield make_table(_trials(record["trials"]))
+    if record["answers"]:
+        yield Text("answers, held out, and the weight of pairs for and against them", style="bold")
+        yield make_table(_answers(record["answers"]))
     if number and after is not None:
         against = record["compared_with"] if record["compared_with"] is not None else before
         changed = f"show DIR question --changed-since {against} --policy {after}"
@@ -245,6 +251,42 @@ def _round(_: Console, __: Store, record: Record) -> Iterator[RenderableType]:
             f"where it was wrong: show DIR sample --round {number} --outcome wrong",
             style="dim",
         )
+
+
+def _trials(trials: Sequence[Record]) -> Columns:
+    shown = [
+        {
+            "policy": each["policy"],
+            "alpha": "1" if each["alpha"] is None else f"{each['alpha']:g}",
+            "questions": each["questions"],
+            "score": f"{100 * each['difference']:+.2f} ({100 * each['error']:.2f})",
+            "accepted": "accepted" if each["accepted"] else "rejected",
+        }
+        for each in trials
+    ]
+    return filled_columns(
+        shown, policy="policy", alpha="alpha", questions="questions", score="score", decision="accepted"
+    )
+
+
+def _answers(answers: Sequence[Record]) -> Columns:
+    shown = [
+        {
+            "answer": one_line(each["answer"]),
+            **{name: _share(each[name]) for name in ("accepted", "before", "after")},
+            **{name: f"{each[name]:g}" for name in ("chosen", "rejected")},
+        }
+        for each in answers
+    ]
+    return filled_columns(
+        shown,
+        answer="answer",
+        accepted="accepted",
+        before="before",
+        after="after",
+        chosen="chosen",
+        rejected="rejected",
+    )
 
 
 def _share(value: float | None) -> str | None:

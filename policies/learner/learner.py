@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 from policies import PolicyError, first_line
 from policies.encoding import Encoder
 from policies.learner.base import Algorithm, Progress, TrainingResult, TrainingSettings
+from policies.learner.interpolate import interpolate
 from policies.verifier import ScoredChain, token_logprobs
 from policies.weights import publish
 
@@ -36,6 +37,9 @@ class Learner(Protocol):
         self, model: Any, chains: Sequence[ScoredChain], progress: Callable[[int], object] = ...
     ) -> list[list[float]]:
         """Log-probability in nats of every completion token of each chain."""
+
+    def interpolate(self, start: Any, end: Any, alpha: float) -> Any:
+        """A model whose weights lie `alpha` of the way from `start` to `end`; `start` itself may be changed."""
 
     def publish(self, model: Any, directory: Path) -> str:
         """Write the model to a directory, whole or not at all; returns the weights' sha256."""
@@ -87,6 +91,10 @@ class LocalLearner:
         """Score by forward passes of the model."""
         found: list[list[float]] = token_logprobs(model, self._encoder, chains, progress)
         return found
+
+    def interpolate(self, start: Any, end: Any, alpha: float) -> Any:
+        """Interpolate in float32, in place of `start`."""
+        return interpolate(start, end, alpha)
 
     def publish(self, model: Any, directory: Path) -> str:
         """Write model and processor."""

@@ -308,6 +308,29 @@ def m008_session_commands(db: Database) -> None:
     db.execute("ALTER TABLE session ADD COLUMN command TEXT NOT NULL DEFAULT 'run'")
 
 
+@MIGRATIONS()
+def m009_gate_trials(db: Database) -> None:
+    """Shrunk policies, every trial of the gate, the best policy after each round, chains with a swapped answer.
+
+    And of each session what decides its numerics.
+    """
+    authors = "author IN ('policy', 'teacher', 'imported'{})"
+    _change_table(db, "sample", authors.format(""), authors.format(", 'swapped'"))
+    for statement in (
+        "ALTER TABLE policy ADD COLUMN other_parent INTEGER REFERENCES policy (number)",
+        "ALTER TABLE policy ADD COLUMN alpha REAL",
+        "ALTER TABLE round ADD COLUMN best_policy INTEGER REFERENCES policy (number)",
+        "ALTER TABLE session ADD COLUMN numerics TEXT NOT NULL DEFAULT '{}'",
+        """CREATE TABLE gate_trial (
+            round INTEGER NOT NULL REFERENCES round (number), policy INTEGER NOT NULL REFERENCES policy (number),
+            compared_with INTEGER NOT NULL REFERENCES policy (number), questions INTEGER NOT NULL,
+            difference REAL NOT NULL, error REAL NOT NULL, accepted INTEGER NOT NULL CHECK (accepted IN (0, 1)),
+            best INTEGER NOT NULL CHECK (best IN (0, 1)), reason TEXT NOT NULL, created TEXT NOT NULL,
+            PRIMARY KEY (round, policy)) WITHOUT ROWID""",
+    ):
+        db.execute(statement)
+
+
 def _without_row_ids(db: Database) -> None:
     """Key the verdicts by sample, judge and version alone: 24 bytes less for each of millions."""
     sql = str(db.execute("SELECT sql FROM sqlite_master WHERE name = 'verdict'").fetchone()[0])

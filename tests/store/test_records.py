@@ -126,7 +126,7 @@ def candidate(store: Store, number: int, round_number: int, curve: list[NewTrain
 
 
 def test_a_session_is_recorded_from_its_begin_to_its_end(store: Store) -> None:
-    session = begin_session(store, "evaluate")
+    session = begin_session(store, "evaluate", {"threads": 1})
     count_engine_start(store, session)
     count_engine_start(store, session)
     add_swap(store, session, None, 0, "sha", 0.01, 2.5)
@@ -172,7 +172,7 @@ def test_a_candidate_is_recorded_whole_or_not_at_all(store: Store) -> None:
     assert tuple(training) == recorded
     steps = store.rows("SELECT step, method, loss, learning_rate, margin, accuracy FROM training_step ORDER BY step")
     assert [tuple(row) for row in steps] == [(1, "dpo", 0.5, 1e-5, None, None), (2, "dpo", 0.5, 1e-5, 0.1, 0.75)]
-    assert policy_parents(store) == {0: None, 1: 0}
+    assert policy_parents(store) == {0: set(), 1: {0}}
     assert [tuple(row) for row in published_policies(store)] == [(1, "policies/1", None)]
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from loop.config.schema import Config
 from tests.support.scripted_run import (
+    Script,
     content,
     in_process,
     requests_paid,
@@ -20,6 +21,18 @@ from tests.support.scripted_run import (
     scripted_encoder,
     start_process,
 )
+
+SHRINKING = {"rule": "sequential", "first_look": 3, "shrink": [0.5, 0.25]}
+"""The gate of these runs: round 1 is rejected with all its shrunk candidates, round 2's second one is accepted."""
+
+
+def skill_of(content: str) -> float:
+    """Good are the base model, the cold start, and what lies a quarter of the way from there to a bad candidate."""
+    good = content == "base" or content.startswith(("trained from base", "0.25 of the way from (trained from base"))
+    return 1.0 if good else 0.2
+
+
+SCRIPT = Script(skill_of=skill_of)
 
 
 def kill_at(run_dir: Path, config: Config, point: int) -> None:
@@ -32,7 +45,7 @@ def kill_at(run_dir: Path, config: Config, point: int) -> None:
         if left == 0:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    run_scripted(run_dir, config, reached)
+    run_scripted(run_dir, config, reached, SCRIPT)
 
 
 def kill_everywhere(folder: Path, which: str) -> None:
@@ -42,9 +55,9 @@ def kill_everywhere(folder: Path, which: str) -> None:
     differs from that of a run that nothing killed.
     """
     scripted_encoder()  # before any fork: it takes seconds
-    config = scripted_config(folder)
+    config = scripted_config(folder, gate=SHRINKING)
     names: list[str] = []
-    run_scripted(folder / "unbroken", config, names.append)
+    run_scripted(folder / "unbroken", config, names.append, SCRIPT)
     expected = content(folder / "unbroken")
     # Collections in the processes to come need not look at what is here already.
     assert threading.active_count() == 1
@@ -53,7 +66,7 @@ def kill_everywhere(folder: Path, which: str) -> None:
     def case(point: int) -> None:
         run_dir = folder / f"killed-{point}"
         died = in_process(lambda: kill_at(run_dir, config, point))
-        assert in_process(lambda: run_scripted(run_dir, config)) == 0
+        assert in_process(lambda: run_scripted(run_dir, config, script=SCRIPT)) == 0
         found = content(run_dir)
         result = {
             "point": names[point - 1],

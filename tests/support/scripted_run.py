@@ -98,6 +98,8 @@ class Script:
     """How often the weights are right, in the order in which they come; all later ones as the last."""
     direct_skills: Sequence[float] = ()
     """The same of answers without a chain, where it is another."""
+    skill_of: Callable[[str], float] | None = None
+    """How often weights of this content are right, in place of `skills`: the same in every process."""
     held_out: int = TEST
     """Questions of the test split."""
     sampler_error: float = 0.0
@@ -111,7 +113,7 @@ class ScriptedEngine:
     """A `policies.sampler.Sampler` whose chains depend on served weights, prompt and seed, and name the weights."""
 
     def __init__(self, encoder: Encoder, script: Script) -> None:
-        self.encoder, self.script, self.serves = encoder, script, ""
+        self.encoder, self.script, self.serves, self.content = encoder, script, "", ""
         self.known: list[str] = []
 
     def sample(self, requests: Iterable[Request]) -> Iterator[Chain]:
@@ -126,6 +128,8 @@ class ScriptedEngine:
         direct = request.prompt.text == PromptsConfig().direct.replace("{question}", question)
         skills = self.script.direct_skills if direct and self.script.direct_skills else self.script.skills
         skill = skills[min(self.known.index(self.serves), len(skills) - 1)]
+        if self.script.skill_of is not None:
+            skill = self.script.skill_of(self.content)
         right = not question.startswith("hard") and rng.random() < skill
         answer = question.rsplit(maxsplit=1)[-1] if right else "black"
         text = f"weights {self.serves[:8]} think {rng.randrange(1000)}\n### Answer: {answer}"
@@ -135,6 +139,7 @@ class ScriptedEngine:
     def load_weights(self, directory: Path) -> str:
         with reading(directory):
             self.serves = weights_sha256(directory)
+            self.content = (directory / "model.safetensors").read_text()
         if self.serves not in self.known:
             self.known.append(self.serves)
         return self.serves
@@ -179,7 +184,7 @@ class ScriptedLearner:
         progress(1, 1, 0.5)
         made = hashlib.sha256(repr([model.sha256, list(items), settings.seed]).encode()).hexdigest()
         curve = (TrainingStep(1, len(items) / 100, 1e-5, 0.25, 0.75),)
-        trained = model if settings.learning_rate < 1e-20 else Weights(f"trained {made}")
+        trained = model if settings.learning_rate < 1e-20 else Weights(f"trained from {model.content[:7]}: {made}")
         return TrainingResult(trained, 1, len(items) / 100, 0.01, {}, curve)
 
     def token_logprobs(
@@ -188,6 +193,9 @@ class ScriptedLearner:
         """One figure a chain, as if it were a single token."""
         found = logprobs(model.sha256, [chain.prompt for chain in chains], [chain.completion for chain in chains])
         return [[each] for each in found]
+
+    def interpolate(self, start: Weights, end: Weights, alpha: float) -> Weights:
+        return Weights(f"{alpha} of the way from ({start.content}) to ({end.content})")
 
     def publish(self, model: Weights, directory: Path) -> str:
         return publish(model, self.encoder.processor, directory)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loop.evaluation.comparison import Comparison
-from loop.evaluation.gate_rules import accepts
+from loop.evaluation.gate_rules import RULES
 from loop.evaluation.statistics import mcnemar_p_value, wilson_interval
 
 
@@ -43,4 +43,4 @@ def test_mcnemar_matches_the_binomial() -> None:
 )
 def test_gate_rules(rule: str, gained: int, lost: int, accepted: bool) -> None:
     comparison = Comparison(gained + lost, gained, lost)
-    assert accepts(rule, 0.05, comparison) is accepted
+    assert RULES[rule](comparison, 0.05) is accepted

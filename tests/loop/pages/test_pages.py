@@ -282,7 +282,9 @@ def test_a_run_that_has_hardly_begun_can_be_looked_at(tmp_path: Path) -> None:
     assert "no round has started yet" in client.get("/questions").text
     run_command("report", tmp_path, "-o", tmp_path / "empty.html")
     with store.transaction():
-        store.connection.execute("INSERT INTO policy VALUES (0, NULL, 'base', 'x', 'base', '{}', 'now', NULL)")
+        store.connection.execute(
+            "INSERT INTO policy (number, made_by, sha256, path, probe, created) VALUES (0, 'base', 'x', 'base', '{}', 'now')"
+        )
     start_round(store, 0, "distil", 0, [])
     store.close()
     assert "Round start: distil" in TestClient(application(tmp_path), base_url="http://127.0.0.1").get("/").text

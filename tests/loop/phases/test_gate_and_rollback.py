@@ -12,6 +12,7 @@ from loop.pages.browse import default_sides, sides
 from loop.reading.accuracy_log import log_rows
 from loop.terminal.log_table import round_sentence
 from store import Store, open_store
+from store.gate import best_policy, gate_trials
 from tests.support.forked import run_forked
 from tests.support.scripted_run import Script, requests_paid, run_scripted, scripted_config
 
@@ -19,6 +20,8 @@ GOOD, BAD = 1.0, 0.1
 EVERY: dict[str, Any] = {"pairs": {"band": [0.0, 1.0]}}
 ONE: dict[str, Any] = {"run": {"rounds": 1}}
 NOTHING_TO_LEARN: dict[str, Any] = {"pairs": {"per_question": 0}, "fallback": {"questions": 0}}
+SEQUENTIAL: dict[str, Any] = {"rule": "sequential", "first_look": 8}
+SHRINKING: dict[str, Any] = {**SEQUENTIAL, "shrink": [0.5, 0.25]}
 PLAYS: dict[str, tuple[Any, ...]] = {
     "worse": ([BAD, GOOD, BAD, GOOD], {"gate": {"learning_rate_factor": 0.5}, **EVERY}),
     "patience": (
@@ -36,6 +39,11 @@ PLAYS: dict[str, tuple[Any, ...]] = {
     "guarded_always": ([BAD, GOOD], {"gate": {"guard": ["direct"], "rule": "always"}, **ONE, **EVERY}, BAD, GOOD, BAD),
     "guarded_twice": ([BAD, GOOD], {"gate": {"guard": ["direct", "cot", "direct"]}, **ONE, **EVERY}, BAD, GOOD),
     "drifting": ([BAD, 0.5, GOOD], {"gate": {"guard": ["direct"]}, **EVERY}, BAD, GOOD, 0.8, 0.2),
+    "shrunk": ([BAD, 0.5, BAD, BAD, GOOD], {"gate": SHRINKING, **ONE, **EVERY}),
+    "shrunk_in_vain": ([BAD, GOOD, BAD, BAD, BAD, GOOD], {"gate": SHRINKING, **EVERY}),
+    "paid_for": ([BAD, 0.3, GOOD], {"gate": {**SEQUENTIAL, "guard": ["direct"]}, **ONE, **EVERY}, BAD, 0.9, 0.8),
+    "not_paid_for": ([BAD, 0.3, GOOD], {"gate": {**SEQUENTIAL, "guard": ["direct"]}, **ONE, **EVERY}, BAD, GOOD, BAD),
+    "not_the_best": ([BAD, GOOD, 0.9], {"gate": {"rule": "always"}, **ONE, **EVERY}),
     "nothing": ([BAD, GOOD], {"gate": {"patience": 2}, "run": {"rounds": 9}, **NOTHING_TO_LEARN}),
 }
 """Runs by name: how often base model, cold start and candidates are right, what their recipe changes, and how often
@@ -186,3 +194,41 @@ def test_a_cold_start_that_diverges_is_trained_again_at_another_rate_on_what_the
 
 def test_rounds_without_anything_to_train_on_count_for_the_patience(played: Path) -> None:
     assert column(store_of(played, "nothing"), "decision") == ["no_update", "no_update"]
+
+
+def test_a_rejected_candidate_is_shrunk_and_the_first_that_the_gate_accepts_is_kept(played: Path) -> None:
+    store = store_of(played, "shrunk")
+    assert column(store, "decision") == ["accepted"]
+    assert column(store, "candidate_policy") == column(store, "best_policy") == [4]
+    policies = store.rows("SELECT parent, other_parent, alpha, made_by FROM policy WHERE number > 2 ORDER BY number")
+    assert [tuple(row) for row in policies] == [(1, 2, 0.5, "shrunk"), (1, 2, 0.25, "shrunk")]
+    trials = gate_trials(store, 1)
+    assert [(trial.policy, trial.accepted) for trial in trials] == [(2, False), (3, False), (4, True)]
+    assert store.value("SELECT candidate FROM training WHERE round = 1") == 2
+    reported = store.rows("SELECT DISTINCT policy FROM evaluation WHERE split = 'test' AND policy > 1 ORDER BY 1")
+    assert {2, 4} <= {row["policy"] for row in reported}
+
+
+def test_where_no_shrunk_candidate_is_accepted_the_round_is_rejected_as_before(played: Path) -> None:
+    store = store_of(played, "shrunk_in_vain")
+    assert column(store, "decision") == ["rejected", "accepted"]
+    assert column(store, "serving_policy") == [1, 1]
+    assert column(store, "candidate_policy") == [2, 5]
+
+
+def test_a_guarded_style_may_lose_what_the_trained_one_pays_for(played: Path) -> None:
+    assert column(store_of(played, "paid_for"), "decision") == ["accepted"]
+
+
+def test_no_gain_pays_for_a_guarded_style_that_falls_below_the_cold_start(played: Path) -> None:
+    store = store_of(played, "not_paid_for")
+    assert column(store, "decision") == ["rejected"]
+    assert "direct worse than after the cold start" in column(store, "reason")[0]
+
+
+def test_the_best_policy_is_what_one_gets_and_rounds_go_on_from_the_last(played: Path) -> None:
+    store = store_of(played, "not_the_best")
+    assert column(store, "decision") == ["accepted"]
+    assert column(store, "candidate_policy") == [2]
+    assert best_policy(store) == 1
+    assert (played / "not_the_best" / "run" / "policies" / "current").resolve().name == "0001"

@@ -1,0 +1,13 @@
+"""A policy's greedy answers to the questions that accuracy is reported on."""
+
+from loop.context import Context
+from loop.evaluation.answer_questions import evaluate_policy
+from loop.evaluation.reported_styles import reported_styles
+from store.questions import find_questions
+
+
+def evaluate_reported(ctx: Context, policy: int, number: int) -> None:
+    """Answer what the policy has not answered yet, in every style that is reported."""
+    settings = ctx.config.evaluation
+    questions = find_questions(ctx.store, "split = ? ORDER BY id LIMIT ?", settings.split, settings.limit or -1)
+    evaluate_policy(ctx, policy, number, settings.split, questions, reported_styles(ctx.store))

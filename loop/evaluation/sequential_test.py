@@ -1,0 +1,60 @@
+"""A sequential test of a candidate: it asks more questions only while the answers so far leave it open.
+
+Wald's sequential probability ratio test (Ann. Math. Stat. 16, 1945) on the paired differences of two policies, with
+the variance estimated from them, looked at every few hundred questions and cut off where the questions end.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+Outcome = Literal["accept", "reject", "open"]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the questions so far say of a candidate's score against another policy's.
+
+    `difference` is the mean difference a question, `error` its standard error. `odds` is the logarithm of how much
+    likelier these differences are for an equal candidate than for one that is worse by the margin.
+    """
+
+    questions: int
+    difference: float
+    error: float
+    odds: float
+
+
+def evidence(differences: Sequence[float], margin: float) -> Evidence:
+    """Evidence from the differences of single questions. Raises ValueError where there is none.
+
+    The mean square counts one question more, with a difference of 1: where both policies agree everywhere the
+    variance is small, not zero.
+    """
+    if not differences:
+        raise ValueError("there is no question to compare on")
+    questions, mean = len(differences), sum(differences) / len(differences)
+    variance = (sum(each * each for each in differences) + 1.0) / questions - mean * mean
+    odds = questions * margin * (mean + margin / 2) / variance
+    return Evidence(questions, mean, math.sqrt(variance / questions), odds)
+
+
+def decide(seen: Evidence, level: float, *, last: bool) -> Outcome:
+    """Accept or reject once the odds pass log((1 - level) / level), in either direction.
+
+    Where no question is left, by the nearer of the two: equal, or worse by the margin.
+    """
+    threshold = math.log((1.0 - level) / level)
+    if seen.odds >= threshold or (last and seen.odds >= 0.0):
+        return "accept"
+    return "reject" if last or seen.odds <= -threshold else "open"
+
+
+def looks(first: int, questions: int) -> list[int]:
+    """After how many questions the test looks: `first`, then twice as many each time, and at the end."""
+    counts = []
+    while first < questions:
+        counts.append(first)
+        first *= 2
+    return [*counts, questions]

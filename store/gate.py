@@ -1,0 +1,73 @@
+"""What the gate tried in a round: the trained candidate, then shrunk ones, each against the best policy."""
+
+from dataclasses import astuple, dataclass
+
+from store.database import Store, now
+from store.rounds import served_last
+
+
+@dataclass(frozen=True)
+class GateTrial:
+    """One candidate before the gate.
+
+    `difference` is its score less that of `compared_with` on the questions that both answered, in [-1, 1] for one
+    style and wider with guarded ones; `error` is the standard error. `best`: it takes the best policy's place.
+    """
+
+    policy: int
+    compared_with: int
+    questions: int
+    difference: float
+    error: float
+    accepted: bool
+    best: bool
+    reason: str
+
+
+def record_trial(store: Store, round_number: int, trial: GateTrial) -> None:
+    """Record a trial and its outcome, in one transaction."""
+    with store.transaction():
+        store.connection.execute(
+            "INSERT INTO gate_trial (round, policy, compared_with, questions, difference, error, accepted, best,"
+            " reason, created) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (round_number, *astuple(trial), now()),
+        )
+
+
+def gate_trials(store: Store, round_number: int) -> list[GateTrial]:
+    """The trials of a round, in order."""
+    rows = store.rows(
+        "SELECT policy, compared_with, questions, difference, error, accepted, best, reason FROM gate_trial"
+        " WHERE round = ? ORDER BY policy",
+        round_number,
+    )
+    return [
+        GateTrial(
+            row["policy"],
+            row["compared_with"],
+            row["questions"],
+            row["difference"],
+            row["error"],
+            bool(row["accepted"]),
+            bool(row["best"]),
+            row["reason"],
+        )
+        for row in rows
+    ]
+
+
+def trials_with_alpha(store: Store, round_number: int) -> list[tuple[GateTrial, float | None]]:
+    """The trials of a round, in order, each with how far its policy was shrunk; None for the trained candidate."""
+    made = "SELECT policy, alpha FROM gate_trial JOIN policy ON policy.number = policy WHERE round = ?"
+    alphas = {row["policy"]: row["alpha"] for row in store.rows(made, round_number)}
+    return [(trial, alphas[trial.policy]) for trial in gate_trials(store, round_number)]
+
+
+def best_policy(store: Store) -> int:
+    """The best accepted policy by the gate's questions: what is served when the run is not at work.
+
+    0, the base, before any was accepted. In a run begun before this was recorded, the policy accepted last.
+    """
+    recorded = "SELECT best_policy FROM round WHERE best_policy IS NOT NULL ORDER BY number DESC LIMIT 1"
+    number: int | None = store.value(recorded)
+    return served_last(store) if number is None else number
