@@ -34,7 +34,7 @@ from loop.reading.run_status import Status
 from loop.reading.text import MAX_MARKS
 from store import Store, open_store
 from store.maintenance.archive import archive_round
-from store.rounds import start_round
+from store.rounds import Policy, add_policy, start_round
 from tests.support.command_line import PROJECT, command, run_command, run_program
 from tests.support.looked_at_run import HOSTILE, ROUNDS, SAMPLES, make_run
 from tests.support.stores import modules_of
@@ -282,9 +282,7 @@ def test_a_run_that_has_hardly_begun_can_be_looked_at(tmp_path: Path) -> None:
     assert "no round has started yet" in client.get("/questions").text
     run_command("report", tmp_path, "-o", tmp_path / "empty.html")
     with store.transaction():
-        store.connection.execute(
-            "INSERT INTO policy (number, made_by, sha256, path, probe, created) VALUES (0, 'base', 'x', 'base', '{}', 'now')"
-        )
+        add_policy(store, Policy(0, None, "base", "x", "base", {}))
     start_round(store, 0, "distil", 0, [])
     store.close()
     assert "Round start: distil" in TestClient(application(tmp_path), base_url="http://127.0.0.1").get("/").text
