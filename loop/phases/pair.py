@@ -46,7 +46,8 @@ def pair(ctx: Context, round_: Round) -> None:
         if settings.balance:
             weights += directions(chosen, [*own.samples, *own.teacher_samples])
             solved += [] if chosen else [own]
-    swapped = _swapped_pairs(ctx, round_, counter_pairs(ctx, round_.number, weights, solved))
+    rng = random.Random(f"{ctx.config.run.seed}:{round_.number}:counter-pairs")
+    swapped = _swapped_pairs(ctx, round_, counter_pairs(ctx.encoder, weights, solved, rng))
     replace_pairs(ctx.store, round_.number, pairs, swapped)
     counter = f", {len(swapped)} counter-pairs" if settings.balance else ""
     ctx.reporter.say(f"  {len(pairs)} pairs from {questions} questions{counter}")

@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from loop.context import Context
 from loop.training.pair_candidates import QuestionSamples
 from loop.training.pair_rules import JudgedSample, sort_by_likelihood
 from policies.encoding import Encoder
@@ -50,13 +49,12 @@ def missing(weights: Counter[Direction]) -> dict[Direction, int]:
 
 
 def counter_pairs(
-    ctx: Context, number: int, weights: Counter[Direction], solved: Sequence[QuestionSamples]
+    encoder: Encoder, weights: Counter[Direction], solved: Sequence[QuestionSamples], rng: random.Random
 ) -> list[CounterPair]:
     """The pairs that balance a round's, as far as there are solved questions; each question gives one at most.
 
-    `solved` are questions that give no pair of their own. Which of them is drawn from the run's seed.
+    `solved` are questions that give no pair of their own.
     """
-    rng = random.Random(f"{ctx.config.run.seed}:{number}:counter")
     waiting: dict[str, list[tuple[int, JudgedSample]]] = {}
     for own in solved:
         right = sort_by_likelihood([s for s in own.samples if s.outcome == "correct" and s.extracted])
@@ -69,7 +67,7 @@ def counter_pairs(
         chains, found = waiting.get(kept, []), 0
         while chains and found < count:
             question, chosen = chains.pop()
-            swapped = swap_answer(ctx.encoder, chosen.token_ids, kept, other)
+            swapped = swap_answer(encoder, chosen.token_ids, kept, other)
             if swapped is not None:
                 made.append(CounterPair(question, chosen, other, swapped))
                 found += 1

@@ -1,0 +1,65 @@
+"""The sequential test: what it decides, when it stops, and how often it errs."""
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from loop.evaluation.sequential_test import decide, evidence, looks
+
+DIFFERENCES = st.lists(st.sampled_from([-1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5]), min_size=1, max_size=300)
+
+
+@given(st.integers(1, 5000), st.integers(1, 20000))
+def test_looks_grow_and_end_with_every_question(first: int, questions: int) -> None:
+    counts = looks(first, questions)
+    assert counts == sorted(set(counts))
+    assert counts[-1] == questions
+    assert all(count == first * 2**n for n, count in enumerate(counts[:-1]))
+
+
+@given(DIFFERENCES)
+def test_the_last_look_always_decides_and_by_the_nearer_of_equal_and_worse_by_the_margin(seen: list[float]) -> None:
+    found = evidence(seen, 0.01)
+    assert decide(found, 0.05, last=True) == ("accept" if found.difference >= -0.005 else "reject")
+    assert found.error > 0.0
+
+
+@given(DIFFERENCES)
+def test_what_is_gained_speaks_for_a_candidate_and_what_is_lost_against_it(seen: list[float]) -> None:
+    assert evidence([*seen, 1.5], 0.01).difference >= evidence(seen, 0.01).difference
+    mirrored = evidence([-each for each in seen], 0.01)
+    assert mirrored.difference == pytest.approx(-evidence(seen, 0.01).difference)
+    assert mirrored.error == pytest.approx(evidence(seen, 0.01).error)
+
+
+def test_a_clear_gain_is_accepted_and_a_clear_fall_rejected_at_the_first_look() -> None:
+    assert decide(evidence([1.0] * 40 + [0.0] * 460, 0.01), 0.05, last=False) == "accept"
+    assert decide(evidence([-1.0] * 40 + [0.0] * 460, 0.01), 0.05, last=False) == "reject"
+    assert decide(evidence([1.0, -1.0] * 20 + [0.0] * 460, 0.01), 0.05, last=False) == "open"
+
+
+def test_two_policies_that_answer_everything_alike_are_equal_once_there_are_questions_enough() -> None:
+    assert decide(evidence([0.0] * 1000, 0.01), 0.05, last=False) == "accept"
+
+
+def test_no_question_is_no_evidence() -> None:
+    with pytest.raises(ValueError, match="no question"):
+        evidence([], 0.01)
+
+
+@pytest.mark.parametrize(("worth", "least", "most"), [(-0.03, 0.0, 0.02), (-0.01, 0.0, 0.3), (0.0, 0.75, 1.0)])
+def test_error_rates_on_2400_questions_of_which_the_policies_differ_in_6_percent(
+    worth: float, least: float, most: float
+) -> None:
+    rng, accepted = random.Random(0), 0
+    weights = [(0.06 + worth) / 2, (0.06 - worth) / 2, 0.94]
+    for _ in range(200):
+        differences = rng.choices([1.0, -1.0, 0.0], weights, k=2400)
+        for count in looks(500, 2400):
+            outcome = decide(evidence(differences[:count], 0.01), 0.05, last=count == 2400)
+            if outcome != "open":
+                break
+        accepted += outcome == "accept"
+    assert least <= accepted / 200 <= most
