@@ -1,0 +1,58 @@
+"""A run goes on with what it began with, also where the shipped files say otherwise today."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from loop.config.load import keys_set_by_user, load_config
+from loop.config.run_identity import as_begun, record_run, require_same
+from loop.errors import InputError
+from store import Store, open_store
+from store.rounds import Policy, add_policy, start_round
+
+CONFIG = "easy_vqa"
+
+
+@pytest.fixture
+def run_of_yesterday(tmp_path: Path) -> Store:
+    """A run of the embedded default that began when its gate had another rule, before some keys were known."""
+    store = open_store(tmp_path, create=True)
+    record_run(store, load_config(CONFIG, ["gate.rule=not_worse", "gate.limit=1000", "sampling.questions=1000"]))
+    with store.transaction():
+        add_policy(store, Policy(0, None, "base", "sha", "path", {}))
+        stored = json.loads(store.value("SELECT configuration FROM run"))
+        del stored["gate"]["shrink"], stored["pairs"]["balance"]
+        store.connection.execute("UPDATE run SET configuration = ?", (json.dumps(stored),))
+    start_round(store, 0, "distil", 0, [])
+    return store
+
+
+def test_a_run_keeps_its_values_where_a_shipped_file_changed_and_says_which(run_of_yesterday: Store) -> None:
+    config, kept = as_begun(run_of_yesterday, load_config(CONFIG, []), keys_set_by_user(CONFIG, []))
+    assert kept == ["gate.limit", "gate.rule", "gate.shrink", "pairs.balance", "sampling.questions"]
+    assert (config.gate.rule, config.gate.limit, config.gate.shrink) == ("not_worse", 1000, [])
+    assert require_same(run_of_yesterday, config) == []
+
+
+def test_what_the_user_sets_is_still_refused_where_the_run_has_another_value(run_of_yesterday: Store) -> None:
+    overrides = ["gate.rule=improve"]
+    own = keys_set_by_user(CONFIG, overrides)
+    config, kept = as_begun(run_of_yesterday, load_config(CONFIG, overrides), own)
+    assert "gate.rule" not in kept
+    with pytest.raises(InputError, match=r"gate.rule \('not_worse' in the run, 'improve' now\)"):
+        require_same(run_of_yesterday, config)
+
+
+def test_a_file_of_the_users_own_is_what_the_user_sets(run_of_yesterday: Store, tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text('recipe = "ratchet"\n[policy]\nmodel = "m"\n[gate]\nrule = "improve"\n')
+    assert keys_set_by_user(str(file), ["update.losses={sft = 1.0}"]) == {"policy.model", "gate.rule", "update.losses"}
+
+
+@pytest.mark.parametrize(("config", "recipe"), [("smollm2", None), (CONFIG, "irpo")])
+def test_another_configuration_or_recipe_is_another_run(run_of_yesterday: Store, config: str, recipe: str) -> None:
+    other = load_config(config, [], recipe)
+    assert as_begun(run_of_yesterday, other, keys_set_by_user(config, [], recipe)) == (other, [])
+    with pytest.raises(InputError, match="was made with another configuration"):
+        require_same(run_of_yesterday, other)
