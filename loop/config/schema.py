@@ -23,6 +23,9 @@ DPO_LOSSES = {
 }
 """The losses of TRL 1.16's DPOTrainer."""
 
+GRPO_REWARDS = {"answer", "format", "brevity"}
+"""The rewards of `loop/training/rewards.py`."""
+
 
 class RunConfig(ConfigTable):
     """`[run]`: how long, and from which seed."""
@@ -234,6 +237,29 @@ class UpdateConfig(TrainingConfig):
         return self
 
 
+class GrpoConfig(TrainingConfig):
+    """`[grpo]`: GRPO on the round's samples; `groups` says of which questions: none, those whose samples differ in
+    outcome, or also those that are all right (for `brevity`).
+    """
+
+    learning_rate: PositiveFloat = 1e-6
+    groups: Literal["none", "mixed", "all_right"] = "none"
+    loss: Literal["dapo", "grpo", "dr_grpo", "gspo", "cispo"] = "dapo"
+    rewards: dict[str, float] = Field({"answer": 1.0}, min_length=1)
+    scale_rewards: bool = True
+    truncated: Literal["mask", "wrong"] = "mask"
+    clip: float = Field(0.2, gt=0.0, lt=1.0)
+    clip_high: PositiveFloat | None = None
+    beta: float = Field(0.0, ge=0.0)
+    reference: Literal["start", "cold_start"] = "start"
+
+    @model_validator(mode="after")
+    def _rewards_exist(self) -> "GrpoConfig":
+        if unknown := sorted(self.rewards.keys() - GRPO_REWARDS):
+            raise ValueError(f"rewards: {unknown[0]!r} is unknown; known: {', '.join(sorted(GRPO_REWARDS))}")
+        return self
+
+
 class EvaluationConfig(ConfigTable):
     """`[evaluation]`: held-out questions (the first `limit` of the split), greedy.
 
@@ -314,6 +340,7 @@ class Config(ConfigTable):
     pairs: PairsConfig = PairsConfig()
     rft: RftConfig = RftConfig()
     update: UpdateConfig = UpdateConfig()
+    grpo: GrpoConfig = GrpoConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     gate: GateConfig = GateConfig()
     retention: RetentionConfig = RetentionConfig()

@@ -2,6 +2,7 @@
 
 from loop.config.schema import TrainingConfig
 from loop.context import Context, Stage, Stages
+from loop.training.grpo_items import grpo_items
 from loop.training.training_items import cold_start_items, imitation_items, pair_items
 from policies.learner.base import Algorithm, TrainingSettings
 from policies.learner.dpo import Dpo
@@ -28,11 +29,28 @@ def dpo(ctx: Context) -> Algorithm:
     )
 
 
+def grpo(ctx: Context) -> Algorithm:
+    """GRPO by `[grpo]`, held to its start or to the cold start's policy where it is held at all."""
+    from policies.learner.grpo import Grpo  # TRL loads what it generates with, which takes seconds
+
+    settings = ctx.config.grpo
+    held = settings.beta > 0.0 and settings.reference == "cold_start"
+    return Grpo(
+        loss=settings.loss,
+        clip=settings.clip,
+        clip_high=settings.clip_high,
+        beta=settings.beta,
+        max_tokens=ctx.config.sampling.max_tokens,
+        reference=ctx.load_policy(cold_start_policy(ctx.store)) if held else None,
+    )
+
+
 STAGES = Stages(
     cold_start=(Stage("sft", lambda config: config.cold_start, cold_start_items, sft),),
     rounds=(
         Stage("rft", lambda config: config.rft, imitation_items, sft),
         Stage("dpo", lambda config: config.update, pair_items, dpo),
+        Stage("grpo", lambda config: config.grpo, grpo_items, grpo),
     ),
 )
 

@@ -20,3 +20,18 @@ class PairItem:
     prompt: Prompt
     chosen: tuple[int, ...]
     rejected: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class GrpoItem:
+    """A completion as the sampler wrote it, with its advantage within the completions of its prompt.
+
+    `old` and `reference` have the log-probability of each of its tokens, in nats, before the first step and by the
+    reference; empty until they are known.
+    """
+
+    prompt: Prompt
+    completion: tuple[int, ...]
+    advantage: float
+    old: tuple[float, ...] = ()
+    reference: tuple[float, ...] = ()
