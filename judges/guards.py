@@ -9,6 +9,7 @@
 | `contradiction` | has an option's letter and the text of another option in its answer |
 | `changed` | has an earlier marker with another answer |
 | `goes_on` | has three or more words after its answer |
+| `sums_contradict` | gives one candidate the higher sum and its verdict to the other (judge `preference`) |
 """
 
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ from judges.choice import contradicts, options_named
 from judges.exact import fold
 from judges.extraction import Found, last_marked, undecorated
 
-FLAGS = ("long", "repetitive", "answer_only", "lists_options", "contradiction", "changed", "goes_on")
+FLAGS = ("long", "repetitive", "answer_only", "lists_options", "contradiction", "changed", "goes_on", "sums_contradict")
 LONG_WORDS = 1000
 REASON_WORDS = 3
 PIECE, TIMES = 24, 4

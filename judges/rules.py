@@ -9,10 +9,12 @@ from judges.chartqa import chartqa
 from judges.choice import choice
 from judges.errors import JudgeError
 from judges.exact import exact, fold
+from judges.extraction import Found
 from judges.list_ import list_
 from judges.llm import llm
 from judges.math import math, math_many
 from judges.numeric import numeric
+from judges.preference import check_preference, contradicts_sums, preference, read_preference
 from judges.python import load_function, python
 from judges.reasoning_gym import check_task, reasoning_gym
 from judges.regex import check_pattern, regex
@@ -44,7 +46,8 @@ class Rule:
     `correct_from` is the score from which an answer counts as correct; `as_written` keeps extraction
     from stripping decoration; `same` says when two answers are one in a vote, where that is not what
     `score` says; `score_many` does a batch at once; `check_answers` and `check_options` raise
-    ValueError for what the rule cannot work with.
+    ValueError for what the rule cannot work with. `read` takes the place of the markers: (text, needs_marker) -> the
+    answer's place and content; `flags` adds flags of the rule's own: (text, answer) -> flags.
     """
 
     name: str
@@ -56,6 +59,8 @@ class Rule:
     score_many: Callable[..., list[float | JudgeError]] | None = None
     check_answers: Callable[[Sequence[str], dict[str, Any]], None] | None = None
     check_options: Callable[[dict[str, Any]], object] | None = None
+    read: Callable[..., Found | None] | None = None
+    flags: Callable[[str, str | None], tuple[str, ...]] | None = None
 
 
 RULES: dict[str, Rule] = {
@@ -86,6 +91,16 @@ RULES: dict[str, Rule] = {
             check_options=lambda options: load_function(options["function"]),
         ),
         Rule("llm", "1", llm, same=_same_fold),
+        Rule(
+            "preference",
+            "1",
+            preference,
+            as_written=True,
+            same=str.__eq__,
+            check_answers=lambda answers, _: check_preference(answers),
+            read=read_preference,
+            flags=lambda text, verdict: ("sums_contradict",) if contradicts_sums(text, verdict) else (),
+        ),
         Rule(
             "reasoning_gym",
             "1",

@@ -86,10 +86,18 @@ def give_verdicts(judge: Judge, outputs: Iterable[Output]) -> list[Verdict]:
 
 def read(judge: Judge, output: Output) -> tuple[str | None, tuple[str, ...], Verdict | None]:
     """The extracted answer, the guards' flags, and the verdict where extraction settles it already."""
-    text = without_end_of_turn(output.text)
-    found = last_marked(text, judge.markers)
-    extracted = answer_of(text, found, needs_marker=output.needs_marker, as_written=judge.rule.as_written)
+    rule = judge.rule
+    if rule.read is not None:
+        text = output.text.strip()
+        found = rule.read(text, needs_marker=output.needs_marker)
+        extracted = None if found is None else found.answer
+    else:
+        text = without_end_of_turn(output.text)
+        found = last_marked(text, judge.markers)
+        extracted = answer_of(text, found, needs_marker=output.needs_marker, as_written=rule.as_written)
     flags = guard_flags(text, found, extracted, needs_marker=output.needs_marker, choices=output.choices)
+    if rule.flags is not None:
+        flags = (*flags, *rule.flags(text, extracted))
     if output.finish_reason == "length":
         return extracted, flags, Verdict(extracted, 0.0, "truncated", flags)
     if extracted is None:

@@ -1,0 +1,88 @@
+"""Judge `preference`: one verdict, in its tag, and nothing in the thinking counts."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from judges import JudgeSpecError, find_judge, give_verdict
+from judges.verdict import Verdict
+
+SCORED = "Candidate 1: object 9, reasons 8, form 9, sum = 26.\nCandidate 2: object 3, reasons 8, form 9, sum = 20.\n"
+
+
+def verdict(text: str, better: str = "1", *, needs_marker: bool = True, finish_reason: str = "stop") -> Verdict:
+    judge = find_judge("preference")
+    return give_verdict(judge, text, [better], finish_reason=finish_reason, needs_marker=needs_marker)
+
+
+@pytest.mark.parametrize(
+    "written", ["1", " Candidate 1 ", "Image 1 is better", "answer 1.", "The first is better", "RESPONSE 1 is better."]
+)
+def test_a_verdict_in_its_tag_is_read_as_models_write_it(written: str) -> None:
+    assert verdict(f"{SCORED}<answer>{written}</answer>").outcome == "correct"
+    assert verdict(f"{SCORED}<answer>{written}</answer>", "2").outcome == "wrong"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Candidate 1 is better",
+        "### Answer: 1",
+        "<answer>1",
+        "1</answer>",
+        "</answer>1<answer>",
+        "<answer>1</answer> or <answer>2</answer>",
+        "<answer>1</answer> <answer>1</answer>",
+        "<answer>1 or 2</answer>",
+        "<answer>both</answer>",
+        "<answer>neither 1</answer>",
+        "<answer></answer>",
+        "<answer>3</answer>",
+        "<answer>12</answer>",
+    ],
+)
+def test_no_verdict_or_two_is_unparsable(text: str) -> None:
+    assert verdict(SCORED + text).outcome == "unparsable"
+
+
+@given(st.text(max_size=200).filter(lambda text: "answer>" not in text.lower()), st.sampled_from(["1", "2"]))
+def test_whatever_is_thought_the_tag_decides(thinking: str, better: str) -> None:
+    # A few letters change their length in lower case; then places cannot be told, and nothing is guessed.
+    outcome = verdict(f"{thinking}<answer>{better}</answer>", better).outcome
+    assert outcome == ("correct" if len(thinking.lower()) == len(thinking) else "unparsable")
+
+
+@given(st.text(max_size=300))
+def test_nothing_that_a_model_writes_breaks_the_judge(text: str) -> None:
+    assert verdict(text).outcome in ("correct", "wrong", "unparsable")
+
+
+def test_a_direct_verdict_may_stand_alone_and_a_cut_one_is_truncated() -> None:
+    assert verdict("1", needs_marker=False).outcome == "correct"
+    assert verdict("Candidate 2 is better", "2", needs_marker=False).outcome == "correct"
+    assert verdict("perhaps 1", needs_marker=False).outcome == "unparsable"
+    assert verdict("<answer>1</answer>", finish_reason="length").outcome == "truncated"
+
+
+def test_sums_that_say_the_opposite_are_flagged_and_do_not_change_the_outcome() -> None:
+    assert "sums_contradict" not in verdict(f"{SCORED}<answer>1</answer>").flags
+    found = verdict(f"{SCORED}<answer>2</answer>", "2")
+    assert (found.outcome, found.flags) == ("correct", ("sums_contradict",))
+    equal = SCORED.replace("20", "26")
+    assert verdict(f"{equal}<answer>2</answer>", "2").flags == ()
+    assert verdict("Image 1: 7+8 = 15\nImage 2: 9+9 = 18\n<answer>Image 1 is better</answer>").flags == (
+        "sums_contradict",
+    )
+
+
+@pytest.mark.parametrize("answers", [["3"], ["first"], ["1", "2"], []])
+def test_an_accepted_answer_that_is_no_verdict_is_refused(answers: list[str]) -> None:
+    with pytest.raises(JudgeSpecError, match='accepts "1" or "2"'):
+        find_judge("preference").check_answers(answers)
+
+
+def test_verdicts_vote() -> None:
+    judge = find_judge("preference")
+    assert judge.same("1", "1")
+    assert not judge.same("1", "2")
+    assert judge.reference_answer(["2"]) == "2"
