@@ -183,6 +183,26 @@ def greedy_outcomes(store: Store, policy: int, split: str, style: str) -> dict[i
     return {row["question"]: bool(row["correct"]) for row in rows}
 
 
+UNITS = """
+SELECT coalesce(kind, '') AS kind, count(*) AS units, sum(right = 2) AS correct,
+       sum(right = 2 OR wrong = 2) AS consistent
+FROM (SELECT unit, kind, sum(outcome = 'correct') AS right, sum(outcome = 'wrong') AS wrong
+      FROM question JOIN evaluation ON evaluation.question = question.id
+      WHERE unit IS NOT NULL AND policy = ? AND evaluation.split = ? AND style = ?
+      GROUP BY unit, kind HAVING count(*) = 2)
+GROUP BY 1 ORDER BY 1"""
+
+
+def unit_figures(store: Store, policy: int, split: str, style: str) -> list[sqlite3.Row]:
+    """Of the units whose two orders a policy was asked, by kind ('' for none): how many, right in both, consistent.
+
+    Consistent is a unit where both verdicts name the same candidate, right or wrong.
+    """
+    if store.row("SELECT 1 FROM question WHERE unit IS NOT NULL LIMIT 1") is None:
+        return []
+    return store.rows(UNITS, policy, split, style)
+
+
 ANSWERS = """
 SELECT lower(extracted) AS given, lower(json_extract(answers, '$[0]')) AS accepted, count(*) AS questions
 FROM evaluation JOIN question ON question.id = evaluation.question

@@ -34,6 +34,8 @@ class NewQuestion:
     choices: Sequence[str] = ()
     kind: str | None = None
     """What sort of question it is, for accuracies by kind."""
+    unit: str | None = None
+    """Questions of one unit ask of the same candidates in another order: they are right together or not at all."""
     split_from: SplitFrom = "source"
     """Who says its split: the source, the draw of the held-out shares, or the run that has this question already."""
 
@@ -76,8 +78,8 @@ def _add(store: Store, question: NewQuestion, batch: int) -> bool:
             kind, width, height = inspect_image(content, question.where)
             store.connection.execute("INSERT INTO image VALUES (?, ?, ?, ?, ?)", (digest, content, kind, width, height))
     cursor = store.connection.execute(
-        "INSERT INTO question (hash, external_id, text, answers, judge, split, source, batch, choices, kind)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO question (hash, external_id, text, answers, judge, split, source, batch, choices, kind, unit)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             key,
             question.external_id,
@@ -89,6 +91,7 @@ def _add(store: Store, question: NewQuestion, batch: int) -> bool:
             batch,
             as_json(list(question.choices)),
             question.kind,
+            question.unit,
         ),
     )
     store.connection.executemany(

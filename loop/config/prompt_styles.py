@@ -6,3 +6,6 @@ Style = Literal["cot", "direct"]
 """`cot` reasons before it answers, `direct` answers at once."""
 
 STYLES: tuple[str, ...] = get_args(Style)
+
+PREFERENCE_PLACES = ("{question}", "{first}", "{second}")
+"""What a layout of two candidates must contain, each once."""

@@ -13,7 +13,7 @@ from pydantic import (
 
 from judges import FLAGS, JudgeSpecError, find_judge
 from judges.reasoning_gym import TASKS
-from loop.config.prompt_styles import STYLES, Style
+from loop.config.prompt_styles import PREFERENCE_PLACES, STYLES, Style
 from loop.config.table import ConfigTable
 from loop.config.teacher import EMBEDDED, EMBEDDED_TASKS, TeacherConfig
 
@@ -58,6 +58,7 @@ class QuestionsConfig(ConfigTable):
     tasks: dict[str, TaskConfig] = {}
     judge: str = "exact"
     unlabelled: bool = False
+    preference_layout: str = "{question}\nCandidate 1: {first}\nCandidate 2: {second}"
     train_limit: PositiveInt | None = None
     held_out_share: float = Field(0.1, gt=0.0, lt=1.0)
     gate_share: float = Field(0.05, ge=0.0, lt=1.0)
@@ -72,6 +73,9 @@ class QuestionsConfig(ConfigTable):
             find_judge(self.judge)
         except JudgeSpecError as error:
             raise ValueError(str(error)) from error
+        for place in PREFERENCE_PLACES:
+            if self.preference_layout.count(place) != 1:
+                raise ValueError(f"preference_layout must contain {place} once")
         if (self.source == "reasoning_gym") != bool(self.tasks):
             raise ValueError("source = 'reasoning_gym' and tables [questions.tasks.NAME] go together")
         if unknown := sorted(self.tasks.keys() - set(TASKS)):

@@ -11,6 +11,7 @@ from loop.errors import LoopError
 from loop.evaluation.comparison import Comparison, compare, gate_split
 from loop.evaluation.statistics import wilson_interval
 from store import Store
+from store.evaluations import unit_figures
 from store.gate import trials_with_alpha
 from store.summary import evaluation_figures, round_figures
 from store.teacher.calls import count_reasons, spent
@@ -102,7 +103,8 @@ def accuracy(store: Store, policy: int | None, style: str, split: str) -> dict[s
     """A policy's accuracy on a split in one style with its 95% Wilson interval; None if not evaluated.
 
     `kinds` maps each kind of question to (questions, accuracy); `faithful` is the share of chains
-    whose own statements are true, where the source can check them; `tokens` the mean length.
+    whose own statements are true, where the source can check them; `tokens` the mean length; `pairwise` figures of
+    units, where there are preference questions.
     """
     kinds = [] if policy is None else evaluation_figures(store, policy, split, style)
     questions = sum(row["questions"] for row in kinds)
@@ -122,6 +124,27 @@ def accuracy(store: Store, policy: int | None, style: str, split: str) -> dict[s
         "tokens": sum(row["tokens"] for row in kinds) / questions,
         "faithful": sum(row["faithful"] for row in kinds) / checked if checked else None,
         "kinds": {row["kind"]: (row["questions"], row["correct"] / row["questions"]) for row in kinds if row["kind"]},
+        **_pairwise(store, policy, style, split),
+    }
+
+
+def _pairwise(store: Store, policy: int | None, style: str, split: str) -> dict[str, Any]:
+    """Of preference questions, asked in both orders: shares of units right in both, and with one verdict in both."""
+    rows = [] if policy is None else unit_figures(store, policy, split, style)
+    units = sum(row["units"] for row in rows)
+    if not units:
+        return {}
+    correct = sum(row["correct"] for row in rows)
+    low, high = wilson_interval(correct, units)
+    return {
+        "pairwise": {
+            "units": units,
+            "accuracy": correct / units,
+            "low": low,
+            "high": high,
+            "consistent": sum(row["consistent"] for row in rows) / units,
+            "kinds": {row["kind"]: (row["units"], row["correct"] / row["units"]) for row in rows if row["kind"]},
+        }
     }
 
 

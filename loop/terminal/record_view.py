@@ -294,11 +294,19 @@ def _share(value: float | None) -> str | None:
 
 
 def _accuracies(figures: Sequence[Record]) -> Columns:
-    shown = [
-        {**each, "share": f"{100 * each['accuracy']:.1f} [{100 * each['low']:.1f}, {100 * each['high']:.1f}]"}
-        for each in figures
-    ]
-    return filled_columns(shown, split="split", style="style", questions="questions", right="correct", accuracy="share")
+    shown = [{**each, "share": _interval(each), **_pairwise(each.get("pairwise"))} for each in figures]
+    columns = {"split": "split", "style": "style", "questions": "questions", "right": "correct", "accuracy": "share"}
+    return filled_columns(shown, **columns, both_orders="both_orders", consistent="consistent")
+
+
+def _pairwise(figure: Record | None) -> Record:
+    if figure is None:
+        return {}
+    return {"both_orders": _interval(figure), "consistent": _share(figure["consistent"])}
+
+
+def _interval(figure: Record) -> str:
+    return f"{100 * figure['accuracy']:.1f} [{100 * figure['low']:.1f}, {100 * figure['high']:.1f}]"
 
 
 def _policy(_: Console, __: Store, record: Record) -> Iterator[RenderableType]:

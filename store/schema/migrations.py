@@ -331,6 +331,13 @@ def m009_gate_trials(db: Database) -> None:
         db.execute(statement)
 
 
+@MIGRATIONS()
+def m010_units(db: Database) -> None:
+    """Questions that are one unit: the same two candidates in both orders."""
+    db.execute("ALTER TABLE question ADD COLUMN unit TEXT")
+    db.execute("CREATE INDEX question_unit ON question (unit) WHERE unit IS NOT NULL")
+
+
 def _without_row_ids(db: Database) -> None:
     """Key the verdicts by sample, judge and version alone: 24 bytes less for each of millions."""
     sql = str(db.execute("SELECT sql FROM sqlite_master WHERE name = 'verdict'").fetchone()[0])

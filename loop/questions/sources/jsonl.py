@@ -1,6 +1,7 @@
 """Your own questions: a JSON object a line, images by path relative to the file.
 
-`{"question", "answer" or "answers", "images": [...], "choices"?, "judge"?, "kind"?, "id"?, "split"?, "group"?}`. Rows
+`{"question", "answer" or "answers", "images": [...], "choices"?, "judge"?, "kind"?, "id"?, "split"?, "group"?}`. A row
+with `candidates` is a preference, asked in both orders (`loop/questions/preferences.py`). Rows
 without a split are held out by their group or images, else by their text (`loop/questions/splits.py`): `test` is what
 accuracies are reported on, `gate` what the gate decides by. `kind` groups the accuracies.
 Where the recipe sets `questions.unlabelled`, a row may have no answer; it is never held out.
@@ -16,20 +17,36 @@ from typing import Any
 from judges import Judge, JudgeSpecError, find_judge
 from loop.config.schema import QuestionsConfig
 from loop.errors import InputError
+from loop.questions import preferences
 from loop.questions.splits import SPLITS, Key, SplitRow, Splits, strictest
 from loop.reporting import Reporter
 from store import Store
 from store.questions import NewQuestion, SplitFrom, splits_of_image, splits_of_question, splits_of_text
 
 SOURCE = "jsonl"
-KEYS = {"question", "answer", "answers", "choices", "images", "judge", "kind", "id", "split", "group"}
+KEYS = {
+    "question",
+    "answer",
+    "answers",
+    "choices",
+    "images",
+    "judge",
+    "kind",
+    "id",
+    "split",
+    "group",
+} | preferences.KEYS
 
 
 @dataclass(frozen=True)
 class _Row:
-    """A row as the file has it; the question's split is not decided yet."""
+    """A row as the file has it; its split is not decided yet. A preference has a question for each order.
 
-    question: NewQuestion
+    `text` is what the row asks about, without candidates: rows that share it, and no image, stay together.
+    """
+
+    questions: tuple[NewQuestion, ...]
+    text: str
     split: str | None
     group: str | None
 
@@ -67,7 +84,7 @@ def read_file(
             if bar:
                 bar.update()
 
-    def question(number: int) -> NewQuestion:
+    def questions(number: int) -> list[NewQuestion]:
         row = _row(lines[number - 1], path, number, config)
         if store and row.group is not None and splits.is_drawn(_split_row(row, stored.get(number))):
             raise InputError(
@@ -75,23 +92,24 @@ def read_file(
                 " a 'split'"
             )
         split_from: SplitFrom = "source" if row.split else "run" if number in stored else "draw"
-        return replace(row.question, split=splits.split_of(_split_row(row, stored.get(number))), split_from=split_from)
+        split = splits.split_of(_split_row(row, stored.get(number)))
+        return [replace(each, split=split, split_from=split_from) for each in row.questions]
 
-    return map(question, numbers)
+    return (each for number in numbers for each in questions(number))
 
 
 def _stored_split(store: Store, row: _Row) -> str | None:
     """The split in which the run has the row's question."""
-    found = splits_of_question(store, row.question, SPLITS)
+    found = splits_of_question(store, row.questions[0], SPLITS)
     return row.split if row.split in found else strictest(found)
 
 
 def _split_row(row: _Row, stored: str | None) -> SplitRow:
-    question = row.question
+    question = row.questions[0]
     return SplitRow(
         where=question.where,
         # Multiple-choice questions often share their text and differ in their choices.
-        text=json.dumps([question.text, *question.choices]) if question.choices else question.text,
+        text=json.dumps([row.text, *question.choices]) if question.choices else row.text,
         images=question.digests,
         group=row.group,
         split=row.split,
@@ -120,37 +138,73 @@ def _row(line: str, path: Path, number: int, config: QuestionsConfig) -> _Row:
     text = row.get("question")
     if not isinstance(text, str) or not text.strip():
         raise InputError(f"{where}: 'question' must be a text that is not empty")
-    unlabelled = config.unlabelled and "answer" not in row and "answers" not in row
-    answers = [] if unlabelled else _answers(row, where)
-    judge = _judge(row, answers, where, config)
-    choices = row.get("choices", [])
-    if not isinstance(choices, list) or not all(isinstance(each, str) and each.strip() for each in choices):
-        raise InputError(f"{where}: 'choices' must be a list of texts that are not empty")
     names = row.get("images", [])
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise InputError(f"{where}: 'images' must be a list of paths")
     split = row.get("split")
     if "split" in row and split not in SPLITS:
         raise InputError(f"{where}: 'split' must be one of {', '.join(SPLITS)}, not {split!r}")
-    if unlabelled and split not in (None, "train"):
-        raise InputError(f"{where}: a held-out question needs an answer")
     kind = row.get("kind")
     if kind is not None and (not isinstance(kind, str) or not kind.strip()):
         raise InputError(f"{where}: 'kind' must be a text that is not empty")
     external_id = row.get("id")
-    question = NewQuestion(
-        text=text,
+    common = {
+        "split": "",
+        "source": SOURCE,
+        "external_id": None if external_id is None else str(external_id),
+        "where": where,
+        "kind": kind,
+    }
+    if "candidates" in row:
+        questions = _preference(row, path, where, config, common)
+    else:
+        questions = (_question(row, path, where, config, common),)
+    return _Row(questions, text, split, _group(row, where))
+
+
+def _question(
+    row: dict[str, Any], path: Path, where: str, config: QuestionsConfig, common: dict[str, Any]
+) -> NewQuestion:
+    if lost := sorted(row.keys() & preferences.KEYS):
+        raise InputError(f"{where}: {lost[0]!r} belongs to a row with 'candidates'")
+    unlabelled = config.unlabelled and "answer" not in row and "answers" not in row
+    answers = [] if unlabelled else _answers(row, where)
+    choices = row.get("choices", [])
+    if not isinstance(choices, list) or not all(isinstance(each, str) and each.strip() for each in choices):
+        raise InputError(f"{where}: 'choices' must be a list of texts that are not empty")
+    if unlabelled and row.get("split") not in (None, "train"):
+        raise InputError(f"{where}: a held-out question needs an answer")
+    return NewQuestion(
+        text=row["question"],
         answers=answers,
-        images=[read_image(path.parent, name, where) for name in names],
-        split="",
-        source=SOURCE,
-        judge=judge.name,
-        external_id=None if external_id is None else str(external_id),
-        where=where,
+        images=[read_image(path.parent, name, where) for name in row.get("images", [])],
+        judge=_judge(row, answers, where, config).name,
         choices=choices,
-        kind=kind,
+        **common,
     )
-    return _Row(question, split, _group(row, where))
+
+
+def _preference(
+    row: dict[str, Any], path: Path, where: str, config: QuestionsConfig, common: dict[str, Any]
+) -> tuple[NewQuestion, ...]:
+    """Both orders of a row with candidates, as one unit; `task` is its kind where it names none."""
+    task = row.get("task")
+    if task is not None and (not isinstance(task, str) or not task.strip()):
+        raise InputError(f"{where}: 'task' must be a text that is not empty")
+    if row.get("judge", preferences.JUDGE) != preferences.JUDGE:
+        raise InputError(f"{where}: a row with 'candidates' is judged by 'preference'; leave 'judge' out")
+    found = preferences.read_preference(row, where, lambda name: read_image(path.parent, name, where))
+    return tuple(
+        NewQuestion(
+            text=each.text,
+            answers=[each.answer],
+            images=each.images,
+            judge=preferences.JUDGE,
+            unit=found.unit,
+            **{**common, "kind": common["kind"] or task},
+        )
+        for each in found.in_both_orders(config.preference_layout)
+    )
 
 
 def _group(row: dict[str, Any], where: str) -> str | None:
