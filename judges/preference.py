@@ -15,7 +15,9 @@ VERDICT = re.compile(
     re.IGNORECASE,
 )
 SUM = re.compile(
-    r"\b(?:candidate|image|answer|response|video)\s*([12])\b[^\n]*?(?:=|\b(?:total|sum)\b\s*:?)\s*(\d{1,4})"
+    r"^\W{0,4}(?:(?:candidate|image|answer|response|video)\s*)?([12])\s*[:.)][^\n]*"
+    r"(?:=|\b(?:total|sum)\b\s*:?)\s*(\d{1,4})",
+    re.MULTILINE,
 )
 WORDS = {"first": "1", "second": "2"}
 
@@ -44,7 +46,8 @@ def read_preference(text: str, *, needs_marker: bool) -> Found | None:
 def contradicts_sums(text: str, verdict: str | None) -> bool:
     """Whether the text gives one candidate the higher sum of scores and its verdict to the other.
 
-    The last sum of each candidate counts; where one has none, or both are equal, nothing is contradicted.
+    A line that begins with a candidate ends in its sum, and the last such line counts. Where a candidate has none, or
+    both sums are equal, nothing is contradicted.
     """
     sums: dict[str, int] = {candidate: int(total) for candidate, total in SUM.findall(text.lower())}
     if verdict is None or len(sums) < 2 or sums["1"] == sums["2"]:

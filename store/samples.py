@@ -60,6 +60,14 @@ class NewVote:
     outcome: str | None
 
 
+def sampled_rounds(store: Store) -> list[int]:
+    """The rounds that have samples of the policy, in order."""
+    asked = (
+        "SELECT number FROM round WHERE number > 0 AND EXISTS (SELECT 1 FROM sample WHERE round = number) ORDER BY 1"
+    )
+    return [row["number"] for row in store.rows(asked)]
+
+
 def add_samples(store: Store, samples: Iterable[NewSample]) -> None:
     """Insert a batch; the caller's transaction decides when it is committed."""
     created = now_s()

@@ -245,8 +245,8 @@ def _questions(config: Config) -> Iterator[Finding]:
         detail = "reasoning_gym is not installed: the extra 'smollm2'"
         yield Finding("configuration", "questions.source", "missing", detail)
     if config.questions.path is not None:
-        there = Path(config.questions.path).is_file()
-        detail = config.questions.path + ("" if there else ": there is no such file")
+        there = Path(config.questions.path).exists()
+        detail = config.questions.path + ("" if there else ": there is no such file or run")
         yield Finding("configuration", "questions.path", "ok" if there else "missing", detail)
 
 

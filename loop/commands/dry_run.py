@@ -68,7 +68,7 @@ def _plan(config: Config, *, begun: bool) -> list[str]:
 def _splits(config: Config) -> list[str]:
     """How many questions each split gets, where they are at hand: those of reasoning_gym would have to be made."""
     path, table = config.questions.path, SplitTable()
-    if config.questions.source == "reasoning_gym" or (path is not None and not Path(path).is_file()):
+    if config.questions.source == "reasoning_gym" or (path is not None and not Path(path).exists()):
         return []
     console = Console()
     try:
@@ -86,7 +86,7 @@ def _splits(config: Config) -> list[str]:
 
 def _missing(config: Config) -> Iterator[str]:
     path, model = config.questions.path, config.policy.model
-    if path is not None and not Path(path).is_file():
+    if path is not None and not Path(path).exists():
         yield f"questions.path = {path}: there is no such file"
     if model.startswith(("/", ".", "~")) and not Path(model).is_dir():
         yield f"policy.model = {model}: there is no such directory"

@@ -53,22 +53,24 @@ class TaskConfig(ConfigTable):
 class QuestionsConfig(ConfigTable):
     """`[questions]`: where questions come from and how many each part takes."""
 
-    source: Literal["easy_vqa", "jsonl", "reasoning_gym"]
+    source: Literal["easy_vqa", "jsonl", "reasoning_gym", "store"]
     path: str | None = None
     tasks: dict[str, TaskConfig] = {}
     judge: str = "exact"
     unlabelled: bool = False
     preference_layout: str = "{question}\nCandidate 1: {first}\nCandidate 2: {second}"
+    preferences_per_task: PositiveInt = 1000
     train_limit: PositiveInt | None = None
     held_out_share: float = Field(0.1, gt=0.0, lt=1.0)
     gate_share: float = Field(0.05, ge=0.0, lt=1.0)
 
     @model_validator(mode="after")
     def _consistent(self) -> "QuestionsConfig":
-        if self.source == "jsonl" and self.path is None:
-            raise ValueError("source = 'jsonl' needs path, the file of questions")
-        if self.source != "jsonl" and self.path is not None:
-            raise ValueError(f"path is for source = 'jsonl'; {self.source} brings its own questions")
+        needed = {"jsonl": "the file of questions", "store": "the directory of the run whose chains are compared"}
+        if self.source in needed and self.path is None:
+            raise ValueError(f"source = {self.source!r} needs path, {needed[self.source]}")
+        if self.source not in needed and self.path is not None:
+            raise ValueError(f"path is for sources 'jsonl' and 'store'; {self.source} brings its own questions")
         try:
             find_judge(self.judge)
         except JudgeSpecError as error:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 from loop.config.schema import QuestionsConfig
-from loop.questions.sources import easy_vqa, jsonl, reasoning_gym
+from loop.questions.sources import easy_vqa, jsonl, judge_traces, reasoning_gym, run_store
 from loop.reporting import Reporter
 from store.questions import NewQuestion
 
@@ -23,11 +23,13 @@ SOURCES: dict[str, ReadQuestions] = {
     "easy_vqa": easy_vqa.read_questions,
     "jsonl": jsonl.read_questions,
     "reasoning_gym": reasoning_gym.read_questions,
+    "store": run_store.read_questions,
 }
 
 RATIONALES: dict[str, WriteRationale] = {
     "easy_vqa": easy_vqa.write_rationale,
     "reasoning_gym": reasoning_gym.write_rationale,
+    "store": judge_traces.write_judgement,
 }
 """What the embedded teacher writes, by source."""
 

@@ -125,7 +125,7 @@ def _stored_prompts(config: TeacherConfig, store: Store) -> list[SizedPrompt]:
 
 
 def _prompt(config: TeacherConfig, judge: str, text: str, answer: str) -> str:
-    return template("rationale", config.notes_of(judge)).fill(question=text, answer=answer)
+    return template("rationale", config.notes_of(judge), judge=judge).fill(question=text, answer=answer)
 
 
 def _image_size(image: bytes) -> tuple[int, int]:

@@ -29,17 +29,17 @@ def rationale_tasks(config: TeacherConfig, questions: Iterable[Question]) -> lis
 
 def rationale_task(config: TeacherConfig, question: Question, answer: str) -> TeacherTask:
     """The request for a rationale: the question with an accepted answer."""
-    asked = template("rationale", config.notes_of(question.judge))
+    asked = template("rationale", config.notes_of(question.judge), judge=question.judge)
     return TeacherTask(question, asked, asked.fill(question=question.text, answer=answer))
 
 
 def solve_task(config: TeacherConfig, question: Question) -> TeacherTask:
     """The request for an honest solve: the question alone."""
-    asked = template("solve", config.notes_of(question.judge))
+    asked = template("solve", config.notes_of(question.judge), judge=question.judge)
     return TeacherTask(question, asked, asked.fill(question=question.text))
 
 
 def correct_task(config: TeacherConfig, question: Question, answer: str, chain: str) -> TeacherTask:
     """The request for a correction: the question, an accepted answer, and a failed chain."""
-    asked = template(CORRECT, config.notes_of(question.judge))
+    asked = template(CORRECT, config.notes_of(question.judge), judge=question.judge)
     return TeacherTask(question, asked, asked.fill(question=question.text, answer=answer, chain=chain))

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from judges import find_judge
+
 FOLDER = Path(__file__).parent / "prompts"
 PLACEHOLDER = re.compile(r"\{(notes|question|answer|chain)\}")
 CHAIN_HEADING = re.compile(r"^(?:#{1,6}[ \t]*)?(?:\*\*)?Chain:(?:\*\*)?", re.MULTILINE)
@@ -34,10 +36,14 @@ class Template:
 
 
 @lru_cache
-def template(name: str, notes: Sequence[str] = ()) -> Template:
-    """The template of this name with these notes in it; each is a file in `prompts/`."""
+def template(name: str, notes: Sequence[str] = (), *, judge: str = "exact") -> Template:
+    """The template of this name with these notes in it; each is a file in `prompts/`.
+
+    Where `judge` compares two candidates, the teacher is asked to compare them.
+    """
+    file = f"{name}_preference" if find_judge(judge).rule.name == "preference" else name
     lines = "".join(f"{_read(f'note_{note}')}\n" for note in notes)
-    return Template(name, f"{_read(name)}\n".replace("{notes}\n", f"{lines}\n"))
+    return Template(name, f"{_read(file)}\n".replace("{notes}\n", f"{lines}\n"))
 
 
 def chain_of(prompt: Template, answer: str) -> str:

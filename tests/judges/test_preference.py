@@ -70,6 +70,9 @@ def test_sums_that_say_the_opposite_are_flagged_and_do_not_change_the_outcome() 
     assert (found.outcome, found.flags) == ("correct", ("sums_contradict",))
     equal = SCORED.replace("20", "26")
     assert verdict(f"{equal}<answer>2</answer>", "2").flags == ()
+    short = "1: image 9, step 9, answer 1 = 19\n2: image 9, step 9, answer 9 = 27\n"
+    assert verdict(f"{short}<answer>2</answer>", "2").flags == ()
+    assert verdict(f"{short}<answer>1</answer>", "1").flags == ("sums_contradict",)
     assert verdict("Image 1: 7+8 = 15\nImage 2: 9+9 = 18\n<answer>Image 1 is better</answer>").flags == (
         "sums_contradict",
     )

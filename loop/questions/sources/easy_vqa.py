@@ -104,6 +104,12 @@ def is_faithful(chain: str, images: Sequence[str]) -> bool | None:
     return seen is not None and (seen[2], seen[1]) == shown
 
 
+def caption(image: str) -> str | None:
+    """What the image with this digest shows, "a red circle"; None if nobody knows."""
+    shown = annotations().get(image)
+    return None if shown is None else f"a {shown[1]} {shown[0]}"
+
+
 @lru_cache(maxsize=1)
 def annotations() -> dict[str, tuple[str, str]]:
     """sha256 of an image file -> (shape, colour), read off the package's own answers."""

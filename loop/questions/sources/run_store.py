@@ -1,0 +1,135 @@
+"""Preferences made of another run: its store is read, never written.
+
+- `answer`: two chains of one question, one judged `correct` and one `wrong`.
+- `reasons`: two chains with the same right answer, where the run's source can check what they say they see; better is
+  the one that says what is there. Else a judge would only solve the question again.
+- `generation`: two images, where the run's source has captions; better is the one that the caption is of.
+
+Every question gives at most one row of each of the first two tasks, from the latest round that has one, and every
+image one of the third. Rows that share an image are of one split.
+"""
+
+import random
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from loop.config.schema import QuestionsConfig
+from loop.errors import InputError
+from loop.questions.preferences import JUDGE, Preference
+from loop.questions.sources import easy_vqa
+from loop.questions.splits import SplitRow, Splits
+from loop.reporting import Reporter
+from store import Store, StoreError, open_store
+from store.pairs import judged_by_question
+from store.questions import NewQuestion, questions_by_id
+from store.samples import sampled_rounds
+
+SOURCE = "store"
+FAITHFUL: dict[str, Callable[[str, list[str]], bool | None]] = {"easy_vqa": easy_vqa.is_faithful}
+"""Sources whose chains can be checked against the image."""
+CAPTIONS: dict[str, Callable[[str], str | None]] = {"easy_vqa": easy_vqa.caption}
+"""Sources that know what an image shows, by its digest."""
+FITS = "Which image shows {}?"
+
+
+def read_questions(config: QuestionsConfig, reporter: Reporter | None = None) -> Iterator[NewQuestion]:
+    """Both orders of every preference. Raises InputError where the store cannot be read or has none."""
+    assert config.path is not None
+    run_dir = Path(config.path)
+    try:
+        with closing(open_store(run_dir, read_only=True)) as store:
+            rows = list(_preferences(store, config.preferences_per_task, reporter))
+    except StoreError as error:
+        raise InputError(f"questions.path: {error}") from error
+    if not rows:
+        raise InputError(
+            f"questions.path: {run_dir} has no question with a right and a wrong chain; run it for a round"
+        )
+    splits = Splits(config)
+    keys = [_split_row(task, row, n) for n, (task, row) in enumerate(rows)]
+    for key in keys:
+        splits.add(key)
+    return (
+        NewQuestion(
+            text=each.text,
+            answers=[each.answer],
+            images=each.images,
+            split=splits.split_of(key),
+            source=SOURCE,
+            judge=JUDGE,
+            where=key.where,
+            kind=task,
+            unit=row.unit,
+            split_from="draw",
+        )
+        for key, (task, row) in zip(keys, rows, strict=True)
+        for each in row.in_both_orders(config.preference_layout)
+    )
+
+
+def _split_row(task: str, row: Preference, number: int) -> SplitRow:
+    first, _ = row.in_both_orders("{question}{first}{second}")
+    digests = NewQuestion("", [], first.images, "", SOURCE, JUDGE).digests
+    return SplitRow(where=f"{task} preference {number + 1}", text=row.question, images=digests)
+
+
+def _preferences(store: Store, most: int, reporter: Reporter | None) -> Iterator[tuple[str, Preference]]:
+    """(task, row), at most `most` of each task; which of a question's chains is drawn from the question's id."""
+    source = store.value("SELECT source FROM question LIMIT 1")
+    faithful, caption = FAITHFUL.get(source), CAPTIONS.get(source)
+    answered, reasons, used = 0, 0, set[int]()
+    for number in reversed(sampled_rounds(store)):
+        if min(answered, reasons if faithful else answered) >= most:
+            break
+        groups = [(question, rows) for question, rows in judged_by_question(store, number) if question not in used]
+        questions = questions_by_id(store, {question for question, _ in groups})
+        for number_of_question, rows in groups:
+            question = questions[number_of_question]
+            rng = random.Random(f"preference:{question.id}")
+            right, wrong = (_texts(rows, outcome) for outcome in ("correct", "wrong"))
+            images = [_image(store, digest) for digest in question.images]
+            digests = list(question.images)
+            if right and wrong and answered < most:
+                answered += 1
+                used.add(question.id)
+                yield "answer", _row(question.text, rng.choice(right), rng.choice(wrong), images, rng)
+            seen = {text: faithful(text, digests) for text in right} if faithful else {}
+            true, false = ([text for text, each in seen.items() if each is wanted] for wanted in (True, False))
+            if true and false and reasons < most:
+                reasons += 1
+                used.add(question.id)
+                yield "reasons", _row(question.text, rng.choice(true), rng.choice(false), images, rng)
+    if caption is not None:
+        yield from (("generation", row) for row in _captioned(store, caption, most))
+
+
+def _row(question: str, better: str, worse: str, images: list[bytes], rng: random.Random) -> Preference:
+    place = rng.randrange(2)
+    candidates = (better, worse) if place == 0 else (worse, better)
+    return Preference(question, candidates, place, images, ([], []))
+
+
+def _captioned(store: Store, caption: Callable[[str], str | None], most: int) -> Iterator[Preference]:
+    """Two images that differ, and the caption of one; no image comes twice."""
+    known = [(row["sha256"], caption(row["sha256"])) for row in store.rows("SELECT sha256 FROM image ORDER BY sha256")]
+    rng = random.Random("preference:generation")
+    waiting = [(digest, text) for digest, text in known if text is not None]
+    rng.shuffle(waiting)
+    for (first, text), (second, other) in list(zip(waiting[::2], waiting[1::2], strict=False))[:most]:
+        if text == other:
+            continue
+        better = rng.randrange(2)
+        images = ([_image(store, first)], [_image(store, second)])
+        yield Preference(FITS.format(other if better else text), ("", ""), better, [], images)
+
+
+def _texts(rows: Iterable[Any], outcome: str) -> list[str]:
+    """The different texts with an outcome, each on one line, in the order of their samples."""
+    return list(dict.fromkeys(" ".join(row["text"].split()) for row in rows if row["outcome"] == outcome))
+
+
+def _image(store: Store, digest: str) -> bytes:
+    content: bytes = store.value("SELECT bytes FROM image WHERE sha256 = ?", digest)
+    return content
