@@ -81,8 +81,12 @@ def status_line(status: Status) -> str:
         return f"{running}. No round has started."
     where = f"{running}. Round {round_name(status.round)}: {status.phase}"
     where += "" if status.total is None else f", {status.done:,} of {status.total:,}"
+    where += "" if status.at_most is None else f", {status.done:,} of at most {status.at_most:,} answers"
     where += "" if status.per_second is None else f", {status.per_second:,.1f} a second"
-    return f"{where}. Serving policy {status.serving_policy}."
+    going_on = ""
+    if status.last_accepted_policy not in (None, status.serving_policy):
+        going_on = f"; rounds go on from policy {status.last_accepted_policy}"
+    return f"{where}. Best policy {status.serving_policy}{going_on}."
 
 
 def points(change: float | None) -> str:

@@ -231,7 +231,7 @@ def test_a_loss_without_end_leaves_the_other_figures_on_the_charts(tmp_path: Pat
 )
 def test_the_page_says_how_a_run_ended(state: str, reason: str | None, shown: str) -> None:
     status = Status(None, 3, "done", 2, None, None, None, None, None, state, end_reason=reason)
-    assert status_line(status) == f"{shown}. Round 3: done. Serving policy 2."
+    assert status_line(status) == f"{shown}. Round 3: done. Best policy 2."
 
 
 def test_search_knows_the_case_of_every_alphabet(tmp_path: Path) -> None:
