@@ -206,13 +206,13 @@ def unit_figures(store: Store, policy: int, split: str, style: str) -> list[sqli
 ANSWERS = """
 SELECT lower(extracted) AS given, lower(json_extract(answers, '$[0]')) AS accepted, count(*) AS questions
 FROM evaluation JOIN question ON question.id = evaluation.question
-WHERE policy = ? AND evaluation.split = ? AND style = ? GROUP BY 1, 2"""
+WHERE policy = ? AND evaluation.split = ? AND style = ? AND answers <> '[]' GROUP BY 1, 2"""
 
 
 def count_answers(store: Store, policy: int, split: str, style: str) -> tuple[Counter[str], Counter[str]]:
     """How many questions of a split a policy gives each answer, and of how many it is the first accepted one.
 
-    Lower case. Questions without an answer, given or accepted, count as "".
+    Lower case. Questions that nobody labelled say nothing about it; where no answer was given it counts as "".
     """
     given, accepted = Counter[str](), Counter[str]()
     for row in store.rows(ANSWERS, policy, split, style):

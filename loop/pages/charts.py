@@ -9,6 +9,7 @@ from loop.pages.drawing import (
     Row,
     bar,
     decimal,
+    hollow,
     interval,
     line,
     make_chart,
@@ -21,6 +22,7 @@ from loop.pages.drawing import (
 )
 from loop.pages.escape import plain
 from loop.pages.figures import BINS, OUTCOMES, Figures
+from loop.reading.accuracy_log import decision_in_short
 
 BASE_SHOWN_UP_TO = 2
 """Up to so many points the base model is drawn too; then it would flatten all that came after."""
@@ -50,7 +52,7 @@ def charts(figures: Figures) -> list[Chart]:
 def _accuracy(figures: Figures) -> Chart:
     base = next((row["base_accuracy"] for row in figures.rounds[:1] if any(row["base_accuracy"].values())), None)
     places = [(round_name(row["round"]), row["policy"], row["accuracy"]) for row in figures.rounds]
-    decisions = [row["decision"] for row in figures.rounds]
+    decisions = [decision_in_short(row) for row in figures.rounds]
     if base:
         places, decisions = [("base", 0, base), *places], [None, *decisions]
     series: list[Row] = []
@@ -97,9 +99,7 @@ def _with_band(name: str, found: Sequence[Row | None], colour: str, decisions: S
     spread = [None if each is None else round(100 * (each["high"] - each["low"]), 2) for each in found]
     hidden = {"type": "line", "stack": name, "symbol": "none", "silent": True, "lineStyle": {"opacity": 0}}
     points = [
-        {"value": point(each, "accuracy"), "itemStyle": {"color": "var(--page)"}}
-        if decision == "rejected"
-        else {"value": point(each, "accuracy")}
+        hollow(point(each, "accuracy")) if decision == "rejected" else {"value": point(each, "accuracy")}
         for each, decision in zip(found, decisions, strict=True)
     ]
     return [
@@ -170,30 +170,34 @@ def _outcomes(figures: Figures) -> Chart:
 
 
 def _lineage(figures: Figures) -> Chart:
-    """Policies as points that are joined to their parents; what was rejected ends a branch."""
+    """Policies as points that are joined to their parents; what was rejected ends a branch.
+
+    A shrunk policy has a second parent, the rejected candidate that it lies on the way to.
+    """
     known = {row["policy"]: row for row in figures.policies}
     measured = {number: row["cot_accuracy"] for number, row in known.items() if row["cot_accuracy"] is not None}
     base = len(measured) > BASE_SHOWN_UP_TO and known[min(measured)]["parent"] is None
     heights = {number: height for number, height in measured.items() if not (base and number == min(measured))}
-    served = None if figures.served is None else figures.served["policy"]
+    best = None if figures.served is None else figures.served["policy"]
     points = [
         {
             "name": str(number),
             "value": [str(number), round(100 * height, 2)],
             "symbol": "emptyCircle" if known[number]["decision"] == "rejected" else "circle",
-            "symbolSize": 16 if number == served else 11,
+            "symbolSize": 16 if number == best else 11,
             "itemStyle": {"color": COLOURS[1] if known[number]["decision"] == "rejected" else COLOURS[0]},
         }
         for number, height in heights.items()
     ]
     links = [
         {
-            "source": str(row["parent"]),
+            "source": str(parent),
             "target": str(number),
-            "lineStyle": {"type": "dashed" if row["decision"] == "rejected" else "solid"},
+            "lineStyle": {"type": "dashed" if row["decision"] == "rejected" or parent != row["parent"] else "solid"},
         }
         for number, row in known.items()
-        if number in heights and row["parent"] in heights
+        for parent in (row["parent"], row["other_parent"])
+        if number in heights and parent in heights
     ]
     graph = {
         "type": "graph",
@@ -208,12 +212,11 @@ def _lineage(figures: Figures) -> Chart:
     table = [
         (
             str(number),
-            NONE if row["parent"] is None else str(row["parent"]),
-            str(row["made_by"]),
+            *_origin(row),
             NONE if row["round"] is None else round_name(row["round"]),
             percent(row["cot_accuracy"]),
             percent(row["direct_accuracy"]),
-            "serving" if number == served else row["decision"] or NONE,
+            "best" if number == best else row["decision"] or NONE,
             str(row["sha256"])[:12] or NONE,
         )
         for number, row in known.items()
@@ -221,7 +224,7 @@ def _lineage(figures: Figures) -> Chart:
     return make_chart(
         "lineage",
         "Lineage of policies",
-        "Each policy, joined to the one it was trained from. Hollow: rejected. Large: serving now."
+        "Each policy, joined to its parents. Hollow: rejected. Large: the best by the gate's questions."
         + (" The base model is in the table only." if base else ""),
         [str(number) for number in heights],
         [graph] if points else [],
@@ -231,6 +234,13 @@ def _lineage(figures: Figures) -> Chart:
         x_name="policy",
         tip_rows=[row for row, number in zip(table, known, strict=True) if number in heights],
     )
+
+
+def _origin(row: Row) -> tuple[str, str]:
+    """A policy's parents, and how it was made of them."""
+    if row["alpha"] is not None:
+        return f"{row['parent']}, {row['other_parent']}", f"{row['made_by']} {row['alpha']:g}"
+    return NONE if row["parent"] is None else str(row["parent"]), str(row["made_by"])
 
 
 def _training(figures: Figures) -> Chart:

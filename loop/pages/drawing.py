@@ -34,6 +34,17 @@ def percent(share: float | None, digits: int = 1) -> str:
     return NONE if share is None else f"{100 * share:.{digits}f}%"
 
 
+def signed(difference: float, unit: str = " points") -> str:
+    """A difference of shares in points with one digit, with its sign."""
+    value = round(100 * difference, 1)
+    return f"{sign(value)}{abs(value):.1f}{unit}"
+
+
+def sign(value: float) -> str:
+    """A plus, a minus as long as one, or nothing."""
+    return "+" if value > 0 else "\N{MINUS SIGN}" if value < 0 else ""
+
+
 def interval(found: Row | None) -> str:
     """An accuracy with its interval and how many questions it rests on."""
     if not found:
@@ -87,6 +98,11 @@ def line(name: str, values: Sequence[Any], colour: str) -> Row:
     style = {"lineStyle": {"width": 2, "color": colour}, "itemStyle": {"color": colour, "borderColor": colour}}
     few = {"symbol": "circle", "symbolSize": 8}
     return {"type": "line", "name": name, "data": _bordered(values, colour), **style, **few}
+
+
+def hollow(value: float | None) -> Row:
+    """A point of a line that is only an edge: of a candidate that was rejected."""
+    return {"value": value, "itemStyle": {"color": "var(--page)"}}
 
 
 def _bordered(values: Sequence[Any], colour: str) -> list[Any]:

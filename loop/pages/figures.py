@@ -3,10 +3,11 @@
 import json
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from loop.reading.accuracy_log import accuracy, log_rows
+from loop.reading.accuracy_log import accuracy, log_rows, reported_split, trained_style
+from loop.reading.answer_balance import answer_balance, given_answers
 from loop.reading.run_status import Status, run_status
 from store import Store
 from store.gate import best_policy
@@ -17,12 +18,26 @@ OUTCOMES = ("correct", "wrong", "unparsable", "truncated", "judge_error")
 BINS = ("none right", "up to 1/4", "up to 1/2", "up to 3/4", "under all", "all right")
 """Questions of a round by the share of their samples that are right."""
 
-MAX_HISTOGRAMS = 40
-"""A histogram counts a round's samples; of longer runs rounds at even distances are taken."""
+MAX_COUNTED = 40
+"""Samples and answers are counted anew for a figure; of longer runs that is done for rounds at even distances."""
 
 TALLIES = "SELECT samples, correct FROM question_history WHERE round = ? AND samples > 0 AND answers <> '[]'"
 
+TRIED = """
+SELECT policy.number, other_parent, alpha, gate_trial.round, gate_trial.accepted
+FROM policy LEFT JOIN gate_trial ON gate_trial.policy = policy.number"""
+
 Bins = tuple[int, ...]
+Answers = dict[str, tuple[float, float]]
+"""The commonest answers: the share of questions each is accepted for, and the share that a candidate gives it."""
+
+
+@dataclass
+class Counted:
+    """What was counted of finished rounds, by round number, kept from one reading to the next."""
+
+    pass_rates: dict[int, Bins] = field(default_factory=dict)
+    answers: dict[int, Answers] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -30,53 +45,70 @@ class Figures:
     """A run at one moment. Dictionaries are by round number; a round without a figure is left out."""
 
     name: str
+    style: str
+    """The prompt style that is trained."""
     facts: tuple[tuple[str, str], ...]
     rounds: tuple[dict[str, Any], ...]
     status: Status
     served: dict[str, Any] | None
-    """The serving policy's row of `policy_lineage`, with its `accuracy` on the reported questions."""
+    """The best policy's row of `policies`, with its `accuracy` on the reported questions."""
     samples: int
     outcomes: dict[int, dict[str, int]]
     tokens: dict[int, float]
     pass_rates: dict[int, Bins]
     gate: dict[int, dict[str, Any]]
-    """Accuracy on the gate's questions in the style that is trained, by policy."""
+    """Accuracy on the gate's questions in that style, by policy; those of an open round are not answered yet."""
+    answers: dict[int, Answers]
+    """Of candidates in that style, on the reported questions."""
+    balance: tuple[dict[str, Any], ...]
+    """The rows of `answer_balance` of the last round in `answers`."""
     training: dict[int, dict[str, float]]
     """`rewards/margins` and what else TRL logged last."""
     policies: tuple[dict[str, Any], ...]
+    """Rows of `policy_lineage` with `other_parent`, `alpha`, and what the gate said of each policy that it tried."""
     teacher: tuple[dict[str, Any], ...]
 
 
-def read_figures(
-    store: Store, histograms: dict[int, Bins] | None = None, progress: Callable[[], None] = lambda: None
-) -> Figures:
-    """Everything at one moment. `histograms` keeps those of finished rounds from call to call.
+def read_figures(store: Store, counted: Counted | None = None, progress: Callable[[], None] = lambda: None) -> Figures:
+    """Everything at one moment. `counted` keeps what was counted of finished rounds from call to call.
 
     `progress` is called once a round whose samples were counted.
     """
-    cached = {} if histograms is None else histograms
+    kept = Counted() if counted is None else counted
     with store.snapshot():
         rounds = log_rows(store)
         counts = {row["round"]: found for row in rounds if (found := round_figures(store, row["round"]))}
         configuration = json.loads(store.value("SELECT configuration FROM run") or "{}")
-        style = configuration.get("sampling", {}).get("style", "cot")
-        policies = [dict(row) for row in store.rows("SELECT * FROM policy_lineage")]
-        serving = best_policy(store)
+        style, split = trained_style(store), reported_split(store)
+        policies = list(_policies(store))
+        best, undecided = best_policy(store), {row["policy"] for row in rounds if row["decision"] is None}
         judging = {row["round"] for row in rounds if row["phase"] in ("sample", "judge")}
         judged = {number: row for number, row in counts.items() if number not in judging}
+        evaluated = {row["round"]: row for row in rounds if row["accuracy"][style]}
         return Figures(
             name=store.path.parent.resolve().name,
+            style=style,
             facts=tuple(_facts(store, configuration)),
             rounds=tuple(rounds),
             status=run_status(store),
-            served=next((_with_accuracy(rounds, row) for row in policies if row["policy"] == serving), None),
+            served=next((_with_accuracy(rounds, row) for row in policies if row["policy"] == best), None),
             samples=sum(row["samples"] for row in counts.values()),
             outcomes={number: {each: row[each] for each in OUTCOMES} for number, row in counts.items()},
             tokens={number: row["tokens"] / row["samples"] for number, row in counts.items() if row["samples"]},
             pass_rates={
-                number: _pass_rates(store, number, rounds, cached, progress) for number in _evenly_spaced(judged)
+                number: _pass_rates(store, number, rounds, kept.pass_rates, progress)
+                for number in _evenly_spaced(judged)
             },
-            gate={row["policy"]: right for row in policies if (right := accuracy(store, row["policy"], style, GATE))},
+            gate={
+                row["policy"]: right
+                for row in policies
+                if row["policy"] not in undecided and (right := accuracy(store, row["policy"], style, GATE))
+            },
+            answers={
+                number: _answers(store, evaluated[number], style, split, kept.answers)
+                for number in _evenly_spaced(evaluated)
+            },
+            balance=tuple(answer_balance(store, max(evaluated), style, split)) if evaluated else (),
             training={
                 row["round"]: _finite_figures(row["metrics"])
                 for row in store.rows("SELECT round, metrics FROM training ORDER BY id")
@@ -84,6 +116,17 @@ def read_figures(
             policies=tuple(policies),
             teacher=tuple(dict(row) for row in store.rows("SELECT * FROM teacher_cost")),
         )
+
+
+def _policies(store: Store) -> Iterable[dict[str, Any]]:
+    """A policy that a shrunk one replaced, or one that was tried in vain, is no round's: the gate's word is on it."""
+    tried = {row["number"]: row for row in store.rows(TRIED)}
+    for row in store.rows("SELECT * FROM policy_lineage"):
+        found = tried[row["policy"]]
+        policy = {**dict(row), "other_parent": found["other_parent"], "alpha": found["alpha"]}
+        if found["round"] is not None:
+            policy |= {"round": found["round"], "decision": "accepted" if found["accepted"] else "rejected"}
+        yield policy
 
 
 def _facts(store: Store, configuration: dict[str, Any]) -> Iterable[tuple[str, str]]:
@@ -110,10 +153,10 @@ def _with_accuracy(rounds: list[dict[str, Any]], policy: dict[str, Any]) -> dict
 def _evenly_spaced(counts: dict[int, Any]) -> list[int]:
     """Round numbers at even distances, the first and the last among them."""
     numbers = sorted(counts)
-    if len(numbers) <= MAX_HISTOGRAMS:
+    if len(numbers) <= MAX_COUNTED:
         return numbers
-    step = (len(numbers) - 1) / (MAX_HISTOGRAMS - 1)
-    return [numbers[round(place * step)] for place in range(MAX_HISTOGRAMS)]
+    step = (len(numbers) - 1) / (MAX_COUNTED - 1)
+    return [numbers[round(place * step)] for place in range(MAX_COUNTED)]
 
 
 def _pass_rates(
@@ -128,6 +171,15 @@ def _pass_rates(
     if any(row["round"] == number and row["phase"] == "done" for row in rounds):
         cached[number] = tuple(bins)
     return tuple(bins)
+
+
+def _answers(store: Store, row: dict[str, Any], style: str, split: str, kept: dict[int, Answers]) -> Answers:
+    if row["round"] in kept:
+        return kept[row["round"]]
+    found = given_answers(store, row["policy"], style, split)
+    if row["phase"] == "done":
+        kept[row["round"]] = found
+    return found
 
 
 def pass_rate_bin(correct: int, samples: int) -> int:

@@ -10,11 +10,13 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from jinja2.utils import htmlsafe_json_dumps
 from markupsafe import Markup
 
+from loop.pages.answers import answers_section
 from loop.pages.browse import SHOWS, Filter, Row, Side, Tally
 from loop.pages.charts import charts
-from loop.pages.drawing import NONE, Chart, percent, round_name
+from loop.pages.drawing import NONE, Chart, percent, round_name, sign, signed
 from loop.pages.escape import plain, visible
 from loop.pages.figures import Figures
+from loop.reading.accuracy_log import decision_in_short
 from loop.reading.run_status import Status, explain_state
 
 FOLDER = Path(__file__).parent
@@ -42,6 +44,7 @@ def overview_context(figures: Figures, lost_link: Callable[[Side, Side], str]) -
         "name": figures.name,
         "figures": figures,
         "charts": charts(figures),
+        "answers": answers_section(figures),
         "tiles": _tiles(figures),
         "rounds": _rounds(figures, lost_link),
         "status": status_line(figures.status),
@@ -81,8 +84,12 @@ def status_line(status: Status) -> str:
         return f"{running}. No round has started."
     where = f"{running}. Round {round_name(status.round)}: {status.phase}"
     where += "" if status.total is None else f", {status.done:,} of {status.total:,}"
+    where += "" if status.at_most is None else f", {status.done:,} of at most {status.at_most:,} answers"
     where += "" if status.per_second is None else f", {status.per_second:,.1f} a second"
-    return f"{where}. Serving policy {status.serving_policy}."
+    going_on = ""
+    if status.last_accepted_policy not in (None, status.serving_policy):
+        going_on = f"; rounds go on from policy {status.last_accepted_policy}"
+    return f"{where}. Best policy {status.serving_policy}{going_on}."
 
 
 def points(change: float | None) -> str:
@@ -90,7 +97,7 @@ def points(change: float | None) -> str:
     if change is None:
         return NONE
     rounded = round(100 * change)
-    return f"{_sign(rounded)}{abs(rounded)}"
+    return f"{sign(rounded)}{abs(rounded)}"
 
 
 def shade(score: float) -> str:
@@ -135,11 +142,14 @@ def _accuracy_tile(figures: Figures, served: dict[str, Any], style: str, label: 
     if not found:
         return Tile(label, NONE, "not evaluated yet")
     start = figures.rounds[0]["accuracy"][style] if figures.rounds else None
-    more = (
-        f"[{100 * found['low']:.1f}, {100 * found['high']:.1f}], n = {found['questions']:,}, policy {served['policy']}"
-    )
+    # No line ends within the interval.
+    more = f"[{100 * found['low']:.1f}, {100 * found['high']:.1f}]".replace(" ", "\N{NO-BREAK SPACE}")
+    more += f", n\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{found['questions']:,}, best policy {served['policy']}"
+    last = figures.status.last_accepted_policy
+    if style == figures.style and last != served["policy"]:
+        more += f"; rounds go on from {last}"
     if start and figures.rounds[0]["policy"] != served["policy"]:
-        more += f"; {_signed(found['accuracy'] - start['accuracy'])} since the start"
+        more += f"; {signed(found['accuracy'] - start['accuracy'])} since the start"
     return Tile(label, percent(found["accuracy"]), more)
 
 
@@ -168,9 +178,9 @@ def _round(
     return {
         "name": round_name(row["round"]),
         "decision": row["decision"] or "",
-        "decision_name": (row["decision"] or row["phase"]).replace("_", " "),
+        "decision_name": (decision_in_short(row) or row["phase"]).replace("_", " "),
         "cot": _short(mine),
-        "change": _signed(mine["accuracy"] - theirs["accuracy"], "") if mine and theirs else NONE,
+        "change": signed(mine["accuracy"] - theirs["accuracy"], "") if mine and theirs else NONE,
         "direct": _short(row["accuracy"]["direct"]),
         **{key: percent(row[key]) for key in ("pass_rate", "unparsable", "truncated", "flagged")},
         "majority": percent(row["majority"]),
@@ -189,15 +199,6 @@ def _short(found: dict[str, Any] | None) -> str:
     if not found:
         return NONE
     return f"{100 * found['accuracy']:.1f} [{100 * found['low']:.1f}, {100 * found['high']:.1f}]"
-
-
-def _signed(difference: float, unit: str = " points") -> str:
-    value = round(100 * difference, 1)
-    return f"{_sign(value)}{abs(value):.1f}{unit}"
-
-
-def _sign(value: float) -> str:
-    return "+" if value > 0 else "\N{MINUS SIGN}" if value < 0 else ""
 
 
 def blank_row() -> Row:

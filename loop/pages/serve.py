@@ -26,7 +26,7 @@ from loop.errors import InputError
 from loop.pages.access import Guard, is_loopback
 from loop.pages.attempts import read_attempts, read_question, with_token_scores
 from loop.pages.browse import Filter, Side, count_questions, list_questions, parse_filter, question_sets, sides
-from loop.pages.figures import Bins, Figures, read_figures
+from loop.pages.figures import Counted, Figures, read_figures
 from loop.pages.render import FOLDER, filter_context, overview_context, render
 from loop.pages.thumbnails import browser_image
 from store import Store, StoreError, open_store
@@ -96,7 +96,7 @@ class Pages:
         self.run_dir = run_dir
         self.name = run_dir.resolve().name
         self._lock = threading.Lock()
-        self._histograms: dict[int, Bins] = {}
+        self._counted = Counted()
         self._figures: Figures | None = None
         self._fresh_until = 0.0
 
@@ -202,7 +202,7 @@ class Pages:
         with self._lock:
             if self._figures is None or time.monotonic() > self._fresh_until:
                 began = time.monotonic()
-                self._figures = read_figures(store, self._histograms)
+                self._figures = read_figures(store, self._counted)
                 ended = time.monotonic()
                 self._fresh_until = ended + max(MIN_AGE_S, REST_FACTOR * (ended - began))
             return self._figures

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -31,8 +32,8 @@ def log_rows(store: Store, after: int = -1) -> list[dict[str, Any]]:
 
 def _round_row(store: Store, state: Any) -> dict[str, Any]:
     number, split = state["number"], reported_split(store)
-    # Answers are committed as they end, the short ones first: a part of them is no fair part.
-    evaluated = None if state["phase"] == "evaluate" else state["candidate_policy"]
+    trials = [asdict(trial) | {"alpha": alpha} for trial, alpha in trials_with_alpha(store, number)]
+    evaluated = None if _is_answering(state, trials) else state["candidate_policy"]
     base = 0 if number == 0 and state["phase"] != "evaluate" else None
     figures = round_figures(store, number)
     votes = store.row(
@@ -90,13 +91,46 @@ def _round_row(store: Store, state: Any) -> dict[str, Any]:
         "change": {style: _change(store, evaluated, state["serving_policy"], style, split) for style in STYLES},
         "gate": _gate(store, state, split),
         "compared_with": state["compared_with"],
-        "trials": [asdict(trial) | {"alpha": alpha} for trial, alpha in trials_with_alpha(store, number)],
+        "trials": trials,
         "best_policy": state["best_policy"],
         "decision": state["decision"],
         "reason": state["reason"],
         "seconds": {phase: round(value, 3) for phase, value in seconds.items()},
         "swaps": [dict(swap) for swap in swaps],
     }
+
+
+def _is_answering(state: Any, trials: list[dict[str, Any]]) -> bool:
+    """Whether the round's candidate is at the reported questions: a shrunk one is once the gate has accepted it.
+
+    Answers are committed as they end, the short ones first: a part of them is no fair part.
+    """
+    shrunk = any(each["accepted"] and each["alpha"] is not None for each in trials)
+    return state["phase"] == "evaluate" or (state["phase"] == "gate" and shrunk)
+
+
+def accepted_alpha(row: dict[str, Any]) -> float | None:
+    """How far a round's accepted policy was shrunk, from its row; None where none was, or it is the trained one."""
+    if row.get("decision") != "accepted":
+        return None
+    return next((trial["alpha"] for trial in row["trials"] if trial["accepted"]), None)
+
+
+def decision_in_short(row: dict[str, Any]) -> str | None:
+    """A round's decision, "shrunk 0.5" for an accepted policy that was shrunk; None where it is not decided."""
+    alpha = accepted_alpha(row)
+    decision: str | None = row.get("decision") if alpha is None else f"shrunk {alpha:g}"
+    return decision
+
+
+def name_policy(policy: int, rows: Sequence[dict[str, Any]]) -> str:
+    """A policy with the round that made it: "policy 4 (round 3)"."""
+    if policy == 0:
+        return "policy 0 (the base model)"
+    made = next((row["round"] for row in rows if row["policy"] == policy), None)
+    if made is None:
+        return f"policy {policy}"
+    return f"policy {policy} ({'the cold start' if made == 0 else f'round {made}'})"
 
 
 def accuracy(store: Store, policy: int | None, style: str, split: str) -> dict[str, Any] | None:

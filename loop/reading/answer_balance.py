@@ -27,16 +27,27 @@ def answer_balance(store: Store, round_number: int, style: str, split: str) -> l
     before, _ = count_answers(store, state["serving_policy"], split, style)
     after, accepted = count_answers(store, state["candidate_policy"], split, style)
     chosen, rejected = weigh_answers(store, round_number)
-    asked = accepted.total()
     return [
         {
             "answer": answer,
-            "accepted": count / asked,
+            "accepted": share,
             "before": before[answer] / before.total() if before else None,
             "after": after[answer] / after.total() if after else None,
             "chosen": chosen[answer],
             "rejected": rejected[answer],
         }
-        for answer, count in Counter(accepted).most_common(MOST)
-        if count >= RECURS * asked
+        for answer, share in _recurring(accepted)
     ]
+
+
+def given_answers(store: Store, policy: int, style: str, split: str) -> dict[str, tuple[float, float]]:
+    """The commonest answers, each with the share of questions it is accepted for and the share a policy gives it."""
+    given, accepted = count_answers(store, policy, split, style)
+    return {answer: (share, given[answer] / given.total()) for answer, share in _recurring(accepted)}
+
+
+def _recurring(accepted: Counter[str]) -> list[tuple[str, float]]:
+    """Answers with the share they are accepted for, the commonest first; equal ones in the order of their text."""
+    asked = accepted.total()
+    ordered = sorted(accepted.items(), key=lambda each: (-each[1], each[0]))
+    return [(answer, count / asked) for answer, count in ordered[:MOST] if answer and count >= RECURS * asked]

@@ -19,21 +19,27 @@ from loop.context import Context
 from loop.reading.accuracy_log import accuracy, reported_split
 from policies.packaged_model import PREFIX
 from store import Store
+from store.rounds import policy_parents
 
 FILE_NAME = "README.md"
 
 PUBLISHED = """
-SELECT policy.number, policy.path FROM round JOIN policy ON policy.number = round.candidate_policy
-WHERE round.phase = 'done' AND policy.deleted IS NULL ORDER BY policy.number"""
+SELECT number, path FROM policy WHERE deleted IS NULL AND number IN (
+    SELECT candidate_policy FROM round WHERE phase = 'done'
+    UNION SELECT policy FROM gate_trial JOIN round ON round.number = gate_trial.round WHERE phase = 'done')
+ORDER BY number"""
+"""Policies that a finished round made, those in whose place a shrunk one was accepted among them."""
 
 LINE = """
-WITH RECURSIVE line (number) AS (
-    SELECT ? UNION ALL SELECT policy.parent FROM policy JOIN line USING (number) WHERE policy.parent IS NOT NULL)
-SELECT policy.number, policy.parent, policy.made_by, policy.sha256, round.number AS round, round.decision, round.reason,
+SELECT policy.number, policy.parent, policy.other_parent, policy.alpha, policy.made_by, policy.sha256,
+       coalesce(gate_trial.round, round.number) AS round, coalesce(gate_trial.reason, round.reason) AS reason,
+       CASE gate_trial.accepted WHEN 1 THEN 'accepted' WHEN 0 THEN 'rejected' ELSE round.decision END AS decision,
        training.items, training.steps, training.loss, training.recipe,
-       (SELECT count(*) FROM pair WHERE pair.round = round.number) AS pairs
-FROM line JOIN policy USING (number) LEFT JOIN round ON round.candidate_policy = policy.number
-LEFT JOIN training ON training.candidate = policy.number ORDER BY policy.number"""
+       (SELECT count(*) FROM pair WHERE pair.round = training.round) AS pairs
+FROM policy LEFT JOIN round ON round.candidate_policy = policy.number
+LEFT JOIN gate_trial ON gate_trial.policy = policy.number
+LEFT JOIN training ON training.candidate = policy.number
+WHERE policy.number IN (SELECT value FROM json_each(?)) ORDER BY policy.number"""
 
 HASHES = "SELECT hash FROM question WHERE split = ? ORDER BY hash"
 
@@ -57,16 +63,16 @@ def write_cards(ctx: Context) -> None:
 
 def card(store: Store, config: Config, number: int, *, is_vision: bool) -> str:
     """The card of one policy: front matter for the Hub, then what a person wants to know."""
-    line = store.rows(LINE, number)
+    line = store.rows(LINE, json.dumps(sorted(_ancestors(store, number))))
     policy, base = line[-1], line[0]
+    trained = next((row for row in line if row["number"] == policy["other_parent"]), policy)
     run, split = store.path.parent.resolve().name, reported_split(store)
     accuracies = {row["number"]: {s: accuracy(store, row["number"], s, split) for s in STYLES} for row in line}
     title = f"{run}, policy {number}"
     sections = [
         f"---\n{_front_matter(config, title, accuracies[number], split, is_vision=is_vision)}\n---",
         f"# {_escaped(title)}",
-        f"Made by Ratchet, a loop of on-policy sampling, judging and DPO: the candidate of round {policy['round']},"
-        f" trained ({_escaped(policy['made_by'])}) from policy {policy['parent']}."
+        f"Made by Ratchet, a loop of on-policy sampling, judging and DPO: {_making(policy, trained)}"
         f" The gate's decision: {policy['decision']} ({_escaped(policy['reason'])}).",
         "## Held-out accuracy",
         f"Greedy answers to the questions of split {_escaped(split)}, which are never trained on, with 95% Wilson"
@@ -75,8 +81,8 @@ def card(store: Store, config: Config, number: int, *, is_vision: bool) -> str:
         "## How it was made",
         _table(("", ""), _origin(store, config, policy, base)),
         _table(("policy", "parent", "round", "method", "pairs", "items", "steps", "loss", "decision"), _lineage(line)),
-        "Settings of its own update:",
-        _fenced(json.dumps(json.loads(policy["recipe"] or "{}"), indent=2, ensure_ascii=False), "json"),
+        "Settings of its own update:" if trained is policy else f"Settings of policy {trained['number']}'s update:",
+        _fenced(json.dumps(json.loads(trained["recipe"] or "{}"), indent=2, ensure_ascii=False), "json"),
         "## Data",
         "Each row's hash is the sha256 of its questions' hashes, sorted, one a line; a question's covers its text,"
         " accepted answers, judge, options and the bytes of its images.",
@@ -88,6 +94,26 @@ def card(store: Store, config: Config, number: int, *, is_vision: bool) -> str:
         _fenced(str(getattr(config.prompts, config.sampling.style))),
     ]
     return "\n\n".join(sections) + "\n"
+
+
+def _ancestors(store: Store, number: int) -> set[int]:
+    """The policy and all that its weights were made from; the view `policy_lineage` knows one parent of each."""
+    parents, left, found = policy_parents(store), {number}, set[int]()
+    while left:
+        found |= left
+        left = {parent for each in left for parent in parents[each]} - found
+    return found
+
+
+def _making(policy: Any, trained: Any) -> str:
+    if policy["alpha"] is None:
+        how = f"trained ({_escaped(policy['made_by'])}) from policy {policy['parent']}"
+        return f"the candidate of round {policy['round']}, {how}."
+    return (
+        f"the shrunk candidate of round {policy['round']}. Its weights lie {policy['alpha']:g} of the way from policy"
+        f" {policy['parent']} to policy {trained['number']}, which was trained ({_escaped(trained['made_by'])}) from"
+        f" policy {trained['parent']} and rejected."
+    )
 
 
 def _is_local(model: str) -> bool:
@@ -124,7 +150,10 @@ def _front_matter(config: Config, title: str, accuracies: dict[str, Any], split:
 
 
 def _accuracies(line: Sequence[Any], accuracies: dict[int, Any]) -> Iterable[Sequence[object]]:
-    shown = {line[0]["number"]: "the base model", line[-1]["parent"]: "its parent", line[-1]["number"]: "this one"}
+    policy = line[-1]
+    shown = {line[0]["number"]: "the base model", policy["parent"]: "its parent", policy["number"]: "this one"}
+    if policy["other_parent"] is not None:
+        shown[policy["other_parent"]] = "the trained candidate"
     for number, name in sorted(shown.items(), reverse=True):
         for style in STYLES:
             if figure := accuracies[number][style]:
@@ -158,10 +187,11 @@ def _teacher(config: Config, row: Any) -> str:
 def _lineage(line: Sequence[Any]) -> Iterable[Sequence[object]]:
     for row in line:
         loss = None if row["loss"] is None else f"{row['loss']:.4f}"
+        shrunk = row["alpha"] is not None
         facts = (
-            row["parent"],
+            f"{row['parent']} and {row['other_parent']}" if shrunk else row["parent"],
             row["round"],
-            _escaped(row["made_by"]),
+            f"{_escaped(row['made_by'])}, {row['alpha']:g} of the way" if shrunk else _escaped(row["made_by"]),
             row["pairs"] or None,
             row["items"],
             row["steps"],

@@ -249,20 +249,25 @@ def _one_round(store: Store, number: int, _: Filters) -> Record | None:
     return {**log_rows(store, after=number - 1)[0], **dict(row), "answers": answers}
 
 
+CHILDREN = "SELECT number FROM policy WHERE ? IN (parent, other_parent) ORDER BY number"
+
+
 def _one_policy(store: Store, number: int, _: Filters) -> Record | None:
     row = store.row("SELECT * FROM policy_lineage WHERE policy = ?", number)
-    if row is None:
+    between = store.row("SELECT other_parent, alpha FROM policy WHERE number = ?", number)
+    if row is None or between is None:
         return None
     training = store.row("SELECT * FROM training WHERE candidate = ?", number)
     asked = "SELECT DISTINCT split, style FROM evaluation WHERE policy = ? ORDER BY split DESC, style"
     return {
         **dict(row),
+        **dict(between),
         "training": None if training is None else _decoded(training),
         "accuracies": [
             {**dict(each), **(accuracy(store, number, each["style"], each["split"]) or {})}
             for each in store.rows(asked, number)
         ],
-        "children": _numbers(store.rows("SELECT number FROM policy WHERE parent = ? ORDER BY number", number)),
+        "children": _numbers(store.rows(CHILDREN, number)),
     }
 
 

@@ -10,10 +10,12 @@ from typing import Any
 import click
 
 from loop.config.prompt_styles import STYLES
-from loop.reading.accuracy_log import log_rows
+from loop.reading.accuracy_log import accepted_alpha, decision_in_short, log_rows, name_policy
 from loop.reading.text import format_duration
 from loop.terminal.escape import one_line, spreadsheet_cell
 from store import Store
+from store.gate import best_policy
+from store.rounds import served_last
 
 LEVEL = 0.05
 """A change with a smaller p is marked."""
@@ -50,7 +52,8 @@ def format_log(store: Store, width: int | None = None, *, colour: bool = False) 
     wide = [replace(each, width=max(each.width, *(len(each.cell(row)) for row in rows), 0)) for each in filled]
     columns = fit_columns(wide, width)
     lines = [format_header(columns, colour=colour), *(format_row(row, columns, colour=colour) for row in rows)]
-    notes = [*_curves(rows), *(wrapped for note in _notes(rows, columns, wide) for wrapped in _wrap_note(note, width))]
+    said = [*_best(store, rows), *_notes(rows, columns, wide)]
+    notes = [*_curves(rows), *(wrapped for note in said for wrapped in _wrap_note(note, width))]
     return "\n".join([*lines, "", *notes] if notes else lines)
 
 
@@ -96,13 +99,15 @@ def round_sentence(row: Row) -> str:
     decision = row["reason"] if row["decision"] == "no_update" else row["decision"]
     if row["decision"] == "rejected" and row["policy"] is None:
         decision = "training diverged"
+    if (alpha := accepted_alpha(row)) is not None:
+        decision = f"shrunk to {alpha:g} of its way, accepted"
     return f"{name}: {'; '.join([*figures, str(decision)])} ({_format_total_time(row)})"
 
 
 def _colour_cell(column: Column, cell: str) -> str:
     text = cell.strip()
-    if text in ("accepted", "rejected"):
-        return click.style(cell, fg="green" if text == "accepted" else "red")
+    if text in ("accepted", "rejected") or text.startswith("shrunk "):
+        return click.style(cell, fg="red" if text == "rejected" else "green")
     if text.endswith("*"):
         return click.style(cell, fg="red" if text.startswith("-") else "green", bold=True)
     return click.style(cell, dim=True) if text == MISSING else cell
@@ -127,6 +132,13 @@ def sparkline(figures: Sequence[Row]) -> str:
     low, high = min(each["low"] for each in figures), max(each["high"] for each in figures)
     steps = len(BARS) - 1
     return "".join(BARS[round(steps * (each["accuracy"] - low) / max(high - low, 1e-9))] for each in figures)
+
+
+def _best(store: Store, rows: Sequence[Row]) -> Iterator[str]:
+    """Which policy one gets, where the next round begins from another."""
+    best, last = best_policy(store), served_last(store)
+    if best != last:
+        yield f"best: {name_policy(best, rows)}, by the gate's questions; rounds go on from policy {last}"
 
 
 def _wrap_note(note: str, width: int | None) -> list[str]:
@@ -238,11 +250,11 @@ COLUMNS = (
     Column("faithful", 8, 12, lambda row: _format_percent((row["accuracy"]["cot"] or {}).get("faithful"))),
     Column("time", 6, 3, _format_total_time),
     Column(BY_PHASE, 16, 9, _format_phase_seconds),
-    Column("decision", 9, 0, lambda row: _format_value(row.get("decision") or row.get("phase"))),
+    Column("decision", 11, 0, lambda row: _format_value(decision_in_short(row) or row.get("phase"))),
 )
 
 CSV_COLUMNS = (
-    *("round", "phase", "decision", "serving_policy", "policy", "compared_with"),
+    *("round", "phase", "decision", "serving_policy", "policy", "compared_with", "best_policy"),
     *(f"accuracy.{style}.{part}" for style in STYLES for part in ("questions", "correct", "accuracy", "low", "high")),
     *(f"change.{style}.{part}" for style in STYLES for part in ("delta", "gained", "lost", "p_value")),
     *(f"gate.{part}" for part in ("split", "style", "questions", "accuracy", "low", "high")),

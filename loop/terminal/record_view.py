@@ -310,10 +310,12 @@ def _interval(figure: Record) -> str:
 
 
 def _policy(_: Console, __: Store, record: Record) -> Iterator[RenderableType]:
-    training = record["training"] or {}
+    training, alpha = record["training"] or {}, record["alpha"]
+    ends = f"of the way from policy {record['parent']} to policy {record['other_parent']}"
     yield _fields(
         ("policy", f"{record['policy']}  (made by {record['made_by']}, {record['created']})"),
         ("weights", f"{record['sha256']} in {record['path']}"),
+        ("shrunk", None if alpha is None else f"{alpha:g} {ends}"),
         ("deleted", record["deleted"]),
         ("ancestors", record["ancestors"]),
         ("children", record["children"]),

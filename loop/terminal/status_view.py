@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from loop.reading.accuracy_log import log_rows, trained_style
+from loop.reading.accuracy_log import decision_in_short, log_rows, name_policy, trained_style
 from loop.reading.run_status import Status, explain_state
 from loop.reading.text import format_duration
 from loop.terminal.escape import one_line
@@ -33,11 +33,10 @@ def format_status(run_dir: Path, store: Store, status: Status) -> str:
     wanted = store.value("SELECT json_extract(configuration, '$.run.rounds') FROM run")
     rows = log_rows(store)
     of = f" of {wanted}" if wanted and wanted >= status.round else ""
-    candidate = "" if status.candidate_policy is None else f", candidate policy {status.candidate_policy}"
     lines += [
         _label("round", f"{status.round}{of}, phase {status.phase}"),
-        *([_label("progress", _progress(status))] if status.total else []),
-        _label("serving", f"policy {status.serving_policy}{candidate}"),
+        *([_label("progress", _progress(status))] if status.total or status.at_most else []),
+        _label("best", _best(status, rows)),
         *_figures(rows[-1]),
         *_curve(rows, trained_style(store)),
         *_teacher(store),
@@ -50,16 +49,26 @@ def _label(label: str, text: str) -> str:
     return f"{label:{LABEL}}{text}"
 
 
+def _best(status: Status, rows: list[Row]) -> str:
+    assert status.serving_policy is not None
+    text = name_policy(status.serving_policy, rows)
+    if status.last_accepted_policy != status.serving_policy:
+        text += f", by the gate's questions; rounds go on from policy {status.last_accepted_policy}"
+    return text if status.candidate_policy is None else f"{text}, candidate policy {status.candidate_policy}"
+
+
 def _progress(status: Status) -> str:
     assert status.done is not None
-    assert status.total is not None
-    share = status.done / status.total
-    bar = "█" * round(BAR * share) + "░" * (BAR - round(BAR * share))
+    if status.total is None:
+        done = f"{status.done:,} of at most {status.at_most:,} answers"
+    else:
+        filled = round(BAR * status.done / status.total)
+        done = f"{'█' * filled}{'░' * (BAR - filled)} {status.done:,} of {status.total:,}"
     speed = "" if status.per_second is None else f", {status.per_second:.1f} a second"
     left = "" if status.left_s is None else f", {format_duration(status.left_s)} left"
     old = status.age_s is not None and status.age_s > MENTIONED_AGE_S
     seen = f", the last {format_duration(status.age_s or 0)} ago" if old else ""
-    return f"{bar} {status.done:,} of {status.total:,}{speed}{left}{seen}"
+    return f"{done}{speed}{left}{seen}"
 
 
 def _figures(row: Row) -> list[str]:
@@ -79,7 +88,7 @@ def _curve(rows: list[Row], style: str) -> list[str]:
     last = points[-1]["accuracy"][style]
     interval = f"[{100 * last['low']:.1f}, {100 * last['high']:.1f}]"
     name = "the cold start" if points[-1]["round"] == 0 else f"round {points[-1]['round']}"
-    decision = points[-1]["decision"] or "not decided yet"
+    decision = decision_in_short(points[-1]) or "not decided yet"
     curve = sparkline([row["accuracy"][style] for row in points])
     text = f"{TITLES[style]} {curve} {100 * last['accuracy']:.1f} % {interval} in {name} ({decision})"
     return [_label("held-out", text)]

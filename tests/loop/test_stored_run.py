@@ -49,6 +49,6 @@ def test_a_run_of_commit_df0f1a0_is_continued(stored_run: Path) -> None:
         }
     assert after[-1]["accuracy"]["cot"] is not None  # the key evaluation.styles came later: both styles, as begun
     assert after[-1]["accuracy"]["direct"] is not None
-    served = json.loads(run_command("status", run_dir, "--json", check=3).stdout)["serving_policy"]
-    assert served == after[-1]["policy"]
+    accepted = json.loads(run_command("status", run_dir, "--json", check=3).stdout)["last_accepted_policy"]
+    assert accepted == after[-1]["policy"]
     assert json.loads(run_command("check", run_dir, "--json").stdout) == {"faults": []}

@@ -34,9 +34,11 @@ HOSTILE = (
     "long " + "x" * 100_000,
 )
 SAMPLES, ROUNDS = 4, 3
+RECURRING = ("no", "yes", HOSTILE[0], HOSTILE[3], "<b>bold</b>", "no")
+"""First accepted answers of held-out questions; policies give them too, later ones "no" ever more often."""
 
 
-def make_run(folder: Path, questions: int = 24, chain_words: int = 20) -> Path:
+def make_run(folder: Path, questions: int = 24, chain_words: int = 20, rounds: int = ROUNDS) -> Path:
     """Write the run: half of the questions are sampled in every round, half are held out."""
     folder.mkdir(parents=True, exist_ok=True)
     store = open_store(folder, create=True)
@@ -47,17 +49,17 @@ def make_run(folder: Path, questions: int = 24, chain_words: int = 20) -> Path:
         for split, count in (("train", train), ("test", test)):
             add_questions(store, (_question(n, split) for n in range(count)))
         texts = [*HOSTILE, *(" ".join(rng.choices(("red", "blue", "circle", "so"), k=chain_words)) for _ in range(50))]
-        for number in range(ROUNDS + 1):
+        for number in range(rounds + 1):
             _round(store, number, range(1, train + 1), texts, rng)
             _evaluate(store, number + 1, range(train + 1, questions + 1), texts, rng)
             if number:
                 record_decision(
-                    store, number, "rejected" if number == ROUNDS else "accepted", "gained 1, lost 9", number
+                    store, number, "rejected" if number == rounds else "accepted", "gained 1, lost 9", number
                 )
             else:
                 record_decision(store, 0, "accepted", "the cold start is where the rounds begin")
             end_phase(store, number, "gate", "done", 0.5)
-        _best_of(store, ROUNDS, train + 1)
+        _best_of(store, rounds, train + 1)
     store.close()
     (folder / "policies" / "current").mkdir(parents=True)
     shutil.copy(BASE_MODEL / "tokenizer.json", folder / "policies" / "current")
@@ -75,7 +77,8 @@ def _begin(store: Store) -> None:
 
 def _question(number: int, split: str) -> NewQuestion:
     text = HOSTILE[number] if number < len(HOSTILE) else f"what colour is number {number}?"
-    answers = [f"answer {number}", *HOSTILE[:2]] if number % 3 == 0 else [f"answer {number}"]
+    first = f"answer {number}" if split == "train" else RECURRING[number % len(RECURRING)]
+    answers = [first, *HOSTILE[:2]] if number % 3 == 0 else [first]
     drawn = io.BytesIO()
     Image.new("RGB", (40, 30), (number % 256, number // 256 % 256, 90)).save(drawn, "PNG")
     kind = HOSTILE[0] if number == 1 else "colour"
@@ -100,7 +103,7 @@ def _round(store: Store, number: int, questions: range, texts: list[str], rng: r
                 NewVerdict(
                     first + place, "exact", "1", HOSTILE[place % len(HOSTILE)][:300], 0.0, outcome, '["<b>flag</b>"]'
                 )
-                for place, outcome in enumerate(_outcomes(rng, len(keys), 0.3 + 0.2 * number))
+                for place, outcome in enumerate(_outcomes(rng, len(keys), min(0.3 + 0.2 * number, 0.9)))
             ),
         )
     add_policy(store, Policy(number + 1, number, "dpo", f"{number + 1:064d}", f"policies/{number + 1:04d}", {}))
@@ -123,10 +126,14 @@ def _evaluate(store: Store, policy: int, questions: range, texts: list[str], rng
             "INSERT INTO evaluation (policy, split, style, question, text, tokens, finish_reason, judge, judge_version,"
             " extracted, score, outcome, faithful) VALUES (?, 'test', ?, ?, ?, 7, 'stop', 'exact', '1', ?, 1.0, ?, 1)",
             [
-                (policy, style, question, texts[question % len(texts)], HOSTILE[question % 7], outcome)
+                (policy, style, question, texts[question % len(texts)], _given(policy, question), outcome)
                 for question, outcome in zip(questions, _outcomes(rng, len(questions), 0.6), strict=True)
             ],
         )
+
+
+def _given(policy: int, question: int) -> str:
+    return RECURRING[0] if question % 6 < policy else RECURRING[question % len(RECURRING)]
 
 
 def _best_of(store: Store, policy: int, question: int) -> None:

@@ -10,6 +10,9 @@ from pathlib import Path
 
 import run_loop
 from store import open_store
+from store.gate import GateTrial, record_trial
+from store.rounds import Policy, add_policy, latest_round, next_policy_number, record_decision
+from store.summary import summarise_round
 from tests.support.command_line import PROJECT, run_new_program
 
 FIXTURE = PROJECT / "tests" / "fixtures" / "store_m001.db"
@@ -20,6 +23,32 @@ def finished_run(folder: Path) -> Path:
     shutil.copy(FIXTURE, folder / "store.db")
     open_store(folder).close()
     return folder
+
+
+def shrink_last_round(run_dir: Path, best: int | None = None, alpha: float = 0.5) -> int:
+    """Have the gate reject the last round's candidate and accept a shrunk one, which answers as the candidate did.
+
+    `best` is the best policy afterwards, the shrunk one where it is left out. Returns the shrunk policy's number.
+    """
+    store = open_store(run_dir)
+    round_, shrunk = latest_round(store), next_policy_number(store)
+    assert round_ is not None
+    assert round_.candidate_policy is not None
+    serving, trained, best = round_.serving_policy, round_.candidate_policy, shrunk if best is None else best
+    path = f"policies/{shrunk:04d}"
+    with store.transaction():
+        add_policy(store, Policy(shrunk, serving, "shrunk", f"{shrunk:064d}", path, {}, trained, alpha))
+        columns = [row["name"] for row in store.rows("SELECT name FROM pragma_table_info('evaluation')")]
+        others = ", ".join(name for name in columns if name not in ("id", "policy"))
+        copied = f"INSERT INTO evaluation (policy, {others}) SELECT ?, {others} FROM evaluation WHERE policy = ?"
+        store.connection.execute(copied, (shrunk, trained))
+        record_trial(store, round_.number, GateTrial(trained, serving, 500, -0.03, 0.01, False, False, "fell"))
+        record_trial(store, round_.number, GateTrial(shrunk, serving, 500, 0.01, 0.01, True, best == shrunk, "held"))
+        reason = "fell; shrunk held"
+        record_decision(store, round_.number, "accepted", reason, serving, candidate=shrunk, best=best)
+        summarise_round(store, round_.number)
+    store.close()
+    return shrunk
 
 
 def change(run_dir: Path, *statements: str, parameters: tuple[object, ...] = ()) -> None:

@@ -39,6 +39,7 @@ requestAnimationFrame(() => setTimeout(() => done(sum), 200));"""
 pytestmark = pytest.mark.heavy
 
 ROWS = "table.questions tbody tr"
+CHARTS = 10
 WHOLE = 12
 """Held-out questions of the run, half of all."""
 
@@ -106,7 +107,7 @@ def serious_faults(chrome: Chrome) -> list[str]:
 
 def test_the_report_opens_in_silence_and_asks_for_nothing(chrome: Chrome, report: str) -> None:
     open_page(chrome, report, ROWS)
-    assert len(chrome.find_elements(By.CSS_SELECTOR, ".chart canvas")) == 9
+    assert len(chrome.find_elements(By.CSS_SELECTOR, ".chart canvas")) == CHARTS
     assert len(rows(chrome)) == WHOLE
     assert requests(chrome) == [report]
     assert console_messages(chrome) == []
@@ -152,7 +153,7 @@ def test_arrow_keys_walk_along_a_chart(chrome: Chrome, report: str) -> None:
 
 def test_the_live_pages_work_in_silence_and_ask_only_their_server(chrome: Chrome, live: str) -> None:
     open_page(chrome, live)
-    wait(chrome, lambda _: len(chrome.find_elements(By.CSS_SELECTOR, ".chart canvas")) == 9)
+    wait(chrome, lambda _: len(chrome.find_elements(By.CSS_SELECTOR, ".chart canvas")) == CHARTS)
     chrome.find_element(By.LINK_TEXT, "Questions").click()
     wait(chrome, lambda _: len(rows(chrome)) == WHOLE)
     chrome.find_element(By.CSS_SELECTOR, "th[data-order=id] a").click()

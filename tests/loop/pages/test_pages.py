@@ -231,7 +231,7 @@ def test_a_loss_without_end_leaves_the_other_figures_on_the_charts(tmp_path: Pat
 )
 def test_the_page_says_how_a_run_ended(state: str, reason: str | None, shown: str) -> None:
     status = Status(None, 3, "done", 2, None, None, None, None, None, state, end_reason=reason)
-    assert status_line(status) == f"{shown}. Round 3: done. Serving policy 2."
+    assert status_line(status) == f"{shown}. Round 3: done. Best policy 2."
 
 
 def test_search_knows_the_case_of_every_alphabet(tmp_path: Path) -> None:
@@ -260,7 +260,7 @@ def test_right_and_wrong_chains_share_the_room(store: Store) -> None:
 def test_no_text_of_others_becomes_markup(client: TestClient, path: str) -> None:
     page = client.get(path).text
     assert "<img src=x" not in page
-    assert not re.search(r"<script>window|<b>flag", page)
+    assert not re.search(r"<script>window|<b>flag|<b>bold", page)
     assert not HIDDEN.search(page)
 
 
@@ -279,6 +279,7 @@ def test_a_run_that_has_hardly_begun_can_be_looked_at(tmp_path: Path) -> None:
     store = open_store(tmp_path, create=True)
     client = TestClient(application(tmp_path), base_url="http://127.0.0.1")
     assert "No round has started" in client.get("/").text
+    assert "No candidate was evaluated yet" in client.get("/").text
     assert "no round has started yet" in client.get("/questions").text
     run_command("report", tmp_path, "-o", tmp_path / "empty.html")
     with store.transaction():

@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from huggingface_hub import ModelCard
@@ -11,6 +12,8 @@ from loop.reading.accuracy_log import log_rows
 from loop.reading.model_card import FILE_NAME, card
 from policies.weights import weights_sha256
 from store import open_store
+from tests.support.forked import run_forked
+from tests.support.scripted_run import Script, run_scripted, scripted_config
 
 HOSTILE = "a | b](http://x) <script>alert(1)</script>\n# `head` ***\x1b[31m ---\n"
 
@@ -43,6 +46,33 @@ def test_every_policy_on_disk_has_a_card_and_its_weights_are_what_was_recorded(s
     store.close()
     for link in ("policies/current", "policy/current"):
         assert (scripted_run_dir / link / FILE_NAME).is_file()
+
+
+def run_shrinking(folder: Path) -> None:
+    """One round whose candidate and first shrunk one are rejected; a quarter of the way is accepted."""
+    tables: dict[str, Any] = {"rule": "sequential", "first_look": 8, "shrink": [0.5, 0.25]}
+    config = scripted_config(folder, gate=tables, run={"rounds": 1}, pairs={"band": [0.0, 1.0]})
+    run_scripted(folder / "run", config, script=Script([0.1, 0.5, 0.1, 0.1, 1.0], held_out=40))
+
+
+def test_the_card_of_a_shrunk_policy_names_both_parents_and_how_far_it_lies_between_them(tmp_path: Path) -> None:
+    run_forked(run_shrinking, tmp_path)
+    run_dir = tmp_path / "run"
+    text = (run_dir / "policies" / "current" / FILE_NAME).read_text()
+    assert "the shrunk candidate of round 1. Its weights lie 0.25 of the way from policy 1 to policy 2" in text
+    assert "which was trained (rft+dpo) from policy 1 and rejected. The gate's decision: accepted (" in text
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("| ")]
+    found = {row[0]: row[1:] for row in rows}
+    assert (found["4"][:3], found["4"][-1]) == (["1 and 2", "1", "shrunk, 0.25 of the way"], "accepted")
+    assert (found["2"][:3], found["2"][-1]) == (["1", "1", "rft+dpo"], "rejected")
+    assert int(found["2"][3]) > 0
+    assert "3" not in found
+    compared = ["4 (this one)", "2 (the trained candidate)", "1 (its parent)", "0 (the base model)"]
+    assert [row[0] for row in rows if row[1] == "cot"] == compared
+    assert "Settings of policy 2's update:" in text
+    assert '"learning_rate"' in text.partition("Settings of policy 2's update:")[2]
+    replaced = (run_dir / "policies" / "0002" / FILE_NAME).read_text()
+    assert "the candidate of round 1, trained (rft+dpo) from policy 1. The gate's decision: rejected (" in replaced
 
 
 def test_what_others_wrote_is_text_and_stays_in_its_cell(run_copy: Path) -> None:

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
 from loop.errors import LoopError
@@ -18,11 +19,11 @@ from loop.evaluation.statistics import mcnemar_p_value
 from loop.reading.accuracy_log import append_finished_rounds, log_rows
 from loop.reading.text import format_duration
 from loop.terminal.follow import finished_rounds
-from loop.terminal.log_table import BARS, COLUMNS, fit_columns, format_log, sparkline
+from loop.terminal.log_table import BARS, COLUMNS, fit_columns, format_log, round_sentence, sparkline
 from store import open_store, run_lock
 from store.summary import summarise_round
 from tests.support.command_line import command
-from tests.support.stores import change, finished_run, run_here
+from tests.support.stores import change, finished_run, run_here, shrink_last_round
 
 IMPROVE = "UPDATE evaluation SET outcome = 'correct' WHERE policy = 2 AND style = 'cot' AND question <= 7"
 
@@ -123,6 +124,29 @@ def test_durations_are_as_people_write_them(seconds: float, text: str) -> None:
     assert format_duration(seconds) == text
 
 
+def test_an_accepted_shrunk_candidate_says_how_far_it_was_shrunk(run_dir: Path) -> None:
+    shrunk = shrink_last_round(run_dir, alpha=0.25)
+    store = open_store(run_dir)
+    (row,) = log_rows(store, after=1)
+    assert (row["policy"], row["decision"], row["best_policy"]) == (shrunk, "accepted", shrunk)
+    assert format_log(store, 80).splitlines()[4].split()[-2:] == ["shrunk", "0.25"]
+    assert f"{click.style('shrunk 0.25', fg='green')}\n" in format_log(store, colour=True)
+    assert max(map(len, format_log(store, 76).splitlines())) <= 76
+    assert "shrunk to 0.25 of its way, accepted" in round_sentence(row)
+    assert "by the gate's questions" not in format_log(store)
+    store.close()
+
+
+def test_the_log_names_the_best_policy_where_rounds_go_on_from_another(run_dir: Path) -> None:
+    shrunk = shrink_last_round(run_dir, best=2)
+    note = f"best: policy 2 (round 1), by the gate's questions; rounds go on from policy {shrunk}"
+    assert note in run_here("log", run_dir).stdout.splitlines()
+    rows = list(csv.DictReader(io.StringIO(run_here("log", run_dir, "--csv").stdout)))
+    assert [row["best_policy"] for row in rows] == ["", "", "2"]
+    change(run_dir, "UPDATE round SET best_policy = 1 WHERE number = 2")
+    assert "best: policy 1 (the cold start), by" in run_here("log", run_dir).stdout
+
+
 def test_csv_has_every_round_and_no_formula(run_dir: Path) -> None:
     change(run_dir, "UPDATE round SET reason = ? WHERE number = 1", parameters=('=HYPERLINK("x")\n\x1b[31m',))
     rows = list(csv.DictReader(io.StringIO(run_here("log", run_dir, "--csv").stdout)))
@@ -221,6 +245,18 @@ def test_an_accuracy_waits_for_its_whole_evaluation(run_dir: Path) -> None:
     row = log_rows(store)[2]
     assert row["accuracy"] == row["change"] == {"cot": None, "direct": None}
     assert log_rows(store)[1]["accuracy"]["cot"] is not None
+    store.close()
+
+
+def test_an_accuracy_waits_for_a_shrunk_policy_that_answers_after_the_gate(run_dir: Path) -> None:
+    shrink_last_round(run_dir)
+    change(run_dir, "UPDATE round SET phase = 'gate' WHERE number = 2")
+    store = open_store(run_dir)
+    assert log_rows(store)[2]["accuracy"] == {"cot": None, "direct": None}
+    store.close()
+    change(run_dir, "UPDATE round SET phase = 'done' WHERE number = 2")
+    store = open_store(run_dir)
+    assert log_rows(store)[2]["accuracy"]["cot"] is not None
     store.close()
 
 

@@ -23,7 +23,7 @@ from store import open_store
 from store.maintenance.archive import archive_round
 from store.packing import pack_token_ids
 from tests.support.command_line import BASE_MODEL
-from tests.support.stores import change, finished_run, run_here
+from tests.support.stores import change, finished_run, run_here, shrink_last_round
 
 HOSTILE = "\x1b[2J\x1b]0;owned\x07<script>\u202eabc\x00\r=1+1 [red]x[/red] " + "long " * 20_000
 KINDS = ("question", "sample", "pair", "round", "policy")
@@ -90,6 +90,13 @@ def test_filters_pick_records(run_dir: Path) -> None:
 )
 def test_a_filter_that_says_nothing_is_bad_input(run_dir: Path, arguments: tuple[object, ...], said: str) -> None:
     assert said in show(run_dir, *arguments, check=2)
+
+
+def test_a_shrunk_policy_says_between_which_two_it_lies(run_dir: Path) -> None:
+    shrunk = shrink_last_round(run_dir)
+    assert "0.5 of the way from policy 2 to policy 3" in show(run_dir, "policy", shrunk)
+    assert json.loads(show(run_dir, "policy", 3, "--json"))["children"] == [shrunk]
+    assert "of the way" not in show(run_dir, "policy", 3)
 
 
 def test_the_limit_holds_and_more_is_announced(run_dir: Path) -> None:

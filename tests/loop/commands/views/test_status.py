@@ -11,7 +11,7 @@ import pytest
 from loop.reading.run_status import SILENT_S
 from loop.terminal.status_view import EXIT_CODES
 from store import run_lock
-from tests.support.stores import change, finished_run, run_here
+from tests.support.stores import change, finished_run, run_here, shrink_last_round
 
 
 @pytest.fixture
@@ -104,23 +104,84 @@ def test_a_phase_in_the_middle_shows_how_far_and_how_long_it_takes(run_dir: Path
     assert "not judged yet" in shown
 
 
+GATE_QUESTIONS = """UPDATE question SET split = 'gate'
+    WHERE id IN (SELECT id FROM question WHERE split = 'train' LIMIT 4)"""
+ANSWERS = """INSERT INTO evaluation (policy, split, style, question, text, tokens, finish_reason, judge, judge_version,
+    score, outcome, created) SELECT {policy}, 'gate', '{style}', id, '', 1, 'stop', 'exact', '1', 1.0, 'correct',
+    1000 + id FROM question WHERE split = 'gate' LIMIT {count}"""
+
+
+def test_an_evaluation_counts_the_reported_questions_and_none_of_the_gates(run_dir: Path) -> None:
+    change(run_dir, "UPDATE round SET phase = 'evaluate' WHERE number = 2", GATE_QUESTIONS)
+    change(run_dir, ANSWERS.format(policy=3, style="direct", count=4))
+    change(run_dir, "DELETE FROM evaluation WHERE policy = 3 AND split = 'test' AND question > 6")
+    state = state_of(run_dir, 4)
+    assert (state["done"], state["total"], state["at_most"]) == (2 * 6, 2 * 8, None)
+
+
+def test_an_evaluation_of_the_cold_start_counts_the_base_models_answers_too(run_dir: Path) -> None:
+    change(run_dir, "PRAGMA foreign_keys = OFF", "DELETE FROM round WHERE number > 0")
+    change(run_dir, "UPDATE round SET phase = 'evaluate', decision = NULL")
+    state = state_of(run_dir, 4)
+    assert (state["done"], state["total"]) == (2 * 2 * 8, 2 * 2 * 8)
+
+
+def test_a_round_without_a_candidate_has_nothing_to_evaluate(run_dir: Path) -> None:
+    change(run_dir, "UPDATE round SET phase = 'evaluate', candidate_policy = NULL WHERE number = 2")
+    state = state_of(run_dir, 4)
+    assert (state["done"], state["total"], state["at_most"]) == (None, None, None)
+
+
 @pytest.mark.parametrize(
-    ("rule", "guard", "styles"), [("not_worse", [], 1), ("not_worse", ["cot"], 2), ("always", ["cot"], 1)]
+    ("gate", "at_most"),
+    [
+        ({"rule": "sequential", "guard": []}, 4),
+        ({"rule": "sequential", "guard": ["cot"]}, 8),
+        ({"rule": "sequential", "guard": ["cot"], "limit": 3}, 6),
+        ({"rule": "always", "guard": ["cot"]}, 4),
+    ],
 )
-def test_an_evaluation_counts_the_gates_questions_in_every_style_they_are_asked_in(
-    run_dir: Path, rule: str, guard: list[str], styles: int
+def test_the_gate_promises_no_total_and_says_how_much_it_asks_at_most(
+    run_dir: Path, gate: dict[str, Any], at_most: int
 ) -> None:
+    change(run_dir, "UPDATE round SET phase = 'gate', decision = NULL WHERE number = 2", GATE_QUESTIONS)
+    change(run_dir, ANSWERS.format(policy=3, style="direct", count=3))
+    sets = "UPDATE run SET configuration = json_set(configuration, '$.gate', json(?))"
+    change(run_dir, sets, parameters=(json.dumps(gate),))
+    with run_lock(run_dir):
+        state = state_of(run_dir, 0)
+        shown = run_here("status", run_dir).stdout
+    assert (state["done"], state["total"], state["at_most"]) == (3, None, at_most)
+    assert state["per_second"] == pytest.approx(1.0)
+    assert f"progress  3 of at most {at_most} answers, 1.0 a second" in shown
+    assert " left" not in shown
+
+
+def test_the_gate_shows_the_answers_of_the_shrunk_candidate_that_is_tried(run_dir: Path) -> None:
+    shrunk = shrink_last_round(run_dir)
+    change(run_dir, "UPDATE round SET phase = 'gate', decision = NULL, candidate_policy = 3 WHERE number = 2")
     change(
-        run_dir,
-        "UPDATE round SET phase = 'evaluate' WHERE number = 2",
-        "UPDATE question SET split = 'gate' WHERE id IN (SELECT id FROM question WHERE split = 'train' LIMIT 4)",
+        run_dir, GATE_QUESTIONS, *(ANSWERS.format(policy=p, style="direct", count=n) for p, n in ((3, 4), (shrunk, 2)))
     )
-    change(
-        run_dir,
-        "UPDATE run SET configuration = json_set(configuration, '$.gate', json(?))",
-        parameters=(json.dumps({"rule": rule, "guard": guard}),),
-    )
-    assert state_of(run_dir, 4)["total"] == 2 * 8 + styles * 4
+    assert (state_of(run_dir, 4)["done"], state_of(run_dir, 4)["at_most"]) == (2, 4)
+
+
+def test_a_shrunk_policy_that_the_gate_accepted_answers_a_known_number_of_questions(run_dir: Path) -> None:
+    shrunk = shrink_last_round(run_dir)
+    change(run_dir, "UPDATE round SET phase = 'gate' WHERE number = 2", GATE_QUESTIONS)
+    change(run_dir, f"DELETE FROM evaluation WHERE policy = {shrunk} AND style = 'cot'")
+    state = state_of(run_dir, 4)
+    assert (state["done"], state["total"], state["at_most"]) == (8, 16, None)
+
+
+def test_status_names_the_best_policy_and_the_one_that_rounds_go_on_from(run_dir: Path) -> None:
+    assert "best      policy 3 (round 2)\n" in run_here("status", run_dir, check=3).stdout
+    shrunk = shrink_last_round(run_dir, best=2)
+    state = state_of(run_dir, 3)
+    assert (state["serving_policy"], state["last_accepted_policy"]) == (2, shrunk)
+    shown = run_here("status", run_dir, check=3).stdout
+    assert f"best      policy 2 (round 1), by the gate's questions; rounds go on from policy {shrunk}\n" in shown
+    assert "in round 2 (shrunk 0.5)" in shown
 
 
 def test_a_run_without_a_round_says_so(run_dir: Path) -> None:
