@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from loop.evaluation.sequential_test import Evidence, decide, evidence, looks
+from loop.evaluation.sequential_test import Evidence, sequential_test
 
 WORTH = (-0.03, -0.02, -0.01, -0.005, 0.0, 0.005, 0.01, 0.03)
 QUESTIONS = (500, 1000, 2400, 4800)
@@ -31,12 +31,7 @@ class Gate:
 
     def judge(self, differences: Sequence[float]) -> tuple[bool, Evidence]:
         """Whether a candidate is accepted, and what was known by then."""
-        for count in looks(self.first, self.questions):
-            seen = evidence(differences[:count], self.margin)
-            outcome = decide(seen, self.level, last=count == self.questions)
-            if outcome != "open":
-                return outcome == "accept", seen
-        raise AssertionError("the last look decides")
+        return sequential_test(lambda count: differences[:count], self.first, self.questions, self.margin, self.level)
 
 
 def main() -> None:

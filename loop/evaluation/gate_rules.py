@@ -7,14 +7,11 @@ from loop.errors import LoopError
 from loop.evaluation.answer_questions import evaluate_policy
 from loop.evaluation.comparison import Comparison, compare, gate_split, gate_styles
 from loop.evaluation.gate_questions import compared_policy, gate_questions
-from loop.evaluation.sequential_test import Evidence, decide, evidence, looks
+from loop.evaluation.sequential_test import Evidence, evidence, sequential_test
 from store.evaluations import greedy_outcomes
 from store.gate import GateTrial, best_policy
 from store.questions import Question
 from store.rounds import Round, cold_start_policy
-
-CLEAR = 2.0
-"""Standard errors from zero at which it is clear which of two policies is better."""
 
 
 def try_candidate(ctx: Context, round_: Round, policy: int) -> GateTrial:
@@ -42,16 +39,15 @@ def _sequential(ctx: Context, round_: Round, policy: int, questions: list[Questi
     """
     settings, (trained, *guarded) = ctx.config.gate, gate_styles(ctx.config)
     split = gate_split(ctx.store, ctx.config.evaluation.split)
-    best, start, accepted = best_policy(ctx.store), cold_start_policy(ctx.store), False
-    for count in looks(settings.first_look, len(questions)):
-        asked, last = questions[:count], count == len(questions)
+    best, start = best_policy(ctx.store), cold_start_policy(ctx.store)
+
+    def ask(count: int) -> list[float]:
+        asked = questions[:count]
         for number, styles in ((policy, [trained, *guarded]), (best, [trained, *guarded]), (start, guarded)):
             evaluate_policy(ctx, number, round_.number, split, asked, styles)
-        seen = evidence(_differences(ctx, policy, best, asked), settings.margin)
-        outcome = decide(seen, settings.level, last=last)
-        accepted = accepted or outcome == "accept"
-        if outcome == "reject" or (accepted and abs(seen.difference) > CLEAR * seen.error):
-            break
+        return _differences(ctx, policy, best, asked)
+
+    accepted, seen = sequential_test(ask, settings.first_look, len(questions), settings.margin, settings.level)
     reason = f"against policy {best} on {seen.questions} questions of split {split!r}: {_in_points(seen)}"
     found = {style: compare(ctx.store, policy, best, split, style) for style in (trained, *guarded)}
     reason += "".join(f"; {style}: {_in_words(comparison)}" for style, comparison in found.items())

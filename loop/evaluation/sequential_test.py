@@ -5,11 +5,14 @@ the variance estimated from them, looked at every few hundred questions and cut 
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 Outcome = Literal["accept", "reject", "open"]
+
+CLEAR = 2.0
+"""Standard errors from zero at which it is clear which of two policies is better."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,25 @@ def decide(seen: Evidence, level: float, *, last: bool) -> Outcome:
     if seen.odds >= threshold or (last and seen.odds >= 0.0):
         return "accept"
     return "reject" if last or seen.odds <= -threshold else "open"
+
+
+def sequential_test(
+    ask: Callable[[int], Sequence[float]], first: int, questions: int, margin: float, level: float
+) -> tuple[bool, Evidence]:
+    """Whether a candidate is accepted, and what was known by then.
+
+    `ask(count)` gives the differences of the first `count` questions. It is asked for more until both are clear:
+    whether the candidate is accepted, and which policy is better; or until no question is left. What later questions
+    say outweighs an earlier look.
+    """
+    accepted = False
+    for count in looks(first, questions):
+        seen = evidence(ask(count), margin)
+        outcome = decide(seen, level, last=count == questions)
+        accepted = outcome == "accept" or (accepted and outcome == "open")
+        if outcome == "reject" or (accepted and abs(seen.difference) > CLEAR * seen.error):
+            break
+    return accepted, seen
 
 
 def looks(first: int, questions: int) -> list[int]:

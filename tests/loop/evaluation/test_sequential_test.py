@@ -1,12 +1,13 @@
 """The sequential test: what it decides, when it stops, and how often it errs."""
 
 import random
+from functools import partial
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loop.evaluation.sequential_test import decide, evidence, looks
+from loop.evaluation.sequential_test import decide, evidence, looks, sequential_test
 
 DIFFERENCES = st.lists(st.sampled_from([-1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5]), min_size=1, max_size=300)
 
@@ -44,6 +45,25 @@ def test_two_policies_that_answer_everything_alike_are_equal_once_there_are_ques
     assert decide(evidence([0.0] * 1000, 0.01), 0.05, last=False) == "accept"
 
 
+def first(differences: list[float], count: int) -> list[float]:
+    return differences[:count]
+
+
+def test_questions_are_asked_until_it_is_clear_which_policy_is_better() -> None:
+    equal = [1.0, -1.0] * 4 + [0.0] * 992  # accepted at once, and nobody knows which is better
+    accepted, seen = sequential_test(partial(first, equal), 500, 1000, 0.01, 0.05)
+    assert (accepted, seen.questions) == (True, 1000)
+    clear = [1.0] * 40 + [0.0] * 960
+    assert sequential_test(partial(first, clear), 500, 1000, 0.01, 0.05)[1].questions == 500
+
+
+def test_later_questions_outweigh_an_earlier_look() -> None:
+    turning = [1.0] * 5 + [-1.0] + [0.0] * 494 + [-1.0] * 60 + [0.0] * 440
+    assert decide(evidence(turning[:500], 0.01), 0.05, last=False) == "accept"
+    accepted, seen = sequential_test(partial(first, turning), 500, 1000, 0.01, 0.05)
+    assert (accepted, seen.questions) == (False, 1000)
+
+
 def test_no_question_is_no_evidence() -> None:
     with pytest.raises(ValueError, match="no question"):
         evidence([], 0.01)
@@ -57,9 +77,5 @@ def test_error_rates_on_2400_questions_of_which_the_policies_differ_in_6_percent
     weights = [(0.06 + worth) / 2, (0.06 - worth) / 2, 0.94]
     for _ in range(200):
         differences = rng.choices([1.0, -1.0, 0.0], weights, k=2400)
-        for count in looks(500, 2400):
-            outcome = decide(evidence(differences[:count], 0.01), 0.05, last=count == 2400)
-            if outcome != "open":
-                break
-        accepted += outcome == "accept"
+        accepted += sequential_test(partial(first, differences), 500, 2400, 0.01, 0.05)[0]
     assert least <= accepted / 200 <= most
