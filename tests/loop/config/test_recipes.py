@@ -43,6 +43,8 @@ OTHER_WAYS = {
     ],
 }
 RECIPES = sorted(path.stem for path in (CONFIGS / "recipes").glob("*.toml"))
+METHODS = {"rft": "rft", "ratchet": "rft+dpo", "grpo": "grpo", "unifiedreward_think": "rft+grpo"}
+"""What a recipe's rounds train with, where it is not DPO alone."""
 TAUGHT = ["cold_start.direct_items=256", "cold_start.format_items=0", "cold_start.learning_rate=1e-3"]
 NO_UPDATE = ["run.rounds=1", "sampling.questions=1", *ONLY_PAIRS, "pairs.per_question=0"]
 UNTAUGHT = ["cold_start.direct_items=0", "cold_start.format_items=0"]
@@ -65,10 +67,11 @@ def run_two_rounds(run_dir: Path, model: Path, overrides: list[str], recipe: str
         "phases": [row["phase"] for row in store.rows("SELECT phase FROM round ORDER BY number")],
         "methods": [row["method"] for row in store.rows("SELECT method FROM training ORDER BY round")],
         "metrics": [json.loads(row["metrics"]) for row in store.rows("SELECT metrics FROM training ORDER BY round")],
-        "rules": [row["rule"] for row in store.rows("SELECT DISTINCT rule FROM pair")],
+        "rules": [row["rule"] for row in store.rows("SELECT DISTINCT rule FROM pair WHERE rule <> 'counter'")],
         "weights": [row["sha256"] for row in store.rows("SELECT DISTINCT sha256 FROM policy ORDER BY number")],
         "temperatures": [
-            row["temperature"] for row in store.rows("SELECT DISTINCT temperature FROM sample ORDER BY round")
+            row["temperature"]
+            for row in store.rows("SELECT DISTINCT temperature FROM sample WHERE author = 'policy' ORDER BY round")
         ],
     }
     store.close()
@@ -78,13 +81,13 @@ def run_two_rounds(run_dir: Path, model: Path, overrides: list[str], recipe: str
 @pytest.mark.slow
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_a_published_recipe_runs_two_rounds(recipe: str, taught: Path, tmp_path: Path) -> None:
-    mixture = ["rft.direct_items=16"] if recipe in ("rft", "ratchet") else []
+    mixture = ["rft.direct_items=16"] if recipe in ("rft", "ratchet", "unifiedreward_think") else []
     found = run_two_rounds(tmp_path / "run", taught, mixture, recipe)
     assert found["phases"] == ["done"] * 3
-    assert found["methods"] == [{"rft": "rft", "ratchet": "rft+dpo"}.get(recipe, "dpo")] * 2
+    assert found["methods"] == [METHODS.get(recipe, "dpo")] * 2
     assert len(found["weights"]) == 3
     config = load_config("easy_vqa", SMALL, recipe)
-    assert found["rules"] == ([] if recipe == "rft" else [config.pairs.rule])
+    assert found["rules"] == ([config.pairs.rule] if "dpo" in METHODS.get(recipe, "dpo") else [])
 
 
 @pytest.mark.slow
