@@ -97,6 +97,9 @@ def test_a_fault_ends_in_a_clear_line_and_the_run_goes_on_to_the_same_end(
     assert content_of(tmp_path) == unbroken
 
 
+LAST_ACCEPTED = "SELECT candidate_policy FROM round WHERE decision = 'accepted' ORDER BY number DESC LIMIT 1"
+
+
 @pytest.fixture(scope="module")
 def backward_clock(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A library that makes the clock of a process run backwards."""
@@ -120,16 +123,22 @@ def test_a_clock_that_runs_backwards_changes_nothing_that_counts(
     assert state["phase"] == "done"
 
 
+def weights_of_last_accepted(run_dir: Path) -> Path:
+    """The directory of the policy that the next round goes on from."""
+    (number,) = rows_of(run_dir.parent, LAST_ACCEPTED)[0]
+    return run_dir / "policies" / f"{number:04d}"
+
+
 def test_weights_that_were_deleted_by_hand_stop_the_run_until_they_are_back(tmp_path: Path) -> None:
     run_forked(run_with_fault, tmp_path)
-    current = (tmp_path / "run" / "policies" / "current").resolve()
-    current.rename(tmp_path / "aside")
+    weights = weights_of_last_accepted(tmp_path / "run")
+    weights.rename(tmp_path / "aside")
     done = scripted(tmp_path, "a round more")
     assert done.returncode == 1
     assert "cannot be read" in done.stderr and "restore it" in done.stderr  # noqa: PT018
     assert "Traceback" not in done.stderr
-    assert f"{current} holds no weights" in run_command("check", tmp_path / "run", check=1).stdout
-    (tmp_path / "aside").rename(current)
+    assert f"{weights} holds no weights" in run_command("check", tmp_path / "run", check=1).stdout
+    (tmp_path / "aside").rename(weights)
     run_forked(run_with_fault, tmp_path, "a round more")
     state = json.loads(run_command("status", tmp_path / "run", "--json", check=3).stdout)
     assert (state["round"], state["phase"]) == (3, "done")
@@ -137,7 +146,7 @@ def test_weights_that_were_deleted_by_hand_stop_the_run_until_they_are_back(tmp_
 
 def test_weights_that_were_altered_are_never_served(tmp_path: Path) -> None:
     run_forked(run_with_fault, tmp_path)
-    file = tmp_path / "run" / "policies" / "current" / "model.safetensors"
+    file = weights_of_last_accepted(tmp_path / "run") / "model.safetensors"
     file.write_text(file.read_text()[:-1] + "?")
     done = scripted(tmp_path, "a round more")
     assert done.returncode == 1

@@ -87,12 +87,17 @@ CHOICES = ("red", "blue", "teal", "gray")
 
 
 def learn(folder: Path, model_directory: Path, *, shuffled: bool) -> float:
-    """By how much six rounds of GRPO raise the mean probability of the right one of four answers."""
+    """By how much eight rounds of GRPO raise the mean probability of the right one of four answers."""
     encoder = Encoder(str(model_directory), lambda digest: None)  # type: ignore[arg-type, return-value]
     learner, rng = LocalLearner(encoder), random.Random(0)
     model = learner.load(model_directory)
+    with torch.no_grad():  # answers of one token, about as likely as each other: every one is sampled at the start
+        for parameter in model.parameters():
+            parameter.mul_(0.5)
     questions = {Prompt(f"Say the {place} word."): CHOICES[n] for n, place in enumerate(("first", "second", "last"))}
-    completions = {choice: tuple(encoder.completion_ids(choice)) for choice in CHOICES}
+    end = encoder.completion_ids("")
+    completions = {choice: (encoder.completion_ids(choice)[0], *end) for choice in CHOICES}
+    assert len(set(completions.values())) == len(CHOICES)
 
     def shares(prompt: Prompt) -> list[float]:
         chains = [ScoredChain(prompt, completion) for completion in completions.values()]
@@ -104,7 +109,7 @@ def learn(folder: Path, model_directory: Path, *, shuffled: bool) -> float:
 
     before = right()
     settings = TrainingSettings(learning_rate=1e-3, epochs=1, batch_size=12, seed=0)
-    for number in range(6):
+    for number in range(8):
         items = []
         for prompt, wanted in questions.items():
             drawn = rng.choices(CHOICES, shares(prompt), k=8)
@@ -123,5 +128,5 @@ def learn(folder: Path, model_directory: Path, *, shuffled: bool) -> float:
 
 @pytest.mark.heavy
 def test_real_rewards_are_learned_and_shuffled_ones_gain_nothing(text_model: Path, tmp_path: Path) -> None:
-    assert learn(tmp_path, text_model, shuffled=False) > 0.25
-    assert learn(tmp_path, text_model, shuffled=True) < 0.1
+    assert learn(tmp_path, text_model, shuffled=False) > 0.3
+    assert learn(tmp_path, text_model, shuffled=True) < 0.2
