@@ -79,7 +79,7 @@ def run(
         if set_by_user is not None:
             config, kept = as_begun(store, config, set_by_user)
             if kept:
-                reporter.say(f"the run keeps its own values where the shipped files changed: {', '.join(kept)}")
+                reporter.say(f"the run goes on with the values that it began with: {', '.join(kept)}")
         record_run(store, config)
         ingest(store, config, parts.sources[config.questions.source], reporter)
         confirm_cold_start(config, store, agreed=agreed)

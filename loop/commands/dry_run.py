@@ -98,6 +98,8 @@ def _training(config: Config) -> str:
         stages.append(f"SFT on up to {config.rft.per_question} right chains a question")
     if config.pairs.per_question:
         stages.append(f"DPO on {config.pairs.rule} pairs with {' + '.join(config.update.losses)}")
+    if config.grpo.groups != "none":
+        stages.append(f"GRPO ({config.grpo.loss}) on questions that are {config.grpo.groups.replace('_', ' ')}")
     return ", ".join(stages) or "no training"
 
 

@@ -300,7 +300,9 @@ class GateConfig(ConfigTable):
     @model_validator(mode="after")
     def _can_decide(self) -> "GateConfig":
         if self.rule == "sequential" and self.level >= 0.5:
-            raise ValueError("level must be below 0.5 with rule = 'sequential': it is the share of wrong decisions")
+            raise ValueError("level must be below 0.5 with rule = 'sequential'")
+        if len(set(self.shrink)) < len(self.shrink):
+            raise ValueError("shrink must not name a share twice")
         return self
 
 

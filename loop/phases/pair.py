@@ -7,7 +7,15 @@ from dataclasses import replace
 
 from loop.context import Context
 from loop.evaluation.judge_chains import ChainToJudge, as_columns, judge_chains
-from loop.training.balance import CounterPair, Direction, counter_pairs, directions
+from loop.training.balance import (
+    CounterPair,
+    Direction,
+    Solved,
+    counter_pairs,
+    directions,
+    fold_answer,
+    likeliest_right,
+)
 from loop.training.choose_pairs import choose
 from loop.training.pair_candidates import QuestionSamples, judged_questions, question_weight, with_votes
 from store.pairs import NewPair, SwappedPair, replace_pairs
@@ -29,7 +37,7 @@ def pair(ctx: Context, round_: Round) -> None:
     fallback = ctx.config.fallback
     by_teacher = fallback.questions > 0 and fallback.use in ("pair", "both")
     pairs, weights, questions = list[NewPair](), Counter[Direction](), 0
-    solved = list[QuestionSamples]()
+    solved, spellings = list[Solved](), dict[str, str]()
     judged: Iterator[QuestionSamples] = judged_questions(ctx, round_)
     if settings.rule == "margin":
         from loop.training.verifier_scores import with_verifier_scores
@@ -45,9 +53,12 @@ def pair(ctx: Context, round_: Round) -> None:
         pairs += chosen
         if settings.balance:
             weights += directions(chosen, [*own.samples, *own.teacher_samples])
-            solved += [] if chosen else [own]
+            right = likeliest_right(own.samples)
+            if right is not None:
+                spellings.setdefault(fold_answer(right), right.extracted or "")
+                solved += [] if chosen else [(own.question, right)]
     rng = random.Random(f"{ctx.config.run.seed}:{round_.number}:counter-pairs")
-    swapped = _swapped_pairs(ctx, round_, counter_pairs(ctx.encoder, weights, solved, rng))
+    swapped = _swapped_pairs(ctx, round_, counter_pairs(ctx.encoder, weights, solved, spellings, rng))
     replace_pairs(ctx.store, round_.number, pairs, swapped)
     counter = f", {len(swapped)} counter-pairs" if settings.balance else ""
     ctx.reporter.say(f"  {len(pairs)} pairs from {questions} questions{counter}")
@@ -64,9 +75,7 @@ def _swapped_pairs(ctx: Context, round_: Round, made: Sequence[CounterPair]) -> 
     return [
         SwappedPair(
             each.chosen.id,
-            NewSample(
-                round_.number, each.question, "swapped", round_.serving_policy, style, 0, text, each.swapped, "stop"
-            ),
+            NewSample(round_.number, each.question, "swapped", None, style, 0, text, each.swapped, "stop"),
             as_columns(verdict),
         )
         for each, text, verdict in zip(made, texts, judge_chains(ctx, chains), strict=True)

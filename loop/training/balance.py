@@ -9,16 +9,19 @@ when to give which.
 
 import random
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from loop.training.pair_candidates import QuestionSamples
 from loop.training.pair_rules import JudgedSample, sort_by_likelihood
 from policies.encoding import Encoder
 from store.pairs import NewPair
 
 Direction = tuple[str, str]
 """The answers of a pair, case folded: of the chosen sample, then of the rejected one."""
+
+
+Solved = tuple[int, JudgedSample]
+"""A question and the right sample of it that the policy finds likeliest."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class CounterPair:
 
 def directions(pairs: Iterable[NewPair], samples: Iterable[JudgedSample]) -> Counter[Direction]:
     """How much the pairs of one question weigh by direction; pairs with equal answers, or without, have none."""
-    answers = {sample.id: _folded(sample) for sample in samples}
+    answers = {sample.id: fold_answer(sample) for sample in samples}
     weights: Counter[Direction] = Counter()
     for pair in pairs:
         chosen, rejected = answers[pair.chosen], answers[pair.rejected]
@@ -48,26 +51,35 @@ def missing(weights: Counter[Direction]) -> dict[Direction, int]:
     return {direction: count for direction, count in sorted(lacking.items()) if count > 1}
 
 
+def likeliest_right(samples: Sequence[JudgedSample]) -> JudgedSample | None:
+    """The right sample that the policy finds likeliest, of those with an answer."""
+    right = sort_by_likelihood([s for s in samples if s.outcome == "correct" and s.extracted])
+    return right[0] if right else None
+
+
 def counter_pairs(
-    encoder: Encoder, weights: Counter[Direction], solved: Sequence[QuestionSamples], rng: random.Random
+    encoder: Encoder,
+    weights: Counter[Direction],
+    solved: Sequence[Solved],
+    spellings: Mapping[str, str],
+    rng: random.Random,
 ) -> list[CounterPair]:
     """The pairs that balance a round's, as far as there are solved questions; each question gives one at most.
 
-    `solved` are questions that give no pair of their own.
+    `solved` are questions that give no pair of their own. `spellings` has an answer as right samples write it, by the
+    folded one: a swapped answer must not be told from others by its case.
     """
-    waiting: dict[str, list[tuple[int, JudgedSample]]] = {}
-    for own in solved:
-        right = sort_by_likelihood([s for s in own.samples if s.outcome == "correct" and s.extracted])
-        if right:
-            waiting.setdefault(_folded(right[0]), []).append((own.question, right[0]))
+    waiting: dict[str, list[Solved]] = {}
+    for question, right in solved:
+        waiting.setdefault(fold_answer(right), []).append((question, right))
     for chains in waiting.values():
         rng.shuffle(chains)
     made = list[CounterPair]()
     for (kept, other), count in missing(weights).items():
         chains, found = waiting.get(kept, []), 0
-        while chains and found < count:
+        while chains and found < count and other in spellings:
             question, chosen = chains.pop()
-            swapped = swap_answer(encoder, chosen.token_ids, kept, other)
+            swapped = swap_answer(encoder, chosen.token_ids, kept, spellings[other])
             if swapped is not None:
                 made.append(CounterPair(question, chosen, other, swapped))
                 found += 1
@@ -87,5 +99,6 @@ def swap_answer(encoder: Encoder, token_ids: Sequence[int], old: str, new: str) 
     return None
 
 
-def _folded(sample: JudgedSample) -> str:
+def fold_answer(sample: JudgedSample) -> str:
+    """The sample's answer, case folded; "" where it has none."""
     return (sample.extracted or "").casefold()

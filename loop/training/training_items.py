@@ -85,6 +85,8 @@ def pair_items(ctx: Context, round_: Round) -> list[PairItem]:
         chosen, rejected = unpack_token_ids(row["chosen"]), unpack_token_ids(row["rejected"])
         if settings.max_words is not None:
             chosen, rejected = (_cut(ctx, ids, settings.max_words) for ids in (chosen, rejected))
+            if chosen == rejected:
+                continue  # they differed after the cut alone, as a counter-pair does
         items.append(PairItem(ctx.prompt(questions[row["question"]], row["style"]), tuple(chosen), tuple(rejected)))
     if settings.max_words is not None and items:
         kept = sum(

@@ -40,8 +40,10 @@ ORPHANS = {
         SELECT id FROM pair WHERE source = 'imported'
           AND NOT EXISTS (SELECT 1 FROM imported_pair WHERE imported_pair.pair = pair.id)""",
     "policy {number}: trained, but no training is recorded": """
-        SELECT number FROM policy WHERE parent IS NOT NULL
+        SELECT number FROM policy WHERE parent IS NOT NULL AND alpha IS NULL
           AND NOT EXISTS (SELECT 1 FROM training WHERE training.candidate = policy.number)""",
+    "policy {number}: shrunk, but not between two policies": """
+        SELECT number FROM policy WHERE alpha IS NOT NULL AND (parent IS NULL OR other_parent IS NULL)""",
     "round {number}: is done without a decision": """
         SELECT number FROM round WHERE phase = 'done' AND decision IS NULL""",
     "round {number}: is open although a later round has started": """

@@ -300,14 +300,17 @@ def in_process(work: Callable[[], None]) -> int:
 SAMPLE = """(SELECT json_array(round, question, author, policy, style, "index", text) FROM sample WHERE id = {})"""
 CONTENT = {
     "question": "SELECT id, hash, split FROM question ORDER BY id",
-    "round": """SELECT number, phase, serving_policy, candidate_policy, decision, reason, finished IS NOT NULL
-                FROM round ORDER BY number""",
+    "round": """SELECT number, phase, serving_policy, candidate_policy, decision, reason, compared_with, best_policy,
+                finished IS NOT NULL FROM round ORDER BY number""",
+    "gate_trial": """SELECT round, policy, compared_with, questions, difference, error, accepted, best, reason
+                     FROM gate_trial ORDER BY round, policy""",
     "round_question": "SELECT * FROM round_question ORDER BY round, position",
     "round_summary": "SELECT * FROM round_summary ORDER BY round",
     "evaluation_summary": "SELECT * FROM evaluation_summary ORDER BY policy, split, style, kind",
     "comparison": "SELECT * FROM comparison ORDER BY policy, other, split, style",
     "phase_time": "SELECT round, phase FROM phase_time ORDER BY 1, 2",
-    "policy": "SELECT number, parent, made_by, sha256, path, probe, deleted IS NULL FROM policy ORDER BY number",
+    "policy": """SELECT number, parent, other_parent, alpha, made_by, sha256, path, probe, deleted IS NULL
+                 FROM policy ORDER BY number""",
     "training": "SELECT round, candidate, method, items, steps, loss FROM training ORDER BY round",
     "training_step": """SELECT round, step, training_step.method, training_step.loss, learning_rate, margin, accuracy
                         FROM training_step JOIN training ON training.id = training ORDER BY 1, 2""",

@@ -13,6 +13,7 @@ from loop.reading.accuracy_log import log_rows
 from loop.terminal.log_table import round_sentence
 from store import Store, open_store
 from store.gate import best_policy, gate_trials
+from tests.support.command_line import run_command
 from tests.support.forked import run_forked
 from tests.support.scripted_run import Script, requests_paid, run_scripted, scripted_config
 
@@ -207,6 +208,11 @@ def test_a_rejected_candidate_is_shrunk_and_the_first_that_the_gate_accepts_is_k
     assert store.value("SELECT candidate FROM training WHERE round = 1") == 2
     reported = store.rows("SELECT DISTINCT policy FROM evaluation WHERE split = 'test' AND policy > 1 ORDER BY 1")
     assert {2, 4} <= {row["policy"] for row in reported}
+
+
+@pytest.mark.parametrize("name", ["shrunk", "shrunk_in_vain"])
+def test_a_run_that_shrank_has_no_faults(played: Path, name: str) -> None:
+    assert json.loads(run_command("check", played / name / "run", "--json").stdout) == {"faults": []}
 
 
 def test_where_no_shrunk_candidate_is_accepted_the_round_is_rejected_as_before(played: Path) -> None:

@@ -14,8 +14,7 @@ from loop.context import Context
 from loop.phases.pair import pair
 from loop.reading.answer_balance import answer_balance
 from loop.terminal.console import Console
-from loop.training.balance import counter_pairs, directions, missing, swap_answer
-from loop.training.pair_candidates import QuestionSamples
+from loop.training.balance import Solved, counter_pairs, directions, missing, swap_answer
 from loop.training.pair_rules import JudgedSample
 from policies.encoding import Encoder
 from store import Store, open_store
@@ -28,6 +27,7 @@ from store.training import NewTraining, record_candidate
 from tests.support.command_line import BASE_MODEL
 
 ANSWERS = ("yes", "no", "red", "blue")
+SPELLINGS = {answer: answer for answer in ANSWERS}
 
 
 @pytest.fixture(scope="module")
@@ -42,10 +42,9 @@ def chain(encoder: Encoder, answer: str) -> tuple[int, ...]:
     return tuple(encoder.completion_ids(f"There is a circle.\n### Answer: {answer}"))
 
 
-def solved(encoder: Encoder, number: int, answer: str) -> QuestionSamples:
+def solved(encoder: Encoder, number: int, answer: str) -> Solved:
     ids = chain(encoder, answer)
-    sample = JudgedSample(number, encoder.text(ids), ids, "correct", 1.0, answer, logprob=-1.0)
-    return QuestionSamples(number, [sample], [], 1.0)
+    return number, JudgedSample(number, encoder.text(ids), ids, "correct", 1.0, answer, logprob=-1.0)
 
 
 @given(st.lists(st.tuples(st.sampled_from(ANSWERS), st.sampled_from(ANSWERS)), max_size=60))
@@ -55,7 +54,7 @@ def test_with_solved_questions_enough_no_direction_outweighs_the_other_by_more_t
     encoder = shared_encoder()
     weights = Counter(direction for direction in pairs if direction[0] != direction[1])
     plenty = [solved(encoder, n, answer) for n, answer in enumerate(ANSWERS * 70)]
-    made = counter_pairs(encoder, weights, plenty, random.Random(0))
+    made = counter_pairs(encoder, weights, plenty, SPELLINGS, random.Random(0))
     for each in made:
         assert each.chosen.extracted is not None
         weights[each.chosen.extracted, each.answer] += 1
@@ -79,7 +78,7 @@ def test_a_single_pair_is_not_answered() -> None:
 
 
 def test_too_few_solved_questions_give_as_many_counter_pairs_as_there_are(encoder: Encoder) -> None:
-    made = counter_pairs(encoder, Counter({("yes", "no"): 9}), [solved(encoder, 1, "no")], random.Random(0))
+    made = counter_pairs(encoder, Counter({("yes", "no"): 9}), [solved(encoder, 1, "no")], SPELLINGS, random.Random(0))
     assert [(each.question, each.answer) for each in made] == [(1, "yes")]
 
 
@@ -178,3 +177,10 @@ def test_the_balance_of_a_round_shows_pairs_and_a_drift_of_the_answers(store: St
         {"answer": "no", "accepted": 0.5, "before": 0.5, "after": 0.75, "chosen": 0, "rejected": 6.0},
         {"answer": "yes", "accepted": 0.5, "before": 0.5, "after": 0.25, "chosen": 6.0, "rejected": 0},
     ]
+
+
+def test_a_swapped_answer_is_spelled_as_right_chains_spell_it(encoder: Encoder) -> None:
+    number, right = solved(encoder, 1, "No")
+    weights = Counter({("yes", "no"): 3})
+    (made,) = counter_pairs(encoder, weights, [(number, right)], {"yes": "Yes", "no": "No"}, random.Random(0))
+    assert made.swapped == chain(encoder, "Yes")
