@@ -1,4 +1,4 @@
-"""What the recipe is worth: runs of the embedded default beside their alternatives.
+"""Runs of the embedded default beside their alternatives: held-out accuracy, decisions, minutes.
 
 `python -m benchmarks.learning` makes a run of the program itself for every arm, numerics and seed, one run a core,
 and prints two tables as Markdown: a row a run, then mean and worst of each arm. Results are kept in a JSON file as
@@ -24,7 +24,6 @@ from typing import Any
 
 from loop.evaluation.comparison import compare
 from loop.reading.accuracy_log import accuracy, log_rows
-from policies.numerics import numerics
 from store import Store, open_store
 from store.gate import best_policy
 from store.rounds import cold_start_policy
@@ -135,7 +134,7 @@ class Results:
 
 
 def make_runs(runs: Sequence[Run], options: argparse.Namespace, results: Results) -> None:
-    """One run a core; runs of several threads one after the other, when the others are done."""
+    """As many runs at once as there are cores for; those of more threads come after the others."""
 
     def make(run: Run) -> None:
         changes = [*options.overrides, *(_long(options.out, run) if run.arm == LONG else ARMS[run.arm])]
@@ -161,7 +160,9 @@ def _long(out: Path, run: Run) -> list[str]:
     """The cold start's epochs stretched to the training and sampling time of the whole `ratchet` run of this seed."""
     beside = out / Run("ratchet", run.numerics, run.seed).key
     if not (beside / "store.db").exists():
-        raise SystemExit(f"{LONG} is as long as ratchet of the same seed: make that first (--arms ratchet)")
+        raise SystemExit(
+            f"{LONG} is as long as ratchet of the same seed: make that first (--arms ratchet, another --json)"
+        )
     store = open_store(beside, read_only=True)
     seconds = "SELECT sum(seconds) FROM phase_time WHERE phase NOT IN ('evaluate', 'gate', 'distil')"
     trained = store.value("SELECT seconds FROM training WHERE round = 0")
@@ -186,7 +187,7 @@ def read(run_dir: Path, run: Run) -> dict[str, Any]:
         "arm": run.arm,
         "numerics": run.numerics,
         "seed": run.seed,
-        "computed_with": recorded or numerics(),
+        "computed_with": recorded or None,
         "candidates": [_accuracies(store, policy) for policy in candidates],
         "served": _accuracies(store, served),
         "last": _accuracies(store, _last(rows)),

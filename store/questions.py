@@ -227,9 +227,9 @@ def count_by_split(store: Store) -> dict[str, int]:
     return {row["split"]: row["questions"] for row in rows}
 
 
-def asks_judge_llm(store: Store) -> bool:
-    """Whether the judge of any question is `llm`, with whatever options."""
-    return store.row("SELECT 1 FROM question WHERE judge LIKE 'llm%' LIMIT 1") is not None
+def asks_judge(store: Store, rule: str) -> bool:
+    """Whether the judge of any question has this rule, with whatever options."""
+    return store.row("SELECT 1 FROM question WHERE judge LIKE ? || '%' LIMIT 1", rule) is not None
 
 
 def split_of(store: Store, question: int) -> str:

@@ -103,7 +103,7 @@ def record_decision(
     """Record a round's decision, why, and which policy the candidate was compared with, where there was one.
 
     `candidate` takes the place of the round's candidate: a shrunk policy that was accepted. `best` is the best
-    accepted policy from now on; None leaves it as it was.
+    accepted policy after the round; where it is None the one before it counts.
     """
     with store.transaction():
         store.connection.execute(

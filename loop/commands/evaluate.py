@@ -59,7 +59,7 @@ def evaluate_run(
 ) -> dict[str, Any]:
     """Score one policy of a run that is not running: greedy in both styles, and with `samples` best of so many.
 
-    Without a number the accepted policy; without a reference the cold start's. The teacher is not asked,
+    Without a number the best accepted policy; without a reference the cold start's. The teacher is not asked,
     so its key is not needed, and trackers are not told.
     """
     from loop.config.prompt_styles import STYLES

@@ -1,7 +1,7 @@
 """A sequential test of a candidate: it asks more questions only while the answers so far leave it open.
 
 Wald's sequential probability ratio test (Ann. Math. Stat. 16, 1945) on the paired differences of two policies, with
-the variance estimated from them, looked at every few hundred questions and cut off where the questions end.
+the variance estimated from them. It looks after every few hundred questions, and stops where the questions end.
 """
 
 import math
@@ -17,7 +17,7 @@ CLEAR = 2.0
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the questions so far say of a candidate's score against another policy's.
+    """A candidate's score against another policy's, on the questions so far.
 
     `difference` is the mean difference a question, `error` its standard error. `odds` is the logarithm of how much
     likelier these differences are for an equal candidate than for one that is worse by the margin.

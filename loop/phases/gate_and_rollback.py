@@ -29,7 +29,8 @@ def gate(ctx: Context, round_: Round) -> None:
 def _decide(ctx: Context, round_: Round) -> None:
     """The first candidate that the gate accepts becomes the round's; where it accepts none the round is rejected."""
     if round_.candidate_policy is None:
-        record_decision(ctx.store, round_.number, "no_update", "there was nothing to train on")
+        best = best_policy(ctx.store)
+        record_decision(ctx.store, round_.number, "no_update", "there was nothing to train on", best=best)
         return
     if round_.number == 0:
         reason = "the cold start is where the rounds begin"
@@ -38,6 +39,7 @@ def _decide(ctx: Context, round_: Round) -> None:
     known = {trial.policy: trial for trial in gate_trials(ctx.store, round_.number)}
     trials = list[GateTrial]()
     for policy in _candidates(ctx, round_):
+        ctx.check_stop()
         trial = known.get(policy)
         if trial is None:
             trial = try_candidate(ctx, round_, policy)

@@ -13,6 +13,7 @@ from loop.training.learning_rate import lower_after_rejections
 from loop.training.publish import discard, publish_policy
 from loop.training.stages import training_settings
 from policies.learner.base import Progress, TrainingDiverged, TrainingResult, TrainingSettings
+from store.gate import best_policy
 from store.pairs import adopt_imported_pairs
 from store.rounds import Round, cold_start_policy, get_policy, record_decision
 from store.training import NewTraining, NewTrainingStep, record_candidate
@@ -112,7 +113,7 @@ def _reject(ctx: Context, round_: Round, error: TrainingDiverged) -> None:
         cure = "run again with gate.learning_rate_factor below 1, for example 0.5"
         raise LoopError(f"{error}; the next rounds would do the same: {cure}") from error
     ctx.reporter.say(f"  {error}: rejected")
-    record_decision(ctx.store, round_.number, "rejected", str(error))
+    record_decision(ctx.store, round_.number, "rejected", str(error), best=best_policy(ctx.store))
 
 
 def _publish(ctx: Context, round_: Round, start: int, trainings: list[Training]) -> None:
@@ -122,7 +123,8 @@ def _publish(ctx: Context, round_: Round, start: int, trainings: list[Training])
     if policy.sha256 == get_policy(ctx.store, round_.serving_policy).sha256:
         discard(ctx, policy)
         ctx.reporter.say("  the update left the weights as they were: no update")
-        record_decision(ctx.store, round_.number, "no_update", "the update left the weights as they were")
+        reason = "the update left the weights as they were"
+        record_decision(ctx.store, round_.number, "no_update", reason, best=best_policy(ctx.store))
         return
     recipes = {training.stage.name: training.table.model_dump(mode="json") for training in trainings}
     metrics = {

@@ -16,7 +16,7 @@ from store import Store
 from store.questions import (
     NewQuestion,
     add_questions,
-    asks_judge_llm,
+    asks_judge,
     count_by_split,
     count_images,
     has_questions,
@@ -42,9 +42,14 @@ def ingest(store: Store, config: Config, read_questions: ReadQuestions, reporter
 
 
 def _check_judges(store: Store, config: Config) -> None:
-    """Judge `llm` needs somebody to ask; said before anything is loaded."""
-    if config.judging.base_url is None and asks_judge_llm(store):
+    """Judge `llm` needs somebody to ask, `preference` a prompt with its tag; said before anything is loaded."""
+    if config.judging.base_url is None and asks_judge(store, "llm"):
         raise InputError("judge 'llm' needs judging.base_url and judging.model: where it is asked")
+    if config.sampling.style == "cot" and "<answer>" not in config.prompts.cot and asks_judge(store, "preference"):
+        raise InputError(
+            'prompts.cot must ask for the verdict in its tag, for example "...then give <answer>1</answer> or'
+            " <answer>2</answer>\": judge 'preference' reads nothing else"
+        )
 
 
 def add_file(store: Store, config: Config, path: Path, reporter: Reporter) -> int:

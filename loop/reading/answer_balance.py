@@ -1,4 +1,4 @@
-"""What a round's pairs say about answers, and what its policies answer: a drift is seen before the gate sees it."""
+"""Answers of a round: for and against which its pairs are, and how often its policies give them."""
 
 from collections import Counter
 from typing import Any

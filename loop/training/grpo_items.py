@@ -1,4 +1,4 @@
-"""What GRPO learns from: the round's samples, each with its advantage within its question."""
+"""Items of GRPO: the round's samples, each with its advantage within its question."""
 
 from collections.abc import Iterator
 

@@ -90,12 +90,22 @@ class Grpo(Algorithm):
     ) -> TrainingResult:
         """Score the completions that have no `old` log-probabilities, then train as every algorithm does."""
         chains = [ScoredChain(item.prompt, item.completion) for item in items]
+
+        def score(scorer: Any) -> list[tuple[float, ...]]:
+            """Log-probabilities by a model; `progress` counts completions here, and steps after it."""
+            done = 0
+
+            def scored(count: int) -> None:
+                nonlocal done
+                done += count
+                progress(done, len(chains), None)
+
+            return [tuple(each) for each in token_logprobs(scorer, encoder, chains, scored)]
+
         old = [item.old for item in items]
         if not all(old):
-            old = [tuple(each) for each in token_logprobs(model, encoder, chains)]
-        reference = old
-        if self.beta and self.reference is not None:
-            reference = [tuple(each) for each in token_logprobs(self.reference, encoder, chains)]
+            old = score(model)
+        reference = score(self.reference) if self.beta and self.reference is not None else old
         scored = [replace(i, old=o, reference=r) for i, o, r in zip(items, old, reference, strict=True)]
         return super().train(model, encoder, scored, settings, work_dir, progress)
 

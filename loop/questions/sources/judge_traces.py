@@ -48,7 +48,7 @@ def _of_images(caption: str, shown: list[tuple[str, str]]) -> str:
 
 
 def _score(question: str, chain: str, shown: tuple[str, str]) -> Scores:
-    """What a chain is worth: what it sees, what it concludes from that, what it answers."""
+    """Scores of a chain: of what it sees, what it concludes from that, and what it answers."""
     seen, answer = SEEN.search(chain), ANSWER.search(chain)
     saw = (seen[2], seen[1]) if seen else None
     return {

@@ -11,7 +11,7 @@ image one of the third. Rows that share an image are of one split.
 
 import random
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +23,13 @@ from loop.questions.splits import SplitRow, Splits
 from loop.reporting import Reporter
 from store import Store, StoreError, open_store
 from store.pairs import judged_by_question
-from store.questions import NewQuestion, questions_by_id
+from store.questions import NewQuestion, Question, questions_by_id
 from store.samples import sampled_rounds
 
 SOURCE = "store"
-FAITHFUL: dict[str, Callable[[str, list[str]], bool | None]] = {"easy_vqa": easy_vqa.is_faithful}
+Faithful = Callable[[str, list[str]], bool | None]
+"""(chain, image digests) -> whether it says what is there; None where nobody knows."""
+FAITHFUL: dict[str, Faithful] = {"easy_vqa": easy_vqa.is_faithful}
 """Sources whose chains can be checked against the image."""
 CAPTIONS: dict[str, Callable[[str], str | None]] = {"easy_vqa": easy_vqa.caption}
 """Sources that know what an image shows, by its digest."""
@@ -79,30 +81,38 @@ def _preferences(store: Store, most: int, reporter: Reporter | None) -> Iterator
     """(task, row), at most `most` of each task; which of a question's chains is drawn from the question's id."""
     source = store.value("SELECT source FROM question LIMIT 1")
     faithful, caption = FAITHFUL.get(source), CAPTIONS.get(source)
-    answered, reasons, used = 0, 0, set[int]()
-    for number in reversed(sampled_rounds(store)):
-        if min(answered, reasons if faithful else answered) >= most:
-            break
-        groups = [(question, rows) for question, rows in judged_by_question(store, number) if question not in used]
-        questions = questions_by_id(store, {question for question, _ in groups})
-        for number_of_question, rows in groups:
-            question = questions[number_of_question]
-            rng = random.Random(f"preference:{question.id}")
-            right, wrong = (_texts(rows, outcome) for outcome in ("correct", "wrong"))
-            images = [_image(store, digest) for digest in question.images]
-            digests = list(question.images)
-            if right and wrong and answered < most:
-                answered += 1
-                used.add(question.id)
-                yield "answer", _row(question.text, rng.choice(right), rng.choice(wrong), images, rng)
-            seen = {text: faithful(text, digests) for text in right} if faithful else {}
-            true, false = ([text for text, each in seen.items() if each is wanted] for wanted in (True, False))
-            if true and false and reasons < most:
-                reasons += 1
-                used.add(question.id)
-                yield "reasons", _row(question.text, rng.choice(true), rng.choice(false), images, rng)
+    wanted, used = {"answer": most, "reasons": most if faithful else 0}, set[int]()
+    rounds = list(reversed(sampled_rounds(store)))
+    with reporter.bar("reading rounds", len(rounds), "round") if reporter else nullcontext() as bar:
+        for number in rounds:
+            if not any(wanted.values()):
+                break
+            groups = {question: rows for question, rows in judged_by_question(store, number) if question not in used}
+            for question in questions_by_id(store, set(groups)).values():
+                for task, row in _of_question(store, question, groups[question.id], faithful):
+                    if wanted[task]:
+                        wanted[task] -= 1
+                        used.add(question.id)
+                        yield task, row
+            if bar:
+                bar.update()
     if caption is not None:
         yield from (("generation", row) for row in _captioned(store, caption, most))
+
+
+def _of_question(
+    store: Store, question: Question, rows: list[Any], faithful: Faithful | None
+) -> Iterator[tuple[str, Preference]]:
+    """What one question gives: a right chain against a wrong one, and a faithful one against a lucky one."""
+    rng = random.Random(f"preference:{question.id}")
+    right, wrong = (_texts(rows, outcome) for outcome in ("correct", "wrong"))
+    images = [_image(store, digest) for digest in question.images] if right else []
+    if right and wrong:
+        yield "answer", _row(question.text, rng.choice(right), rng.choice(wrong), images, rng)
+    seen = {text: faithful(text, list(question.images)) for text in right} if faithful else {}
+    true, false = ([text for text, each in seen.items() if each is known] for known in (True, False))
+    if true and false:
+        yield "reasons", _row(question.text, rng.choice(true), rng.choice(false), images, rng)
 
 
 def _row(question: str, better: str, worse: str, images: list[bytes], rng: random.Random) -> Preference:

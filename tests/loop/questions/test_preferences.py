@@ -11,9 +11,12 @@ from hypothesis import strategies as st
 from loop.config.load import load_config, parse_config
 from loop.config.schema import QuestionsConfig
 from loop.errors import InputError
+from loop.questions.ingest import ingest
 from loop.questions.preferences import Preference, fill
+from loop.questions.registry import SOURCES
 from loop.questions.sources.jsonl import read_file
 from loop.reading.accuracy_log import accuracy
+from loop.terminal.console import Console
 from store import open_store
 from store.evaluations import NewEvaluation, add_evaluations
 from store.questions import NewQuestion, add_questions, find_questions
@@ -143,3 +146,20 @@ def test_a_judge_that_always_says_1_is_right_half_of_the_time_and_in_no_unit(tmp
     assert (right["pairwise"]["accuracy"], right["pairwise"]["consistent"]) == (1.0, 1.0)
     assert (wrong["pairwise"]["accuracy"], wrong["pairwise"]["consistent"]) == (0.0, 1.0)
     assert right["pairwise"]["kinds"] == {"easy": (5, 1.0), "hard": (5, 1.0)}
+
+
+def test_a_prompt_that_does_not_ask_for_the_tag_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    read(tmp_path, *({**ROW, "split": split, "question": split} for split in ("train", "gate", "test")))
+    tables = load_config("my_data", [f"questions.path={tmp_path / 'rows.jsonl'}"]).model_dump(mode="json")
+    tables["sampling"]["style"] = "cot"
+    for prompt, refused in (("{question}", True), ("{question} Give <answer>1</answer> or 2.", False)):
+        config = parse_config({**tables, "prompts": {**tables["prompts"], "cot": prompt}}, "test")
+        store = open_store(tmp_path / "run", create=True)
+        if refused:
+            with pytest.raises(InputError, match=r"prompts.cot must ask for the verdict in its tag"):
+                ingest(store, config, SOURCES["jsonl"], Console(quiet=True))
+        else:
+            ingest(store, config, SOURCES["jsonl"], Console(quiet=True))
+            assert store.value("SELECT count(*) FROM question") == 6
+        store.close()
