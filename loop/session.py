@@ -13,6 +13,7 @@ from loop.config.schema import Config
 from loop.config.teacher import TeacherConfig
 from loop.context import BatchSizes, Context, Stages, StartSampler, Stopped
 from loop.errors import InputError
+from loop.judge_runs.judge_run import open_judge_run, require_same_model, with_room_for
 from loop.questions.registry import RATIONALES, SOURCES, ReadQuestions, WriteRationale
 from loop.reporting import Observer, Reporter
 from loop.run_log import run_log
@@ -86,6 +87,10 @@ def open_session(
             f"policy.model = {config.policy.model!r} reads text only, but questions have images; take a"
             " vision-language model"
         )
+    if config.pairs.judge_run is not None:
+        judge = open_judge_run(Path(config.pairs.judge_run))
+        require_same_model(judge, config.policy.model)
+        config = with_room_for(config, judge)
     with ExitStack() as stack:
         ctx = Context(
             run_dir=run_dir,

@@ -1,6 +1,7 @@
 """Swap and prove: the one function that changes the sampler's weights, and the proof that it did."""
 
 import time
+from pathlib import Path
 
 from loop.context import Context
 from loop.errors import LoopError
@@ -27,18 +28,8 @@ def serve_policy(ctx: Context, policy: int, number: int | None) -> Sampler:
     if ctx.loaded_policy == policy:
         return sampler
     record = get_policy(ctx.store, policy)
-    directory = ctx.policy_directory(record.path)
     started = time.monotonic()
-    ctx.loaded_policy = None
-    try:
-        loaded = sampler.load_weights(directory)
-    except OSError as error:
-        raise LoopError(f"policy {policy}: {directory} cannot be read ({error}); restore it") from error
-    if loaded != record.sha256:
-        raise LoopError(
-            f"policy {policy}: {directory} holds weights with sha256 {loaded[:12]}…, the store recorded"
-            f" {record.sha256[:12]}…; they were altered, restore them"
-        )
+    loaded = _load(ctx, sampler, ctx.policy_directory(record.path), record.sha256, f"policy {policy}")
     items = probe_items(ctx, record.probe["questions"])
     scores = sampler.score([i.prompt for i in items], [i.completion for i in items])
     difference = largest_difference(record.probe["logprobs"], scores, items)
@@ -55,6 +46,33 @@ def serve_policy(ctx: Context, policy: int, number: int | None) -> Sampler:
         f" probe differs by {difference:.1e} nats a token)"
     )
     return sampler
+
+
+def serve_weights(ctx: Context, directory: Path, sha256: str, name: str) -> Sampler:
+    """Make the sampler serve weights that are no policy of this run, proved by their sha256 alone.
+
+    The next `serve_policy` puts a policy back. Raises LoopError on a mismatch.
+    """
+    sampler = ctx.sampler or _start_engine(ctx)
+    started = time.monotonic()
+    _load(ctx, sampler, directory, sha256, name)
+    ctx.reporter.say(f"  serving {name}: swapped in {time.monotonic() - started:.2f} s (sha256 {sha256[:12]})")
+    return sampler
+
+
+def _load(ctx: Context, sampler: Sampler, directory: Path, sha256: str, name: str) -> str:
+    """The first proof; until the second one nobody knows which policy the sampler holds."""
+    ctx.loaded_policy = None
+    try:
+        loaded = sampler.load_weights(directory)
+    except OSError as error:
+        raise LoopError(f"{name}: {directory} cannot be read ({error}); restore it") from error
+    if loaded != sha256:
+        raise LoopError(
+            f"{name}: {directory} holds weights with sha256 {loaded[:12]}…, the store recorded"
+            f" {sha256[:12]}…; they were altered, restore them"
+        )
+    return loaded
 
 
 def first_probe_questions(ctx: Context) -> list[int]:

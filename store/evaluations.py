@@ -236,6 +236,18 @@ def scored_samples(
     return store.stream(SCORED, policy, reference, split, style, samples)
 
 
+def evaluation_samples(store: Store, policy: int, split: str, style: str, samples: int) -> Iterator[sqlite3.Row]:
+    """(question, text, outcome) of the first `samples` chains of every question, by index."""
+    return store.stream(
+        "SELECT question, text, outcome FROM evaluation_sample WHERE policy = ? AND split = ? AND style = ?"
+        ' AND "index" < ? ORDER BY question, "index"',
+        policy,
+        split,
+        style,
+        samples,
+    )
+
+
 def best_accepted_policy(store: Store, before: int, split: str, style: str) -> int | None:
     """The accepted policy of the rounds before this one that answers a split best; the latest among equals."""
     policy: int | None = store.value(BEST_ACCEPTED, before, split, style)

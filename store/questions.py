@@ -3,7 +3,7 @@
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -270,10 +270,10 @@ def first_question_ids(store: Store, split: str, limit: int) -> list[int]:
     ]
 
 
-def train_answers(store: Store) -> list[tuple[int, list[str]]]:
-    """(id, accepted answers) of the train questions that have any, in the order of the questions' hashes."""
-    rows = store.rows("SELECT id, answers FROM question WHERE split = 'train' AND answers <> '[]' ORDER BY hash")
-    return [(row["id"], json.loads(row["answers"])) for row in rows]
+def train_answers(store: Store, kinds: Collection[str] = ()) -> list[tuple[int, list[str]]]:
+    """(id, accepted answers) of the train questions that have any, in the order of their hashes; of `kinds` alone."""
+    rows = store.rows("SELECT id, answers, kind FROM question WHERE split = 'train' AND answers <> '[]' ORDER BY hash")
+    return [(row["id"], json.loads(row["answers"])) for row in rows if not kinds or row["kind"] in kinds]
 
 
 def accepted_answers(store: Store, question: int) -> list[str]:
@@ -290,14 +290,14 @@ def judge_and_choices(store: Store, question: int) -> tuple[str, list[str]]:
 
 
 CANDIDATES = """
-SELECT question.id, question.hash, question.answers, question.batch, count(round_question.round) AS times
+SELECT question.id, question.hash, question.answers, question.batch, question.kind, count(round_question.round) AS times
 FROM question LEFT JOIN round_question ON round_question.question = question.id
 WHERE split = 'train' AND suspect IS NULL AND (? OR answers != '[]') GROUP BY question.id"""
 
 
-def candidate_questions(store: Store, *, unanswered: bool) -> list[sqlite3.Row]:
-    """(id, hash, answers, batch, times) of the train questions that a round may ask, `times` in how many it was asked.
+def candidate_questions(store: Store, *, unanswered: bool, kinds: Collection[str] = ()) -> list[sqlite3.Row]:
+    """(id, hash, answers, batch, kind, times) of the train questions that a round may ask, in `times` rounds so far.
 
-    `unanswered`: those without an accepted answer too. Suspect ones never.
+    `unanswered`: those without an accepted answer too. `kinds`: of these kinds alone. Suspect ones never.
     """
-    return store.rows(CANDIDATES, unanswered)
+    return [row for row in store.rows(CANDIDATES, unanswered) if not kinds or row["kind"] in kinds]

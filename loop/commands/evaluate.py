@@ -25,11 +25,24 @@ if TYPE_CHECKING:
 @click.option(
     "--reference", type=ROW_ID, metavar="N", help="What the verifier compares with; the cold start if left out."
 )
+@click.option(
+    "--judge",
+    "judge_dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="JUDGE_DIR",
+    help="A finished run of a judge of preferences: it picks among the K samples.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def evaluate(
-    run_dir: Path, policy: int | None, split: str, samples: int | None, reference: int | None, as_json: bool
+    run_dir: Path,
+    policy: int | None,
+    split: str,
+    samples: int | None,
+    reference: int | None,
+    judge_dir: Path | None,
+    as_json: bool,
 ) -> None:
-    """Score one policy on held-out questions: greedily, and with K samples by vote and verifier.
+    """Score one policy on held-out questions: greedily, and with K samples by vote, verifier and judge.
 
     The verifier is the later of the policy and its reference, over the earlier: `--policy 1 --reference 5` has
     policy 5 verify the chains of policy 1.
@@ -37,10 +50,12 @@ def evaluate(
     from loop.evaluation.best_of import as_json as figure_as_json
     from loop.evaluation.best_of import format_figures
 
+    if judge_dir is not None and samples is None:
+        raise InputError("--judge picks among samples; give their number with --best-of")
     store = open_store(run_dir)
     config = stored_config(store, run_dir)
     store.close()
-    found = evaluate_run(config, run_dir, Console(quiet=as_json), policy, split, samples or 0, reference)
+    found = evaluate_run(config, run_dir, Console(quiet=as_json), policy, split, samples or 0, reference, judge_dir)
     figures = found.pop("best_of")
     if as_json:
         click.echo(json.dumps({**found, "best_of": [figure_as_json(each) for each in figures]}))
@@ -55,17 +70,27 @@ def evaluate(
 
 
 def evaluate_run(
-    config: Config, run_dir: Path, console: Console, number: int | None, split: str, samples: int, reference: int | None
+    config: Config,
+    run_dir: Path,
+    console: Console,
+    number: int | None,
+    split: str,
+    samples: int,
+    reference: int | None,
+    judge_dir: Path | None = None,
 ) -> dict[str, Any]:
     """Score one policy of a run that is not running: greedy in both styles, and with `samples` best of so many.
 
-    Without a number the best accepted policy; without a reference the cold start's. The teacher is not asked,
+    Without a number the best accepted policy; without a reference the cold start's; with a judge run what it picks.
+    The teacher is not asked,
     so its key is not needed, and trackers are not told.
     """
     from loop.config.prompt_styles import STYLES
     from loop.context import Stopped
     from loop.evaluation.answer_questions import evaluate_policy
     from loop.evaluation.best_of import best_of
+    from loop.judge_runs.best_of import best_of_by_judge
+    from loop.judge_runs.judge_run import open_judge_run, require_same_model, with_room_for
     from loop.reading.accuracy_log import accuracy
     from loop.session import Parts, open_session, work_on
     from store.gate import best_policy
@@ -74,6 +99,11 @@ def evaluate_run(
 
     no_teacher = config.teacher.model_copy(update={"enabled": False})
     config = config.model_copy(update={"teacher": no_teacher})
+    judge = None
+    if judge_dir is not None:
+        judge = open_judge_run(judge_dir)
+        require_same_model(judge, config.policy.model)
+        config = with_room_for(config, judge)
     with work_on(run_dir) as store:
         policy = best_policy(store) if number is None else get_policy(store, number).number
         against = cold_start_policy(store) if reference is None else get_policy(store, reference).number
@@ -87,6 +117,8 @@ def evaluate_run(
             with open_session(store, config, run_dir, console, Parts(), "evaluate") as (ctx, _):
                 evaluate_policy(ctx, policy, None, split, questions, STYLES)
                 figures = best_of(ctx, policy, against, split, questions, samples) if samples else []
+                if judge is not None:
+                    figures += best_of_by_judge(ctx, judge, policy, split, questions, samples)
         except Stopped:
             raise KeyboardInterrupt from None
         accuracies = {style: accuracy(store, policy, style, split) for style in STYLES}

@@ -29,7 +29,7 @@ COLD_START_TRAINING = frozenset(f"cold_start.{name}" for name in TrainingConfig.
 MACHINE_KEYS = frozenset({"teacher", "engine", "retention", "tracking"})
 """Tables that say how work is done here, not what is done; they may differ too."""
 
-PATH_KEYS = (("policy", "model"), ("questions", "path"))
+PATH_KEYS = (("policy", "model"), ("questions", "path"), ("pairs", "judge_run"))
 
 
 def load_config(name_or_file: str, overrides: list[str], recipe: str | None = None) -> Config:
@@ -121,10 +121,10 @@ def _meant(location: tuple[int | str, ...]) -> str:
 
 
 def _resolve_paths(tables: dict[str, Any], base: Path) -> None:
-    """Make `policy.model` and `questions.path` absolute if they name something beside the recipe."""
+    """Make the paths absolute that name something beside the file; a model without a leading dot is a hub's id."""
     for table, key in PATH_KEYS:
         value = tables.get(table, {}).get(key) if isinstance(tables.get(table), dict) else None
-        if isinstance(value, str) and (key == "path" or value.startswith(".")):
+        if isinstance(value, str) and (key != "model" or value.startswith(".")):
             tables[table][key] = str((base / value).resolve())
 
 
@@ -142,7 +142,7 @@ def _apply(tables: dict[str, Any], override: str) -> None:
         table = table.setdefault(part, {})
         if not isinstance(table, dict):
             raise InputError(f"--set {override}: {part} is a value, not a table")
-    named = isinstance(value, str) and (key == "questions.path" or value.startswith((".", "~")))
+    named = isinstance(value, str) and (key != "policy.model" or value.startswith((".", "~")))
     if named and tuple(parts) in PATH_KEYS:
         value = str(Path(value).expanduser().resolve())
     table[parts[-1]] = value

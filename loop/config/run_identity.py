@@ -39,13 +39,15 @@ def as_begun(store: Store, config: Config, set_by_user: Collection[str]) -> tupl
     """The configuration to continue a run with, and the keys in which it is the run's own.
 
     A shipped configuration or recipe may have changed since the run began: where the user did not set a key, the run
-    goes on with the value that it has. Another model, other questions and another recipe are another run.
+    goes on with the value that it has. Another model, other questions and another recipe are another run; a shipped
+    configuration that names the current policy of a run goes on with the policy that was current.
     """
     stored = stored_configuration(store)
     if stored is None or latest_round(store) is None:
         return config, []
     was, new = _as_today(stored, store), config.model_dump(mode="json")
-    if any(was[part] != new[part] for part in ("recipe", "questions")) or was["policy"]["model"] != config.policy.model:
+    other_model = was["policy"]["model"] != config.policy.model and "policy.model" in set_by_user
+    if other_model or any(was[part] != new[part] for part in ("recipe", "questions")):
         return config, []
     kept = sorted(
         {".".join(different.split(" ", 1)[0].split(".")[:2]) for different in differing_keys(was, new)}

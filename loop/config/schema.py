@@ -147,6 +147,8 @@ class ColdStartConfig(TrainingConfig):
     rationales: int = Field(1024, ge=0)
     direct_items: int = Field(1024, ge=0)
     format_items: int = Field(256, ge=0)
+    kinds: list[str] = []
+    """Kinds of questions (`task` of preferences) that it learns from; all with an empty list."""
 
 
 class SamplingConfig(ConfigTable):
@@ -195,13 +197,25 @@ Band = Annotated[list[float], AfterValidator(_in_order)]
 class PairsConfig(ConfigTable):
     """`[pairs]`: which questions give pairs (pass rate within `band`), how many each, and by which rule."""
 
-    rule: Literal["random", "all", "best_worst", "vote", "shortest_right", "contrast", "likeliest", "margin"] = "random"
+    rule: Literal[
+        "random", "all", "best_worst", "vote", "shortest_right", "contrast", "likeliest", "margin", "judged"
+    ] = "random"
+    judge_run: str | None = None
+    """Rule `judged`: the directory of the finished run whose policy compares the samples."""
     per_question: int = Field(2, ge=0)
     band: Band = [0.0, 1.0]
     weighting: Literal["equal", "information", "advantage"] = "equal"
     balance: bool = False
     replay_rounds: int = Field(0, ge=0)
     max_words: PositiveInt | None = None
+
+    @model_validator(mode="after")
+    def _has_its_judge(self) -> "PairsConfig":
+        if (self.rule == "judged") != (self.judge_run is not None):
+            raise ValueError("rule = 'judged' and judge_run, the directory of a finished judge run, go together")
+        if self.rule == "judged" and self.balance:
+            raise ValueError("balance = true counts right and wrong answers; rule = 'judged' knows none")
+        return self
 
 
 class RftConfig(TrainingConfig):
@@ -264,6 +278,33 @@ class GrpoConfig(TrainingConfig):
         if unknown := sorted(self.rewards.keys() - GRPO_REWARDS):
             raise ValueError(f"rewards: {unknown[0]!r} is unknown; known: {', '.join(sorted(GRPO_REWARDS))}")
         return self
+
+
+STAGES = ("rft", "dpo", "grpo")
+"""The stages of a round's update, of `loop/training/stages.py`, in their order."""
+
+
+class StagesConfig(ConfigTable):
+    """`[stages]`: which stages train in which round.
+
+    `rounds = ["rft", "grpo"]` has odd rounds train by SFT and even ones by GRPO; "rft+dpo" names two stages of one
+    round. With an empty list every round trains each stage that has items.
+    """
+
+    rounds: list[str] = []
+
+    @model_validator(mode="after")
+    def _stages_exist(self) -> "StagesConfig":
+        for turn in self.rounds:
+            if unknown := [name for name in turn.split("+") if name not in STAGES]:
+                raise ValueError(f"rounds: stage {unknown[0]!r} is unknown; known: {', '.join(STAGES)}")
+        return self
+
+    def of_round(self, number: int) -> tuple[str, ...]:
+        """The names of the stages that a round trains; the list begins again at its end."""
+        if not self.rounds:
+            return STAGES
+        return tuple(self.rounds[(number - 1) % len(self.rounds)].split("+"))
 
 
 class EvaluationConfig(ConfigTable):
@@ -349,11 +390,21 @@ class Config(ConfigTable):
     rft: RftConfig = RftConfig()
     update: UpdateConfig = UpdateConfig()
     grpo: GrpoConfig = GrpoConfig()
+    stages: StagesConfig = StagesConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     gate: GateConfig = GateConfig()
     retention: RetentionConfig = RetentionConfig()
     engine: EngineConfig = EngineConfig()
     tracking: TrackingConfig = TrackingConfig()
+
+    @model_validator(mode="after")
+    def _named_stages_can_train(self) -> "Config":
+        named = {name for turn in self.stages.rounds for name in turn.split("+")}
+        if "grpo" in named and self.grpo.groups == "none":
+            raise ValueError("stages.rounds names 'grpo', and grpo.groups = 'none' leaves it out; take 'mixed'")
+        if "dpo" in named and not self.pairs.per_question:
+            raise ValueError("stages.rounds names 'dpo', and pairs.per_question = 0 makes no pairs")
+        return self
 
     @model_validator(mode="after")
     def _teacher_can_teach(self) -> "Config":

@@ -94,7 +94,14 @@ def best_of(
         ways["best of K"].append(chosen_by(cast, [each.score for each in cast]))
         ways["weighted vote"].append(chosen_by(cast, weighted_votes(cast, same)))
         ways["pass@K"].append(any(each.correct for each in cast))
-    return [_figure(name, right, ways["greedy"]) for name, right in ways.items()]
+    return [paired_figure(name, right, ways["greedy"]) for name, right in ways.items()]
+
+
+def paired_figure(name: str, right: Sequence[float], greedy: Sequence[float]) -> Figure:
+    """The figure of one way of answering, from which questions it and the greedy answers get right, in one order."""
+    gained = sum(bool(mine) and not theirs for mine, theirs in zip(right, greedy, strict=True))
+    lost = sum(bool(theirs) and not mine for mine, theirs in zip(right, greedy, strict=True))
+    return Figure(name, len(right), sum(map(bool, right)), gained, lost)
 
 
 def read_ballot(row: Any, together: Callable[[Sequence[float]], float] = min) -> Ballot:
@@ -244,12 +251,6 @@ def format_figures(figures: Sequence[Figure], samples: int) -> str:
         against = "" if each.name == "greedy" else f"{each.gained - each.lost:+d} questions, p = {each.p_value:.3g}"
         lines.append(f"{name:>14}  {100 * share:5.1f}% [{100 * low:.1f}, {100 * high:.1f}]  {against}")
     return "\n".join(lines)
-
-
-def _figure(name: str, right: Sequence[float], greedy: Sequence[float]) -> Figure:
-    gained = sum(bool(mine) and not theirs for mine, theirs in zip(right, greedy, strict=True))
-    lost = sum(bool(theirs) and not mine for mine, theirs in zip(right, greedy, strict=True))
-    return Figure(name, len(right), sum(map(bool, right)), gained, lost)
 
 
 def as_json(figure: Figure) -> dict[str, Any]:

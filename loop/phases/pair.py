@@ -38,12 +38,7 @@ def pair(ctx: Context, round_: Round) -> None:
     by_teacher = fallback.questions > 0 and fallback.use in ("pair", "both")
     pairs, weights, questions = list[NewPair](), Counter[Direction](), 0
     solved, spellings = list[Solved](), dict[str, str]()
-    judged: Iterator[QuestionSamples] = judged_questions(ctx, round_)
-    if settings.rule == "margin":
-        from loop.training.verifier_scores import with_verifier_scores
-
-        judged = with_verifier_scores(ctx, list(judged))
-    for own in judged:
+    for own in _scored(ctx, judged_questions(ctx, round_)):
         questions += 1
         rng = random.Random(f"{ctx.config.run.seed}:{round_.number}:{own.question}:pairs")
         weight = weigh(own)
@@ -62,6 +57,20 @@ def pair(ctx: Context, round_: Round) -> None:
     replace_pairs(ctx.store, round_.number, pairs, swapped)
     counter = f", {len(swapped)} counter-pairs" if settings.balance else ""
     ctx.reporter.say(f"  {len(pairs)} pairs from {questions} questions{counter}")
+
+
+def _scored(ctx: Context, groups: Iterator[QuestionSamples]) -> Iterator[QuestionSamples]:
+    """The groups with what the rule looks at beside the verdicts: verifier scores, or a judge run's preferences."""
+    match ctx.config.pairs.rule:
+        case "margin":
+            from loop.training.verifier_scores import with_verifier_scores
+
+            return with_verifier_scores(ctx, list(groups))
+        case "judged":
+            from loop.training.judged_samples import with_win_rates
+
+            return with_win_rates(ctx, list(groups))
+    return groups
 
 
 def _swapped_pairs(ctx: Context, round_: Round, made: Sequence[CounterPair]) -> list[SwappedPair]:

@@ -33,15 +33,14 @@ class Training:
 def update(ctx: Context, round_: Round) -> None:
     """Train and publish the round's candidate; nothing if there is nothing to train on.
 
-    The stages are those of `loop/training/stages.py`, one after the other on the same model. A training that diverges
-    leaves nothing to serve: its round is rejected here, with the reason.
+    The stages are those of `loop/training/stages.py` that `stages.rounds` gives the round, in order on the same model.
+    A training that diverges leaves nothing to serve: its round is rejected here, with the reason.
     """
     if round_.candidate_policy is not None or round_.decision is not None:
         return
     if round_.number > 0:
         adopt_imported_pairs(ctx.store, round_.number, ctx.encoder.completion_ids)
-    stages = ctx.stages.rounds if round_.number > 0 else ctx.stages.cold_start
-    with_items = [(stage, items) for stage in stages if (items := stage.items(ctx, round_))]
+    with_items = [(stage, items) for stage in _stages(ctx, round_) if (items := stage.items(ctx, round_))]
     if not with_items:
         return
     start = cold_start_policy(ctx.store) if _from_cold_start(ctx, round_) else round_.serving_policy
@@ -53,6 +52,13 @@ def update(ctx: Context, round_: Round) -> None:
         _reject(ctx, round_, error)
     ctx.learner.free_memory()
     shutil.rmtree(ctx.run_dir / "training", ignore_errors=True)
+
+
+def _stages(ctx: Context, round_: Round) -> list[Stage]:
+    if round_.number == 0:
+        return list(ctx.stages.cold_start)
+    named = ctx.config.stages.of_round(round_.number)
+    return [stage for stage in ctx.stages.rounds if stage.name in named]
 
 
 def _from_cold_start(ctx: Context, round_: Round) -> bool:

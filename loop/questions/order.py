@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from loop.context import Context
+from loop.errors import InputError
 from loop.questions.answer_shares import answer_shares, information
 from store.questions import candidate_questions
 from store.samples import pass_rates
@@ -46,7 +47,10 @@ ORDERS: dict[str, Weigh] = {"fresh": fresh, "informative": informative, "difficu
 
 
 def choose_questions(ctx: Context, number: int, wanted: int) -> list[int]:
-    """Ids of the round's questions, by `sampling.order`; in round 0, where a teacher needs answers, by `fresh`."""
+    """Ids of the round's questions, by `sampling.order`; in round 0, where a teacher needs answers, by `fresh`.
+
+    Round 0 asks only `cold_start.kinds`. Raises InputError for a kind that no question has.
+    """
     weigh = ORDERS[ctx.config.sampling.order if number else "fresh"](ctx, number)
     again = ctx.config.sampling.order == "difficult" and number > 0
     draw = f"{ctx.config.run.seed}:{number}" if again else str(ctx.config.run.seed)
@@ -58,5 +62,8 @@ def choose_questions(ctx: Context, number: int, wanted: int) -> list[int]:
         asked, batch = (0, 0) if again else (row["times"], -row["batch"])
         return asked, batch, -math.log(uniform) / weigh(row), digest.hex()
 
-    rows = candidate_questions(ctx.store, unanswered=number > 0)
+    kinds = () if number else ctx.config.cold_start.kinds
+    rows = candidate_questions(ctx.store, unanswered=number > 0, kinds=kinds)
+    if missing := sorted(set(kinds) - {row["kind"] for row in rows}):
+        raise InputError(f"cold_start.kinds: no question of split 'train' with an answer is of kind {missing[0]!r}")
     return [row["id"] for row in sorted(rows, key=rank)[:wanted]]

@@ -193,6 +193,16 @@ def _format_interval(row: Row, style: str) -> str:
     )
 
 
+def _format_pairwise(row: Row, style: str) -> str:
+    """Preference questions that are judged rightly in both orders."""
+    return _format_percent((row["accuracy"][style] or {}).get("pairwise", {}).get("accuracy"))
+
+
+def _format_consistency(row: Row) -> str:
+    """Preference questions with the same verdict in both orders, by chains."""
+    return _format_percent((row["accuracy"]["cot"] or {}).get("pairwise", {}).get("consistent"))
+
+
 def _format_change(row: Row, style: str) -> str:
     change = (row.get("change") or {}).get(style)
     return MISSING if change is None else f"{100 * change['delta']:+.1f}{'*' if change['p_value'] < LEVEL else ''}"
@@ -234,6 +244,10 @@ COLUMNS = (
     Column("change", 6, 0, lambda row: _format_change(row, "cot")),
     Column("held-out direct %", 19, 1, lambda row: _format_interval(row, "direct")),
     Column("change", 6, 5, lambda row: _format_change(row, "direct"), "change of direct"),
+    Column("both orders CoT %", 17, 1, lambda row: _format_pairwise(row, "cot")),
+    Column("both orders direct %", 20, 2, lambda row: _format_pairwise(row, "direct")),
+    Column("consistent %", 12, 2, _format_consistency),
+    Column("trained", 7, 6, lambda row: _format_value("+".join(row.get("stages") or ()) or None)),
     Column("gate", 16, 4, _format_gate),
     Column("gate %", 6, 10, lambda row: _format_percent((row.get("gate") or {}).get("accuracy"))),
     Column("pass %", 6, 1, lambda row: _format_share(row, "pass_rate")),
@@ -260,7 +274,8 @@ CSV_COLUMNS = (
     *(f"gate.{part}" for part in ("split", "style", "questions", "accuracy", "low", "high")),
     *(f"gate.{part}" for part in ("gained", "lost", "p_value")),
     *("questions", "samples", "pass_rate", "pass_at_k", "majority", "unparsable", "truncated", "judge_errors"),
-    *("flagged", "pairs", "training_items", "training_loss", "teacher_asked", "teacher_kept", "teacher_usd"),
+    *(f"accuracy.{style}.pairwise.{part}" for style in STYLES for part in ("units", "accuracy", "consistent")),
+    *("flagged", "pairs", "stages", "training_items", "training_loss", "teacher_asked", "teacher_kept", "teacher_usd"),
     *("fell_back", "fallback_solved", "fallback_corrected", "suspects"),
     *(f"seconds.{phase}" for phase in ("distil", "sample", "judge", "fallback", "pair", "update", "swap")),
     *("seconds.evaluate", "seconds.gate", "reason"),

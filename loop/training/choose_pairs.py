@@ -12,9 +12,9 @@ def choose(own: QuestionSamples, settings: PairsConfig, teacher: bool, rng: rand
     """Pairs of one question: by the rule within the pass-rate band, else teacher against policy."""
     if not settings.per_question:
         return []
-    if any(sample.outcome == "correct" for sample in own.samples) or settings.rule == "vote":
+    if any(sample.outcome == "correct" for sample in own.samples) or settings.rule in ("vote", "judged"):
         low, high = settings.band
-        if settings.rule not in ("vote", "shortest_right") and not low <= own.pass_rate <= high:
+        if settings.rule not in ("vote", "judged", "shortest_right") and not low <= own.pass_rate <= high:
             return []
         chosen = PAIR_RULES[settings.rule](own.samples, settings.per_question, rng)
         return [NewPair(each.chosen, each.rejected, settings.rule, each.weight) for each in chosen]

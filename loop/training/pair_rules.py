@@ -30,6 +30,8 @@ class JudgedSample(NamedTuple):
     """log pi_policy of the chain as the sampler wrote it, in nats."""
     verifier: float | None = None
     """log pi_policy - log pi_reference of the chain, in nats, where the rule needs it."""
+    win_rate: float | None = None
+    """Its share of a judge run's verdicts against the question's other samples, where the rule needs it."""
 
 
 @dataclass(frozen=True)
@@ -165,6 +167,18 @@ def margin(samples: Sequence[JudgedSample], max_pairs: int, rng: random.Random) 
     return [PairChoice(c.id, r.id) for c, r in pairs]
 
 
+def judged(samples: Sequence[JudgedSample], max_pairs: int, rng: random.Random) -> list[PairChoice]:
+    """The chains that the judge prefers most often against those it prefers least; the gap is the pair's weight.
+
+    Win rates over all pairs of a group are Pref-GRPO's (arXiv 2508.20751). Looks at no accepted answer.
+    """
+    rated = [(s.win_rate, s.id) for s in samples if s.win_rate is not None]
+    ranked = sorted(rated, key=lambda each: (-each[0], each[1]))
+    count = min(max_pairs, len(ranked) // 2)
+    pairs = zip(ranked[:count], reversed(ranked[len(ranked) - count :]), strict=True)
+    return [PairChoice(chosen, rejected, high - low) for (high, chosen), (low, rejected) in pairs if high > low]
+
+
 PAIR_RULES: dict[str, PairRule] = {
     "random": random_pairs,
     "all": all_pairs,
@@ -174,4 +188,5 @@ PAIR_RULES: dict[str, PairRule] = {
     "contrast": contrast,
     "likeliest": likeliest,
     "margin": margin,
+    "judged": judged,
 }

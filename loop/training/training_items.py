@@ -1,7 +1,7 @@
 """What an update trains on: rationales, direct and format items, right samples, pairs; all as token ids."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import islice, zip_longest
 from typing import Any
 
@@ -21,7 +21,8 @@ from store.teacher.fallback import kept_chains
 def cold_start_items(ctx: Context, round_: Round) -> list[SftItem]:
     """The cold start's mixture: kept rationales, direct short answers, and format items."""
     settings = ctx.config.cold_start
-    return [*_rationales(ctx), *_short_answers(ctx, "direct", settings.direct_items, settings.format_items)]
+    direct = _short_answers(ctx, "direct", settings.direct_items, settings.format_items, settings.kinds)
+    return [*_rationales(ctx), *direct]
 
 
 def imitation_items(ctx: Context, round_: Round) -> list[SftItem]:
@@ -124,13 +125,15 @@ def _as_items(ctx: Context, rows: Sequence[Any]) -> list[SftItem]:
     ]
 
 
-def _short_answers(ctx: Context, draw: str, direct_items: int, format_items: int) -> list[SftItem]:
-    """Direct items drawn from the train questions, then format items.
+def _short_answers(
+    ctx: Context, draw: str, direct_items: int, format_items: int, kinds: Collection[str] = ()
+) -> list[SftItem]:
+    """Direct items drawn from the train questions (of `kinds` alone), then format items.
 
     Format items are direct items spread evenly over the distinct answers, so that every short form
     (each word, yes and no) is seen as often as any other.
     """
-    known = train_answers(ctx.store)
+    known = train_answers(ctx.store, kinds)
     random.Random(f"{ctx.config.run.seed}:{draw}").shuffle(known)
     by_answer: dict[str, list[int]] = {}
     for question_id, answers in known[direct_items:]:

@@ -338,6 +338,18 @@ def m010_units(db: Database) -> None:
     db.execute("CREATE INDEX question_unit ON question (unit) WHERE unit IS NOT NULL")
 
 
+@MIGRATIONS()
+def m011_judge_calls(db: Database) -> None:
+    """What a trained judge wrote, once for each request: it is asked at most once, as the teacher is."""
+    db.execute(
+        """CREATE TABLE judge_call (
+            judge TEXT NOT NULL, hash TEXT NOT NULL, question INTEGER NOT NULL REFERENCES question (id),
+            text TEXT NOT NULL, finish_reason TEXT NOT NULL, created INTEGER NOT NULL,
+            PRIMARY KEY (judge, hash)) WITHOUT ROWID"""
+    )
+    db.execute("CREATE INDEX judge_call_question ON judge_call (question)")
+
+
 def _without_row_ids(db: Database) -> None:
     """Key the verdicts by sample, judge and version alone: 24 bytes less for each of millions."""
     sql = str(db.execute("SELECT sql FROM sqlite_master WHERE name = 'verdict'").fetchone()[0])

@@ -137,7 +137,12 @@ def _captioned(store: Store, caption: Callable[[str], str | None], most: int) ->
 
 def _texts(rows: Iterable[Any], outcome: str) -> list[str]:
     """The different texts with an outcome, each on one line, in the order of their samples."""
-    return list(dict.fromkeys(" ".join(row["text"].split()) for row in rows if row["outcome"] == outcome))
+    return list(dict.fromkeys(on_one_line(row["text"]) for row in rows if row["outcome"] == outcome))
+
+
+def on_one_line(text: str) -> str:
+    """A candidate as it is laid out: its words with single spaces between them."""
+    return " ".join(text.split())
 
 
 def _image(store: Store, digest: str) -> bytes:

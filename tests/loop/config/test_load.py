@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from loop.config.load import differing_keys, load_config
+from loop.config.schema import STAGES, StagesConfig
 from loop.config.shipped import CONFIGS
 from loop.config.teacher import EMBEDDED_TASKS, NOTES
 from loop.errors import InputError
@@ -43,6 +44,11 @@ def test_every_shipped_recipe_loads(recipe: str) -> None:
         (MINIMAL + "[fallback]\nquestions = 3\n[teacher]\nenabled = false\n", "fallback.questions"),
         (MINIMAL + "[update]\nlosses = { sigmod = 1.0 }\n", "'sigmod' is unknown"),
         (MINIMAL + '[fallback]\nquestions = 3\n[sampling]\nstyle = "direct"\n', "sampling.style"),
+        (MINIMAL + '[stages]\nrounds = ["rft", "sft"]\n', "stage 'sft' is unknown"),
+        (MINIMAL + '[stages]\nrounds = ["rft", "grpo"]\n', "grpo.groups = 'none'"),
+        (MINIMAL + '[stages]\nrounds = ["rft+dpo"]\n[pairs]\nper_question = 0\n', "makes no pairs"),
+        (MINIMAL + '[pairs]\nrule = "judged"\n', "judge_run"),
+        (MINIMAL + '[pairs]\njudge_run = "runs/judge"\n', "rule = 'judged'"),
         (MINIMAL + '[questions2]\nsource = "jsonl"\n', "questions2"),
         ('[questions]\nsource = "easy_vqa"\n', "policy: is required"),
         ("[policy\n", "not valid TOML"),
@@ -54,6 +60,12 @@ def test_a_mistake_names_key_and_file(tmp_path: Path, text: str, culprit: str) -
         load_config(path, [])
     assert culprit in str(caught.value)
     assert path in str(caught.value)
+
+
+def test_rounds_take_their_stages_by_turns() -> None:
+    assert StagesConfig().of_round(3) == STAGES
+    turns = StagesConfig(rounds=["rft", "grpo", "rft+dpo"])
+    assert [turns.of_round(number) for number in (1, 2, 3, 4)] == [("rft",), ("grpo",), ("rft", "dpo"), ("rft",)]
 
 
 def test_unknown_configuration_lists_the_known_ones() -> None:

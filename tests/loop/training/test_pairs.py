@@ -37,7 +37,10 @@ def sample(number: int, outcome: str, ids: Sequence[int] = (1, 2), votes: int = 
 @st.composite
 def questions(draw: st.DrawFn) -> list[JudgedSample]:
     rows = draw(st.lists(st.tuples(OUTCOMES, st.lists(st.integers(0, 5), min_size=1, max_size=6)), max_size=10))
-    return [sample(n, outcome, ids, votes=n % 4) for n, (outcome, ids) in enumerate(rows)]
+    return [
+        sample(n, outcome, ids, votes=n % 4)._replace(win_rate=n % 3 / 2 if n % 5 else None)
+        for n, (outcome, ids) in enumerate(rows)
+    ]
 
 
 def own(samples: list[JudgedSample], taught: list[JudgedSample] | None = None) -> QuestionSamples:
@@ -56,7 +59,7 @@ def test_every_rule_keeps_to_its_samples_its_limit_and_its_seed(
     for each in pairs:
         assert each.chosen != each.rejected
         assert 0.0 < each.weight <= 1.0
-        if rule not in ("vote", "shortest_right"):
+        if rule not in ("vote", "judged", "shortest_right"):
             assert known[each.chosen].outcome == "correct"
             assert known[each.rejected].outcome == "wrong"
     if rule != "all":
@@ -70,6 +73,16 @@ def test_right_is_chosen_wrong_is_rejected_nothing_else_is_used(samples: list[Ju
     for each in pairs:
         assert samples[each.chosen].outcome == "correct"
         assert samples[each.rejected].outcome == "wrong"
+
+
+def test_a_judge_run_prefers_by_its_win_rates_whatever_the_verdicts_say() -> None:
+    rates = [0.25, 1.0, None, 0.75, 0.0]
+    samples = [sample(n, "wrong")._replace(win_rate=rate) for n, rate in enumerate(rates)]
+    settings = PairsConfig(rule="judged", judge_run="runs/judge", per_question=2)
+    found = choose(own(samples), settings, False, random.Random(0))
+    assert [(each.chosen, each.rejected, each.weight) for each in found] == [(1, 4, 1.0), (3, 0, 0.5)]
+    equal = [each._replace(win_rate=0.5) for each in samples]
+    assert choose(own(equal), settings, False, random.Random(0)) == []
 
 
 def test_the_band_leaves_out_questions_that_are_too_easy_or_too_hard() -> None:

@@ -1,0 +1,91 @@
+"""Asking a judge run: each request once, in the running engine, which is given the judge's weights."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import cycle
+
+from judges import Output, find_judge
+from judges.verdict import read
+from loop.context import Context
+from loop.evaluation.commit_groups import commit_groups
+from loop.judge_runs.judge_run import JudgeRun
+from loop.questions.preferences import JUDGE
+from loop.swap_and_prove import serve_weights
+from policies.encoding import Prompt
+from policies.sampler import Request
+from store.judge_calls import JudgeCall, add_judge_calls, judge_calls
+from store.questions import Question
+
+
+@dataclass(frozen=True)
+class Match:
+    """Two texts that answer one question."""
+
+    question: Question
+    first: str
+    second: str
+
+
+@dataclass(frozen=True)
+class JudgeRequest:
+    """One prompt for the judge, about a question of this run."""
+
+    question: int
+    prompt: Prompt
+
+    @property
+    def hash(self) -> str:
+        """What it is known by: the sha256 of the prompt with its images."""
+        return hashlib.sha256(json.dumps([self.prompt.text, *self.prompt.images]).encode()).hexdigest()
+
+
+def shares_of_first(ctx: Context, judge: JudgeRun, matches: Sequence[Match], what: str) -> list[float]:
+    """For each match how much of both verdicts the first text gets: 1, 0.5 or 0.
+
+    Both orders are asked, greedily. A judge that names the first place in both, or of whose outputs one cannot be
+    read, says nothing: an output that cannot be read counts half (Pref-GRPO, arXiv 2508.20751).
+    """
+    requests = [
+        JudgeRequest(match.question.id, judge.prompt(match.question, *texts))
+        for match in matches
+        for texts in ((match.first, match.second), (match.second, match.first))
+    ]
+    verdicts = [_read_verdict(judge, call) for call in ask(ctx, judge, requests, what)]
+    points = [
+        0.5 if verdict is None else float(verdict == place)
+        for verdict, place in zip(verdicts, cycle("12"), strict=False)  # where the first text stands in each order
+    ]
+    return [(a + b) / 2 for a, b in zip(points[::2], points[1::2], strict=True)]
+
+
+def ask(ctx: Context, judge: JudgeRun, requests: Sequence[JudgeRequest], what: str) -> list[JudgeCall]:
+    """The judge's output for every request, those that are in the store from there; committed as they come."""
+    by_hash = {request.hash: request for request in requests}
+    known = judge_calls(ctx.store, judge.sha256, list(by_hash))
+    missing = {key: request for key, request in by_hash.items() if key not in known}
+    if missing:
+        sampler = serve_weights(ctx, judge.directory, judge.sha256, f"judge run {judge.run_dir}")
+
+        def wanted() -> Iterator[Request]:
+            for key, request in missing.items():
+                yield Request(key, request.prompt, 0.0, judge.config.sampling.max_tokens)
+
+        with ctx.reporter.bar(what, len(by_hash), "verdict", len(known)) as bar:
+            for group in commit_groups(ctx, sampler.sample(wanted()), bar):
+                calls = [
+                    JudgeCall(judge.sha256, str(c.key), missing[str(c.key)].question, c.text, c.finish_reason)
+                    for c in group
+                ]
+                with ctx.store.transaction():
+                    add_judge_calls(ctx.store, calls)
+                known.update((call.hash, call) for call in calls)
+    return [known[request.hash] for request in requests]
+
+
+def _read_verdict(judge: JudgeRun, call: JudgeCall) -> str | None:
+    """ "1" or "2" as the judge `preference` reads it, None where it cannot."""
+    output = Output(call.text, (), finish_reason=call.finish_reason, needs_marker=judge.style == "cot")
+    extracted, _, settled = read(find_judge(JUDGE), output)
+    return extracted if settled is None else None
