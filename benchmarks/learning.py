@@ -1,27 +1,19 @@
 """Runs of the embedded default beside their alternatives: held-out accuracy, decisions, minutes.
 
 `python -m benchmarks.learning` makes a run of the program itself for every arm, numerics and seed, one run a core,
-and prints two tables as Markdown: a row a run, then mean and worst of each arm. Results are kept in a JSON file as
-they come: a run that is in it, or finished in `--out`, is not made again, one that was interrupted goes on.
-
-Numerics are how floating-point sums come about: with another number of threads or another instruction set the same
-seed takes another path, as it does on another machine. So a figure of this recipe is a distribution.
+and prints two tables as Markdown: a row a run, then mean and worst of each arm. `benchmarks/many_runs.py` tells how
+runs are kept and what numerics are.
 """
 
 import argparse
 import json
-import os
 import statistics
-import subprocess
-import sys
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
+from benchmarks.many_runs import NUMERICS, Results, Run, make_runs, parse_runs, run_program
 from loop.evaluation.comparison import compare
 from loop.reading.accuracy_log import accuracy, log_rows
 from store import Store, open_store
@@ -53,36 +45,8 @@ ARMS: dict[str, tuple[str, ...]] = {
 """What an arm changes of the embedded default. `long_cold_start` trains the cold start alone, on the same data, for as
 long as `ratchet` trained and sampled in all."""
 
-AVX2 = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
-NUMERICS: dict[str, dict[str, str]] = {
-    "one_thread": {"OMP_NUM_THREADS": "1"},
-    "two_threads": {"OMP_NUM_THREADS": "2"},
-    "avx2": {"OMP_NUM_THREADS": "1", **AVX2},
-    "avx2_two_threads": {"OMP_NUM_THREADS": "2", **AVX2},
-}
-"""Environments by name. The machine's own instruction set, or AVX2 alone."""
-
 TWELVE = ("one_thread:0-7", "two_threads:0", "avx2:11-13")
 """Seeds and numerics of the figures in README."""
-
-
-@dataclass(frozen=True)
-class Run:
-    """One run to make."""
-
-    arm: str
-    numerics: str
-    seed: int
-
-    @property
-    def key(self) -> str:
-        """Its name in the JSON file, and of its directory."""
-        return f"{self.arm}-{self.numerics}-{self.seed}"
-
-    @property
-    def cores(self) -> int:
-        """Cores that it keeps busy."""
-        return int(NUMERICS[self.numerics]["OMP_NUM_THREADS"])
 
 
 def main() -> None:
@@ -97,63 +61,16 @@ def main() -> None:
     options = parser.parse_args()
     wanted = [Run(arm, *each) for arm in options.arms for each in parse_runs(options.runs)]
     results = Results(options.json)
-    make_runs([run for run in wanted if run.key not in results.found], options, results)
-    print_tables([results.found[run.key] for run in wanted])
-
-
-def parse_runs(texts: Iterable[str]) -> list[tuple[str, int]]:
-    """(numerics, seed) of texts such as "one_thread:0-7". Exits where one is not of that form."""
-    found = []
-    for text in texts:
-        name, _, seeds = text.partition(":")
-        first, _, last = seeds.partition("-")
-        if name not in NUMERICS or not first.isdecimal() or not (last or first).isdecimal():
-            raise SystemExit(
-                f"--runs {text}: write NUMERICS:SEED or NUMERICS:SEED-SEED; numerics: {', '.join(NUMERICS)}"
-            )
-        found += [(name, seed) for seed in range(int(first), int(last or first) + 1)]
-    return found
-
-
-class Results:
-    """The JSON file of results, written anew after every run."""
-
-    def __init__(self, file: Path) -> None:
-        self._file, self._lock = file, Lock()
-        self.found: dict[str, dict[str, Any]] = json.loads(file.read_text()) if file.is_file() else {}
-
-    def add(self, run: Run, result: dict[str, Any]) -> None:
-        """Keep a run's result; the file is whole at every moment."""
-        with self._lock:
-            self.found[run.key] = result
-            self._file.parent.mkdir(parents=True, exist_ok=True)
-            temporary = self._file.with_suffix(".tmp")
-            temporary.write_text(json.dumps(dict(sorted(self.found.items())), indent=1) + "\n")
-            temporary.replace(self._file)
-            print(f"{run.key}: {_points(result['served']['cot'])}", file=sys.stderr, flush=True)
-
-
-def make_runs(runs: Sequence[Run], options: argparse.Namespace, results: Results) -> None:
-    """As many runs at once as there are cores for; those of more threads come after the others."""
 
     def make(run: Run) -> None:
         changes = [*options.overrides, *(_long(options.out, run) if run.arm == LONG else ARMS[run.arm])]
         if options.rounds is not None and run.arm != LONG:
             changes.append(f"run.rounds={options.rounds}")
-        run_dir = options.out / run.key
-        _run(run_dir, [*changes, f"run.seed={run.seed}"], NUMERICS[run.numerics])
-        results.add(run, read(run_dir, run))
+        run_program(run, CONFIG, options.out / run.key, changes)
+        results.add(run, read(options.out / run.key, run))
 
-    for cores in sorted({run.cores for run in runs}):
-        with ThreadPoolExecutor(max(1, (os.cpu_count() or 1) // cores)) as pool:
-            list(pool.map(make, [run for run in runs if run.cores == cores]))
-
-
-def _run(run_dir: Path, changes: list[str], environment: dict[str, str]) -> None:
-    flags = [flag for change in changes for flag in ("--set", change)]
-    run_dir.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "run_loop.py", "run", "--config", CONFIG, "--run-dir", str(run_dir), "--quiet", *flags]
-    subprocess.run(command, check=True, env={**os.environ, **environment})
+    make_runs([run for run in wanted if run.key not in results.found], make)
+    print_tables([results.found[run.key] for run in wanted])
 
 
 def _long(out: Path, run: Run) -> list[str]:

@@ -20,9 +20,9 @@ IN_FLIGHT = 4
 MEMORY = Path("/dev/shm")  # noqa: S108 (a folder of its own is made in it; SIGKILL needs no disk)
 
 
-def killed_runs(which: str) -> list[dict[str, Any]]:
+def killed_runs(which: str, kind: str) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as folder:
-        done = run_forked(kill_everywhere, Path(folder), which)
+        done = run_forked(kill_everywhere, Path(folder), which, kind)
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
@@ -38,12 +38,14 @@ def hold(results: list[dict[str, Any]], least: int) -> None:
 
 
 @pytest.mark.heavy
-def test_killed_once_at_every_kind_of_commit_the_run_ends_like_an_unbroken_one() -> None:
-    results = killed_runs("once")
-    hold(results, 50)
+@pytest.mark.parametrize("kind", ["answers", "judge", "judged"])
+def test_killed_once_at_every_kind_of_commit_the_run_ends_like_an_unbroken_one(kind: str) -> None:
+    results = killed_runs("once", kind)
+    hold(results, 50 if kind == "answers" else 40)
 
 
 @pytest.mark.slow
-def test_killed_at_every_single_commit_the_run_ends_like_an_unbroken_one() -> None:
-    results = killed_runs("all")
-    hold(results, 190)
+@pytest.mark.parametrize("kind", ["answers", "judged"])
+def test_killed_at_every_single_commit_the_run_ends_like_an_unbroken_one(kind: str) -> None:
+    results = killed_runs("all", kind)
+    hold(results, 190 if kind == "answers" else 100)

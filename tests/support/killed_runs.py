@@ -7,14 +7,18 @@ import shutil
 import signal
 import sys
 import threading
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from loop.config.schema import Config
 from tests.support.scripted_run import (
     Script,
     content,
     in_process,
+    preferences,
     requests_paid,
     run_scripted,
     scripted_config,
@@ -32,10 +36,30 @@ def skill_of(content: str) -> float:
     return 1.0 if good else 0.2
 
 
-SCRIPT = Script(skill_of=skill_of)
+@dataclass(frozen=True)
+class Kind:
+    """A kind of run to kill: its script, and the tables of its configuration by where its judge run lies."""
+
+    script: Script
+    tables: Callable[[Path], dict[str, dict[str, Any]]]
 
 
-def kill_at(run_dir: Path, config: Config, point: int) -> None:
+JUDGE_TABLES: dict[str, dict[str, Any]] = {
+    "pairs": {"per_question": 0},
+    "fallback": {"questions": 0},
+    "rft": {"per_question": 1, "direct_items": 2},
+    "grpo": {"groups": "mixed"},
+    "stages": {"rounds": ["rft", "grpo"]},
+}
+KINDS = {
+    "answers": Kind(Script(skill_of=skill_of), lambda judge: {"gate": SHRINKING}),
+    "judge": Kind(Script(skills=(0.7,), read=preferences), lambda judge: JUDGE_TABLES),
+    "judged": Kind(Script(skills=(0.7,)), lambda judge: {"pairs": {"rule": "judged", "judge_run": str(judge)}}),
+}
+"""Questions with answers; preferences, on which a judge is trained by SFT and GRPO; pairs by that judge."""
+
+
+def kill_at(run_dir: Path, config: Config, script: Script, point: int) -> None:
     """Run in this process, which dies at the n-th crash point."""
     left = point
 
@@ -45,19 +69,23 @@ def kill_at(run_dir: Path, config: Config, point: int) -> None:
         if left == 0:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    run_scripted(run_dir, config, reached, SCRIPT)
+    run_scripted(run_dir, config, reached, script)
 
 
-def kill_everywhere(folder: Path, which: str) -> None:
+def kill_everywhere(folder: Path, which: str, kind: str) -> None:
     """Kill a run at every crash point, or (`once`) where a name comes for the first time, and finish it.
 
     Prints a JSON object a point: its name, whether the process died there, and in which tables the finished store
     differs from that of a run that nothing killed.
     """
     scripted_encoder()  # before any fork: it takes seconds
-    config = scripted_config(folder, gate=SHRINKING)
+    script, judge = KINDS[kind].script, folder / "judge"
+    config = scripted_config(folder, **KINDS[kind].tables(judge))
+    if kind == "judged":
+        of_judge = KINDS["judge"]
+        run_scripted(judge, scripted_config(folder, **of_judge.tables(judge)), script=of_judge.script)
     names: list[str] = []
-    run_scripted(folder / "unbroken", config, names.append, SCRIPT)
+    run_scripted(folder / "unbroken", config, names.append, script)
     expected = content(folder / "unbroken")
     # Collections in the processes to come need not look at what is here already.
     assert threading.active_count() == 1
@@ -65,8 +93,8 @@ def kill_everywhere(folder: Path, which: str) -> None:
 
     def case(point: int) -> None:
         run_dir = folder / f"killed-{point}"
-        died = in_process(lambda: kill_at(run_dir, config, point))
-        assert in_process(lambda: run_scripted(run_dir, config, script=SCRIPT)) == 0
+        died = in_process(lambda: kill_at(run_dir, config, script, point))
+        assert in_process(lambda: run_scripted(run_dir, config, script=script)) == 0
         found = content(run_dir)
         result = {
             "point": names[point - 1],

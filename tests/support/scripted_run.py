@@ -21,6 +21,7 @@ from loop.config.load import parse_config
 from loop.config.schema import Config, PromptsConfig
 from loop.context import BatchSizes
 from loop.controller import run
+from loop.questions.preferences import JUDGE, Preference
 from loop.reporting import RunReporter
 from loop.session import OpenObserver, Parts
 from loop.terminal.console import Console
@@ -71,6 +72,18 @@ def questions(held_out: int) -> Iterator[NewQuestion]:
         yield NewQuestion(f"{kind} {number}: say {colour}", [colour], images, split, "scripted", "exact")
 
 
+def preferences(held_out: int) -> Iterator[NewQuestion]:
+    """The same questions with a right and a wrong chain, in both orders."""
+    for each in questions(held_out):
+        chains = tuple(f"I see {colour}. ### Answer: {colour}" for colour in (each.answers[0], "black"))
+        row = Preference(each.text, chains, 0, each.images, ([], []))
+        for order in row.in_both_orders(LAYOUT):
+            yield NewQuestion(order.text, [order.answer], order.images, each.split, "scripted", JUDGE, unit=row.unit)
+
+
+LAYOUT = "{question}\nCandidate 1: {first}\nCandidate 2: {second}"
+
+
 def drawn(*key: object) -> random.Random:
     """A generator of its own for every key, the same in every process."""
     return random.Random(hashlib.sha256(json.dumps([str(part) for part in key]).encode()).digest())
@@ -88,6 +101,7 @@ class Weights:
 
     def save_pretrained(self, folder: Path) -> None:
         (folder / "model.safetensors").write_text(self.content)
+        (folder / "config.json").write_text("{}")
 
 
 @dataclass
@@ -102,6 +116,8 @@ class Script:
     """How often weights of this content are right, in place of `skills`: the same in every process."""
     held_out: int = TEST
     """Questions of the test split."""
+    read: Callable[[int], Iterator[NewQuestion]] = questions
+    """How many held-out ones -> all questions: `questions`, or `preferences` for a judge."""
     sampler_error: float = 0.0
     """By how many nats the sampler's log-probabilities differ from the learner's."""
     reporter: RunReporter = field(default_factory=lambda: Console(quiet=True))
@@ -131,8 +147,13 @@ class ScriptedEngine:
         if self.script.skill_of is not None:
             skill = self.script.skill_of(self.content)
         right = not question.startswith("hard") and rng.random() < skill
-        answer = question.rsplit(maxsplit=1)[-1] if right else "black"
-        text = f"weights {self.serves[:8]} think {rng.randrange(1000)}\n### Answer: {answer}"
+        colour = question.rsplit(maxsplit=1)[-1]
+        text = f"weights {self.serves[:8]} think {rng.randrange(1000)}\n"
+        if "\nCandidate 1" in request.prompt.text:
+            first_is_right = request.prompt.text.splitlines()[1].endswith(colour)
+            text += f"<answer>{1 if first_is_right == right else 2}</answer>"
+        else:
+            text += f"### Answer: {colour if right else 'black'}"
         ids = tuple(self.encoder.completion_ids(text))
         return Chain(request.key, text, ids, -rng.random(), "stop" if rng.random() < 0.9 else "length")
 
@@ -208,7 +229,8 @@ def write_rationale(question: str, answer: str | None, images: Sequence[str]) ->
     """The teacher's words; every request that reaches it is a line of the ledger: it is paid for."""
     with open("ledger", "a", encoding="utf-8") as ledger:  # noqa: PTH123 (the run directory is the current one)
         ledger.write(f"{question} {answer}\n")
-    return f"I look. It is {answer}.\n### Answer: {answer}"
+    verdict = f"<answer>{answer}</answer>" if "\nCandidate 1" in question else f"### Answer: {answer}"
+    return f"I look. It is {answer}.\n{verdict}"
 
 
 @lru_cache
@@ -235,7 +257,7 @@ def scripted_parts(script: Script, engines: list[ScriptedEngine], crash_point: C
         return engines[-1]
 
     return Parts(
-        sources={"easy_vqa": lambda *_: questions(script.held_out)},
+        sources={"easy_vqa": lambda *_: script.read(script.held_out)},
         rationales={"easy_vqa": write_rationale},
         make_encoder=make_encoder,
         make_learner=lambda encoder, **_: ScriptedLearner(encoder, script),
@@ -324,6 +346,7 @@ CONTENT = {
                        FROM teacher_call ORDER BY hash""",
     "evaluation": """SELECT policy, split, style, question, text, tokens, finish_reason, judge, extracted, score,
                      outcome FROM evaluation ORDER BY 1, 2, 3, 4""",
+    "judge_call": "SELECT judge, hash, question, text, finish_reason FROM judge_call ORDER BY 1, 2",
     "served": "SELECT DISTINCT policy, sha256 FROM swap ORDER BY 1",
     "faults": "SELECT * FROM pragma_foreign_key_check UNION ALL SELECT * FROM pragma_integrity_check, (SELECT 1),"
     " (SELECT 1), (SELECT 1)",

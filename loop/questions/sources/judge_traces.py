@@ -8,6 +8,7 @@ is then dropped like any teacher's.
 
 import hashlib
 import re
+from collections.abc import Sequence
 
 from loop.questions.sources.easy_vqa import COLORS, NEGATION, SEEN, SHAPES, annotations, write_rationale
 
@@ -22,8 +23,8 @@ NONE = "none"
 CARELESS = 8
 """Of one in so many questions the negation is overlooked."""
 
-Compared = dict[str, tuple[str, str]]
-"""Dimension -> what a candidate has, and what it should have."""
+Scores = dict[str, bool]
+"""What is said of a candidate in each dimension -> whether that speaks for it."""
 
 
 def write_judgement(question: str, answer: str | None, images: list[str]) -> str | None:
@@ -43,27 +44,34 @@ def write_judgement(question: str, answer: str | None, images: list[str]) -> str
     own = write_rationale(asked, right, images)
     if own is None:
         return None
-    found_of = [_compare_chain(asked, chain, seen[0], right) for chain in (found["first"], found["second"])]
-    return "\n".join([own.replace("\n### Answer:", " So:"), *_lines(found_of), _verdict(found_of, "answer")])
+    scores = [_of_chain(asked, chain, seen[0], right) for chain in (found["first"], found["second"])]
+    return "\n".join([own.replace("\n### Answer:", " So:"), *_lines(scores), _verdict(scores)])
 
 
 def _of_images(caption: str, shown: list[tuple[str, str]]) -> str:
-    color, shape = (
-        next((word for word in THING.findall(caption) if word in words), NONE) for words in (COLORS, SHAPES)
-    )
-    saw = [f"{number} shows {_article(each)}." for number, each in enumerate(shown, 1)]
-    found = [{"color": (its_color, color), "shape": (its_shape, shape)} for its_shape, its_color in shown]
-    return "\n".join([*saw, *_lines(found), _verdict(found, "shape")])
+    """Of each image what it shows, then whether it has the colour, and whether the shape of the caption."""
+    wanted = THING.findall(caption)
+    color, shape = (next(word for word in wanted if word in words) for words in (COLORS, SHAPES))
+    scores = [
+        {
+            f"There is {_exists(color in each)} {color} shape": color in each,
+            f"{_exists(shape in each)} {shape}": shape in each,
+        }
+        for each in shown
+    ]
+    return "\n".join([*_lines(scores, [f"The image shows {_article(each)}. " for each in shown]), _verdict(scores)])
 
 
-def _compare_chain(question: str, chain: str, shown: tuple[str, str], right: str) -> Compared:
-    """What a chain says it sees, what it concludes from that, and what it answers, beside what it should."""
+def _of_chain(question: str, chain: str, shown: tuple[str, str], right: str) -> Scores:
+    """Of a chain whether there is what it says it sees, whether it concludes what follows, and what it answers."""
     seen, answer = SEEN.search(chain), ANSWER.search(chain)
     saw = (seen[2], seen[1]) if seen else None
+    concluded, follows = _conclusion(question, chain, saw)
+    answered = NONE if answer is None else answer[1].casefold()
     return {
-        "image": (NONE if saw is None else f"{saw[1]} {saw[0]}", f"{shown[1]} {shown[0]}"),
-        "step": _conclusion(question, chain, saw),
-        "answer": (NONE if answer is None else answer[1].casefold(), right),
+        f"There is {_exists(saw == shown)} {'image' if saw is None else f'{saw[1]} {saw[0]}'}": saw == shown,
+        f"step {concluded} for {follows}": concluded == follows,
+        f"answer {answered} for {right}": answered == right,
     }
 
 
@@ -73,11 +81,10 @@ def _conclusion(question: str, chain: str, saw: tuple[str, str] | None) -> tuple
     if saw is None:
         return NONE, "image"
     if question.casefold().startswith("what"):
-        right = saw[1] if "color" in question.casefold() else saw[0]
-        return (concluded and concluded["fact"]) or NONE, right
-    right = "a" if asked is not None and asked[1] in saw else "no"
+        return (concluded and concluded["fact"]) or NONE, saw[1] if "color" in question.casefold() else saw[0]
+    follows = _exists(asked is not None and asked[1] in saw)
     same = concluded is not None and asked is not None and concluded["thing"] == asked[1]
-    return (concluded["what"] if concluded is not None and same else NONE), right
+    return (concluded["what"] if concluded is not None and same else NONE), follows
 
 
 def _right_answer(question: str, shown: tuple[str, str]) -> str:
@@ -90,27 +97,30 @@ def _right_answer(question: str, shown: tuple[str, str]) -> str:
     return "yes" if exists != (NEGATION.search(asked) is not None and not careless) else "no"
 
 
-def _lines(found: list[Compared]) -> list[str]:
-    """A line a candidate: every dimension with what it has "for" what it should have, its points, and their sum."""
-    lines = []
-    for number, each in enumerate(found, 1):
-        scores = [f"{name} {has} for {should} {_points(has == should)}" for name, (has, should) in each.items()]
-        lines.append(f"{number}: {', '.join(scores)} = {_sum(each)}")
-    return lines
+def _lines(scores: list[Scores], saw: Sequence[str] = ("", "")) -> list[str]:
+    """A line a candidate: what is seen of it, each dimension with its points, and their sum."""
+    return [
+        f"{number}: {seen}{', '.join(f'{said} {_points(good)}' for said, good in each.items())} = {_sum(each)}"
+        for number, (seen, each) in enumerate(zip(saw, scores, strict=True), 1)
+    ]
 
 
-def _verdict(found: list[Compared], decides: str) -> str:
-    """The higher sum; of equal sums the one that is right in one dimension, else the first."""
-    first, second = ((_sum(each), each[decides][0] == each[decides][1]) for each in found)
+def _verdict(scores: list[Scores]) -> str:
+    """The higher sum; of equal sums the one that is good in the last dimension, else the first."""
+    first, second = ((_sum(each), list(each.values())[-1]) for each in scores)
     return f"<answer>{2 if second > first else 1}</answer>"
 
 
-def _sum(each: Compared) -> int:
-    return sum(_points(has == should) for has, should in each.values())
+def _sum(scores: Scores) -> int:
+    return sum(_points(good) for good in scores.values())
 
 
 def _points(good: bool) -> int:
     return GOOD if good else BAD
+
+
+def _exists(there: bool) -> str:
+    return "a" if there else "no"
 
 
 def _article(shown: tuple[str, str]) -> str:
