@@ -4,7 +4,6 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import cycle
 
 from judges import Output, find_judge
 from judges.verdict import read
@@ -44,8 +43,7 @@ class JudgeRequest:
 def shares_of_first(ctx: Context, judge: JudgeRun, matches: Sequence[Match], what: str) -> list[float]:
     """For each match how much of both verdicts the first text gets: 1, 0.5 or 0.
 
-    Both orders are asked, greedily. A judge that names the first place in both, or of whose outputs one cannot be
-    read, says nothing: an output that cannot be read counts half (Pref-GRPO, arXiv 2508.20751).
+    Both orders are asked, greedily.
     """
     requests = [
         JudgeRequest(match.question.id, judge.prompt(match.question, *texts))
@@ -53,11 +51,17 @@ def shares_of_first(ctx: Context, judge: JudgeRun, matches: Sequence[Match], wha
         for texts in ((match.first, match.second), (match.second, match.first))
     ]
     verdicts = [_read_verdict(judge, call) for call in ask(ctx, judge, requests, what)]
-    points = [
-        0.5 if verdict is None else float(verdict == place)
-        for verdict, place in zip(verdicts, cycle("12"), strict=False)  # where the first text stands in each order
-    ]
-    return [(a + b) / 2 for a, b in zip(points[::2], points[1::2], strict=True)]
+    return [share_of_first(*both) for both in zip(verdicts[::2], verdicts[1::2], strict=True)]
+
+
+def share_of_first(verdict: str | None, swapped: str | None) -> float:
+    """The first text's share of two verdicts, the second of which was given with the texts in the other order.
+
+    A judge that names one place in both says nothing, and a verdict that cannot be read (None) counts half
+    (Pref-GRPO, arXiv 2508.20751).
+    """
+    points = [0.5 if given is None else float(given == wins) for given, wins in ((verdict, "1"), (swapped, "2"))]
+    return sum(points) / 2
 
 
 def ask(ctx: Context, judge: JudgeRun, requests: Sequence[JudgeRequest], what: str) -> list[JudgeCall]:

@@ -84,7 +84,7 @@ def _round_row(store: Store, state: Any) -> dict[str, Any]:
         "fallback_corrected": fell_back["corrected"],
         "suspects": fell_back["suspects"],
         "pairs": store.value("SELECT count(*) FROM pair WHERE round = ?", number),
-        "stages": list(json.loads(training["recipe"])) if training else [],
+        "stages": training["method"].split("+") if training else [],
         "training_items": training["items"] if training else None,
         "training_loss": training["loss"] if training else None,
         "accuracy": {style: accuracy(store, evaluated, style, split) for style in STYLES},

@@ -45,6 +45,7 @@ class Kind:
 
 
 JUDGE_TABLES: dict[str, dict[str, Any]] = {
+    "prompts": {"cot": "{question}\nReason first, then give <answer>1</answer> or <answer>2</answer>."},
     "pairs": {"per_question": 0},
     "fallback": {"questions": 0},
     "rft": {"per_question": 1, "direct_items": 2},

@@ -114,6 +114,8 @@ class Script:
     """The same of answers without a chain, where it is another."""
     skill_of: Callable[[str], float] | None = None
     """How often weights of this content are right, in place of `skills`: the same in every process."""
+    cut_off: float = 0.1
+    """The share of chains that run into their length limit."""
     held_out: int = TEST
     """Questions of the test split."""
     read: Callable[[int], Iterator[NewQuestion]] = questions
@@ -150,12 +152,12 @@ class ScriptedEngine:
         colour = question.rsplit(maxsplit=1)[-1]
         text = f"weights {self.serves[:8]} think {rng.randrange(1000)}\n"
         if "\nCandidate 1" in request.prompt.text:
-            first_is_right = request.prompt.text.splitlines()[1].endswith(colour)
+            first_is_right = request.prompt.text.partition("\nCandidate 2")[0].endswith(colour)
             text += f"<answer>{1 if first_is_right == right else 2}</answer>"
         else:
             text += f"### Answer: {colour if right else 'black'}"
         ids = tuple(self.encoder.completion_ids(text))
-        return Chain(request.key, text, ids, -rng.random(), "stop" if rng.random() < 0.9 else "length")
+        return Chain(request.key, text, ids, -rng.random(), "length" if rng.random() < self.script.cut_off else "stop")
 
     def load_weights(self, directory: Path) -> str:
         with reading(directory):
