@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from loop.questions.sources.easy_vqa import COLORS, NEGATION, SEEN, SHAPES, annotations, write_rationale
 
 CANDIDATES = re.compile(
-    r"^(?P<question>.*?)\n(?:Candidate )?1: ?(?P<first>.*?)\n(?:Candidate )?2: ?(?P<second>.*?)(?:\n|\Z)"
+    r"^(?P<question>.*?)\n(?:Candidate )?1: ?(?P<first>.*?)(?: \(1\))?"
+    r"\n(?:Candidate )?2: ?(?P<second>.*?)(?: \(2\))?(?:\n|\Z)"
 )
 CONCLUSION = re.compile(r"\bThere is (?P<what>a|no) (?P<thing>\w+)|\bIt is (?P<fact>\w+)")
 ANSWER = re.compile(r"### Answer: (\S+)\s*$")
