@@ -276,6 +276,15 @@ def train_answers(store: Store, kinds: Collection[str] = ()) -> list[tuple[int, 
     return [(row["id"], json.loads(row["answers"])) for row in rows if not kinds or row["kind"] in kinds]
 
 
+def train_images(store: Store) -> list[str]:
+    """Digests of the images of train questions, in order."""
+    rows = store.rows(
+        "SELECT DISTINCT image FROM question_image JOIN question ON question.id = question WHERE split = 'train'"
+        " ORDER BY image"
+    )
+    return [row["image"] for row in rows]
+
+
 def accepted_answers(store: Store, question: int) -> list[str]:
     """The accepted answers of a question; none where it is judged by vote."""
     answers: list[str] = json.loads(store.value("SELECT answers FROM question WHERE id = ?", question))

@@ -23,7 +23,7 @@ from loop.questions.splits import SplitRow, Splits
 from loop.reporting import Reporter
 from store import Store, StoreError, open_store
 from store.pairs import judged_by_question
-from store.questions import NewQuestion, Question, questions_by_id
+from store.questions import NewQuestion, Question, questions_by_id, train_images
 from store.samples import sampled_rounds
 
 SOURCE = "store"
@@ -122,8 +122,8 @@ def _row(question: str, better: str, worse: str, images: list[bytes], rng: rando
 
 
 def _captioned(store: Store, caption: Callable[[str], str | None], most: int) -> Iterator[Preference]:
-    """Two images that differ, and the caption of one; no image comes twice."""
-    known = [(row["sha256"], caption(row["sha256"])) for row in store.rows("SELECT sha256 FROM image ORDER BY sha256")]
+    """Two images that differ, and the caption of one; no image comes twice, and none that is held out in that run."""
+    known = [(digest, caption(digest)) for digest in train_images(store)]
     rng = random.Random("preference:generation")
     waiting = [(digest, text) for digest, text in known if text is not None]
     rng.shuffle(waiting)

@@ -90,6 +90,16 @@ def test_no_image_is_in_two_splits(run_dir: Path) -> None:
     assert {split for each in splits.values() for split in each} == {"train", "gate", "test"}
 
 
+def test_images_that_the_run_holds_out_are_in_no_generation_pair(run_dir: Path, asked: list[NewQuestion]) -> None:
+    store = open_store(run_dir)
+    with store.transaction():
+        store.connection.execute("UPDATE question SET split = 'test' WHERE id > 20")
+    store.close()
+    shown = {digest for each in read(run_dir) if each.kind == "generation" for digest in each.digests}
+    assert shown
+    assert shown <= {each.digests[0] for each in asked[:20]}
+
+
 def test_a_task_has_no_more_rows_than_asked_for_and_the_same_every_time(run_dir: Path) -> None:
     found = read(run_dir, most=5)
     assert max(Counter(each.kind for each in found).values()) <= 10
