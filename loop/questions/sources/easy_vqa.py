@@ -142,6 +142,13 @@ def _questions(split: str) -> tuple[list[str], list[str], list[int]]:
     return texts, answers, images
 
 
+def test_questions() -> Iterator[tuple[str, str, int, Path]]:
+    """The package's own test questions as (text, answer, image number, image file), in its order."""
+    paths = _image_paths("test")
+    for text, answer, number in zip(*_questions("test"), strict=True):
+        yield text, answer, number, Path(paths[number])
+
+
 def _image_paths(split: str) -> dict[int, str]:
     import easy_vqa
 

@@ -49,6 +49,7 @@ def read_questions(config: QuestionsConfig, reporter: Reporter | None = None) ->
         raise InputError(
             f"questions.path: {run_dir} has no question with a right and a wrong chain; run it for a round"
         )
+    random.Random("preferences").shuffle(rows)  # `evaluation.limit` takes the first ones: of every task some
     splits = Splits(config)
     keys = [_split_row(task, row, n) for n, (task, row) in enumerate(rows)]
     for key in keys:
