@@ -299,14 +299,14 @@ def judge_and_choices(store: Store, question: int) -> tuple[str, list[str]]:
 
 
 CANDIDATES = """
-SELECT question.id, question.hash, question.answers, question.batch, question.kind, count(round_question.round) AS times
+SELECT question.id, hash, answers, batch, kind, unit, count(round_question.round) AS times
 FROM question LEFT JOIN round_question ON round_question.question = question.id
 WHERE split = 'train' AND suspect IS NULL AND (? OR answers != '[]') GROUP BY question.id"""
 
 
 def candidate_questions(store: Store, *, unanswered: bool, kinds: Collection[str] = ()) -> list[sqlite3.Row]:
-    """(id, hash, answers, batch, kind, times) of the train questions that a round may ask, in `times` rounds so far.
+    """(id, hash, answers, batch, kind, unit, times) of the train questions that a round may ask.
 
-    `unanswered`: those without an accepted answer too. `kinds`: of these kinds alone. Suspect ones never.
+    `times` is in how many rounds each was asked. `unanswered`: those without an accepted answer too. `kinds`: of these kinds alone. Suspect ones never.
     """
     return [row for row in store.rows(CANDIDATES, unanswered) if not kinds or row["kind"] in kinds]

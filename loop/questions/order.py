@@ -56,7 +56,7 @@ def choose_questions(ctx: Context, number: int, wanted: int) -> list[int]:
     draw = f"{ctx.config.run.seed}:{number}" if again else str(ctx.config.run.seed)
 
     def rank(row: Any) -> tuple[int, int, float, str]:
-        digest = hashlib.sha256(f"{draw}:{row['hash']}".encode()).digest()
+        digest = hashlib.sha256(f"{draw}:{row['unit'] or row['hash']}".encode()).digest()  # both orders come together
         # Weighted sampling without replacement: the smallest -log(u) / w first (Efraimidis and Spirakis 2006).
         uniform = (int.from_bytes(digest[:7]) + 1) / 2**56
         asked, batch = (0, 0) if again else (row["times"], -row["batch"])
