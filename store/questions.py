@@ -307,6 +307,7 @@ WHERE split = 'train' AND suspect IS NULL AND (? OR answers != '[]') GROUP BY qu
 def candidate_questions(store: Store, *, unanswered: bool, kinds: Collection[str] = ()) -> list[sqlite3.Row]:
     """(id, hash, answers, batch, kind, unit, times) of the train questions that a round may ask.
 
-    `times` is in how many rounds each was asked. `unanswered`: those without an accepted answer too. `kinds`: of these kinds alone. Suspect ones never.
+    `times` is in how many rounds each was asked. `unanswered`: those without an accepted answer too. `kinds`: of these
+    kinds alone. Suspect ones never.
     """
     return [row for row in store.rows(CANDIDATES, unanswered) if not kinds or row["kind"] in kinds]
