@@ -60,6 +60,7 @@ class QuestionsConfig(ConfigTable):
     unlabelled: bool = False
     preference_layout: str = "{question}\nCandidate 1: {first}\nCandidate 2: {second}"
     preferences_per_task: PositiveInt = 1000
+    preferences_per_question: PositiveInt = 1
     train_limit: PositiveInt | None = None
     held_out_share: float = Field(0.1, gt=0.0, lt=1.0)
     gate_share: float = Field(0.05, ge=0.0, lt=1.0)

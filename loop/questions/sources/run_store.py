@@ -5,13 +5,14 @@
   the one that says what is there. Else a judge would only solve the question again.
 - `generation`: two images, where the run's source has captions; better is the one that the caption is of.
 
-Every question gives at most one row of each of the first two tasks, from the latest round that has one, and every
-image one of the third. Rows that share an image are of one split.
+Every question gives at most `questions.preferences_per_question` rows of each of the first two tasks, from the latest
+round that has one, and every image as many of the third. Rows that share an image are of one split.
 """
 
 import random
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, nullcontext
+from itertools import combinations, islice, product
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ def read_questions(config: QuestionsConfig, reporter: Reporter | None = None) ->
     run_dir = Path(config.path)
     try:
         with closing(open_store(run_dir, read_only=True)) as store:
-            rows = list(_preferences(store, config.preferences_per_task, reporter))
+            rows = list(_preferences(store, config.preferences_per_task, config.preferences_per_question, reporter))
     except StoreError as error:
         raise InputError(f"questions.path: {error}") from error
     if not rows:
@@ -78,8 +79,8 @@ def _split_row(task: str, row: Preference, number: int) -> SplitRow:
     return SplitRow(where=f"{task} preference {number + 1}", text=row.question, images=digests)
 
 
-def _preferences(store: Store, most: int, reporter: Reporter | None) -> Iterator[tuple[str, Preference]]:
-    """(task, row), at most `most` of each task; which of a question's chains is drawn from the question's id."""
+def _preferences(store: Store, most: int, each: int, reporter: Reporter | None) -> Iterator[tuple[str, Preference]]:
+    """(task, row), at most `most` of a task and `each` of a question; its chains are drawn from the question's id."""
     source = store.value("SELECT source FROM question LIMIT 1")
     faithful, caption = FAITHFUL.get(source), CAPTIONS.get(source)
     wanted, used = {"answer": most, "reasons": most if faithful else 0}, set[int]()
@@ -90,7 +91,7 @@ def _preferences(store: Store, most: int, reporter: Reporter | None) -> Iterator
                 break
             groups = {question: rows for question, rows in judged_by_question(store, number) if question not in used}
             for question in questions_by_id(store, set(groups)).values():
-                for task, row in _of_question(store, question, groups[question.id], faithful):
+                for task, row in _of_question(store, question, groups[question.id], faithful, each):
                     if wanted[task]:
                         wanted[task] -= 1
                         used.add(question.id)
@@ -98,22 +99,27 @@ def _preferences(store: Store, most: int, reporter: Reporter | None) -> Iterator
             if bar:
                 bar.update()
     if caption is not None:
-        yield from (("generation", row) for row in _captioned(store, caption, most))
+        yield from (("generation", row) for row in _captioned(store, caption, most, each))
 
 
 def _of_question(
-    store: Store, question: Question, rows: list[Any], faithful: Faithful | None
+    store: Store, question: Question, rows: list[Any], faithful: Faithful | None, most: int
 ) -> Iterator[tuple[str, Preference]]:
-    """What one question gives: a right chain against a wrong one, and a faithful one against a lucky one."""
+    """What one question gives: right chains against wrong ones, and faithful ones against lucky ones."""
     rng = random.Random(f"preference:{question.id}")
     right, wrong = (_texts(rows, outcome) for outcome in ("correct", "wrong"))
     images = [_image(store, digest) for digest in question.images] if right else []
-    if right and wrong:
-        yield "answer", _row(question.text, rng.choice(right), rng.choice(wrong), images, rng)
+    for better, worse in _some_of(product(right, wrong), most, rng):
+        yield "answer", _row(question.text, better, worse, images, rng)
     seen = {text: faithful(text, list(question.images)) for text in right} if faithful else {}
     true, false = ([text for text, each in seen.items() if each is known] for known in (True, False))
-    if true and false:
-        yield "reasons", _row(question.text, rng.choice(true), rng.choice(false), images, rng)
+    for better, worse in _some_of(product(true, false), most, rng):
+        yield "reasons", _row(question.text, better, worse, images, rng)
+
+
+def _some_of(pairs: Iterable[tuple[str, str]], most: int, rng: random.Random) -> list[tuple[str, str]]:
+    known = list(pairs)
+    return rng.sample(known, min(most, len(known)))
 
 
 def _row(question: str, better: str, worse: str, images: list[bytes], rng: random.Random) -> Preference:
@@ -122,15 +128,19 @@ def _row(question: str, better: str, worse: str, images: list[bytes], rng: rando
     return Preference(question, candidates, place, images, ([], []))
 
 
-def _captioned(store: Store, caption: Callable[[str], str | None], most: int) -> Iterator[Preference]:
-    """Two images that differ, and the caption of one; no image comes twice, and none that is held out in that run."""
+def _captioned(store: Store, caption: Callable[[str], str | None], most: int, each: int) -> Iterator[Preference]:
+    """Two images that differ, and the caption of one; none that is held out in that run.
+
+    Images are put into groups of one more than `each`, and every two of a group meet: so an image comes `each` times,
+    and no more images than these must be of one split.
+    """
     known = [(digest, caption(digest)) for digest in train_images(store)]
     rng = random.Random("preference:generation")
     waiting = [(digest, text) for digest, text in known if text is not None]
     rng.shuffle(waiting)
-    for (first, text), (second, other) in list(zip(waiting[::2], waiting[1::2], strict=False))[:most]:
-        if text == other:
-            continue
+    groups = [waiting[start : start + each + 1] for start in range(0, len(waiting), each + 1)]
+    meetings = (pair for group in groups for pair in combinations(group, 2))
+    for (first, text), (second, other) in islice((pair for pair in meetings if pair[0][1] != pair[1][1]), most):
         better = rng.randrange(2)
         images = ([_image(store, first)], [_image(store, second)])
         yield Preference(FITS.format(other if better else text), ("", ""), better, [], images)
