@@ -28,10 +28,18 @@ NAIVE = (
     *("pairs.rule=random", "pairs.weighting=equal", "pairs.per_question=2", "pairs.band=[0.0, 1.0]"),
     *("pairs.balance=false", "update.learning_rate=1e-4", "update.losses={sigmoid = 1.0}", "fallback.use=pair"),
 )
+GRPO = (
+    *NO_RFT,
+    *("pairs.per_question=0", "pairs.balance=false", "fallback.questions=0", "sampling.samples=8"),
+    *('grpo.groups="mixed"', "grpo.learning_rate=1e-4", "grpo.batch_size=64", "grpo.scheduler=constant_with_warmup"),
+)
+"""GRPO in the place of SFT and DPO, with questions and samples for about the same seconds."""
 ARMS: dict[str, tuple[str, ...]] = {
     "ratchet": (),
     "no_balance": ("pairs.balance=false",),
     "no_shrink": ("gate.shrink=[]",),
+    "grpo": GRPO,
+    "grpo_after_rft": ("pairs.per_question=0", "pairs.balance=false", "fallback.use=sft", *GRPO[-4:]),
     "rft_alone": ("update.learning_rate=1e-12", "pairs.per_question=0", "fallback.use=sft"),
     "naive_dpo": (*NAIVE, "gate.rule=always"),
     "naive_dpo_shrunk": NAIVE,
