@@ -3,6 +3,7 @@
 import time
 from pathlib import Path
 
+from loop.config.schema import Config
 from loop.context import Context
 from loop.errors import LoopError
 from loop.run_log import library_noise_to
@@ -96,17 +97,7 @@ def probe_items(ctx: Context, ids: list[int]) -> list[ScoredChain]:
 def _start_engine(ctx: Context) -> Sampler:
     config = ctx.config
     started = time.monotonic()
-    settings = EngineSettings(
-        dtype=config.policy.dtype,
-        max_model_len=config.engine.max_model_len,
-        max_num_seqs=config.engine.max_num_seqs,
-        kv_cache_gib=config.engine.kv_cache_gib,
-        gpu_memory_utilization=config.engine.gpu_memory_utilization,
-        tensor_parallel_size=config.engine.tensor_parallel_size,
-        enforce_eager=config.engine.enforce_eager,
-        max_images=most_images(ctx.store),
-        trust_remote_code=config.policy.trust_remote_code,
-    )
+    settings = engine_settings(config, most_images(ctx.store))
     ctx.reporter.say("starting vLLM")
     with library_noise_to(ctx.run_dir):
         ctx.sampler = ctx.start_sampler(config.policy.model, ctx.encoder, settings, config.run.seed)
@@ -114,6 +105,21 @@ def _start_engine(ctx: Context) -> Sampler:
     count_engine_start(ctx.store, ctx.session)
     ctx.reporter.say(f"  vLLM started in {time.monotonic() - started:.1f} s")
     return ctx.sampler
+
+
+def engine_settings(config: Config, max_images: int) -> EngineSettings:
+    """The engine as `[engine]` and `[policy]` want it, for prompts of so many images."""
+    return EngineSettings(
+        dtype=config.policy.dtype,
+        max_model_len=config.engine.max_model_len,
+        max_num_seqs=config.engine.max_num_seqs,
+        kv_cache_gib=config.engine.kv_cache_gib,
+        gpu_memory_utilization=config.engine.gpu_memory_utilization,
+        tensor_parallel_size=config.engine.tensor_parallel_size,
+        enforce_eager=config.engine.enforce_eager,
+        max_images=max_images,
+        trust_remote_code=config.policy.trust_remote_code,
+    )
 
 
 def _warm_up(ctx: Context, sampler: Sampler) -> None:

@@ -50,7 +50,7 @@ def shares_of_first(ctx: Context, judge: JudgeRun, matches: Sequence[Match], wha
         for match in matches
         for texts in ((match.first, match.second), (match.second, match.first))
     ]
-    verdicts = [_read_verdict(judge, call) for call in ask(ctx, judge, requests, what)]
+    verdicts = [read_verdict(judge.style, call.text, call.finish_reason) for call in ask(ctx, judge, requests, what)]
     return [share_of_first(*both) for both in zip(verdicts[::2], verdicts[1::2], strict=True)]
 
 
@@ -88,8 +88,8 @@ def ask(ctx: Context, judge: JudgeRun, requests: Sequence[JudgeRequest], what: s
     return [known[request.hash] for request in requests]
 
 
-def _read_verdict(judge: JudgeRun, call: JudgeCall) -> str | None:
-    """ "1" or "2" as the judge `preference` reads it, None where it cannot."""
-    output = Output(call.text, (), finish_reason=call.finish_reason, needs_marker=judge.style == "cot")
+def read_verdict(style: str, text: str, finish_reason: str) -> str | None:
+    """ "1" or "2" as the judge `preference` reads an output in a style, None where it cannot."""
+    output = Output(text, (), finish_reason=finish_reason, needs_marker=style == "cot")
     extracted, _, settled = read(find_judge(JUDGE), output)
     return extracted if settled is None else None

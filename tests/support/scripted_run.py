@@ -75,8 +75,8 @@ def questions(held_out: int) -> Iterator[NewQuestion]:
 def preferences(held_out: int) -> Iterator[NewQuestion]:
     """The same questions with a right and a wrong chain, in both orders."""
     for each in questions(held_out):
-        chains = tuple(f"I see {colour}. ### Answer: {colour}" for colour in (each.answers[0], "black"))
-        row = Preference(each.text, chains, 0, each.images, ([], []))
+        right, wrong = (f"I see {colour}. ### Answer: {colour}" for colour in (each.answers[0], "black"))
+        row = Preference(each.text, (right, wrong), 0, list(each.images), ([], []))
         for order in row.in_both_orders(LAYOUT):
             yield NewQuestion(order.text, [order.answer], order.images, each.split, "scripted", JUDGE, unit=row.unit)
 
