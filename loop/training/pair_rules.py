@@ -173,7 +173,7 @@ def judged(samples: Sequence[JudgedSample], max_pairs: int, rng: random.Random) 
     Win rates over all pairs of a group are Pref-GRPO's (arXiv 2508.20751). Looks at no accepted answer.
     """
     rated = [(s.win_rate, s.id) for s in samples if s.win_rate is not None]
-    ranked = sorted(rated, key=lambda each: (-each[0], each[1]))
+    ranked = sorted(rated, key=lambda each: -each[0])  # equal ones stay as they were sampled; ids tell who ended first
     count = min(max_pairs, len(ranked) // 2)
     pairs = zip(ranked[:count], reversed(ranked[len(ranked) - count :]), strict=True)
     return [PairChoice(chosen, rejected, high - low) for (high, chosen), (low, rejected) in pairs if high > low]
