@@ -18,6 +18,7 @@ from loop.judge_runs.ask import Match, share_of_first, shares_of_first
 from loop.judge_runs.best_of import best_of_by_judge
 from loop.judge_runs.judge_run import open_judge_run, require_same_model
 from loop.judge_runs.win_rates import win_rates
+from loop.reading.accuracy_log import log_rows
 from loop.session import open_session, work_on
 from loop.terminal.console import Console
 from store import open_store
@@ -30,10 +31,10 @@ GOOD = "I see {}. ### Answer: {}"
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run on answers, and a finished judge run whose policy is always right, both from one base model."""
+    """A finished run on answers, and a finished judge run, both from one base model."""
     folder = tmp_path_factory.mktemp("judge_runs")
     run_scripted(folder / "answers", scripted_config(folder), script=Script(skills=(0.5,)))
-    run_scripted(folder / "judge", judge_config(folder), script=Script(skills=(1.0,), read=preferences))
+    run_scripted(folder / "judge", judge_config(folder), script=Script(skills=(0.7,), read=preferences))
     return folder
 
 
@@ -74,6 +75,13 @@ def test_a_finished_judge_run_judges_with_its_best_policy_as_it_was_asked_itself
     question = find_questions(open_store(runs / "answers", read_only=True), "id = 1")[0]
     text = judge.prompt(question, "first\nchain", "second {first}").text
     assert text.startswith(f"{question.text}\nCandidate 1: first\nchain\nCandidate 2: second {{first}}\n")
+
+
+def test_rounds_of_a_judge_run_train_their_stages_by_turns_on_whole_units(runs: Path) -> None:
+    with closing(open_store(runs / "judge", read_only=True)) as store:
+        assert [row["stages"] for row in log_rows(store)] == [["sft"], ["rft"], ["grpo"]]
+        orders = "SELECT count(*) AS n FROM round_question JOIN question ON id = question WHERE round = 1 GROUP BY unit"
+        assert {row["n"] for row in store.rows(orders)} == {2}
 
 
 @pytest.mark.parametrize(
