@@ -285,6 +285,15 @@ def train_images(store: Store) -> list[str]:
     return [row["image"] for row in rows]
 
 
+def units_of_round(store: Store, round_number: int) -> dict[int, str]:
+    """Question -> its unit, of the round's questions that belong to one."""
+    rows = store.rows(
+        "SELECT id, unit FROM round_question JOIN question ON id = question WHERE round = ? AND unit IS NOT NULL",
+        round_number,
+    )
+    return {row["id"]: row["unit"] for row in rows}
+
+
 def accepted_answers(store: Store, question: int) -> list[str]:
     """The accepted answers of a question; none where it is judged by vote."""
     answers: list[str] = json.loads(store.value("SELECT answers FROM question WHERE id = ?", question))

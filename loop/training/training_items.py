@@ -12,9 +12,9 @@ from loop.training.pair_rules import sort_by_likelihood
 from policies.learner.items import PairItem, SftItem
 from store.packing import unpack_token_ids
 from store.pairs import training_pairs
-from store.questions import questions_by_id, train_answers
+from store.questions import questions_by_id, train_answers, units_of_round
 from store.rounds import Round
-from store.samples import cold_start_rationales
+from store.samples import cold_start_rationales, pass_rates
 from store.teacher.fallback import kept_chains
 
 
@@ -34,8 +34,9 @@ def rft_items(ctx: Context, round_: Round) -> list[SftItem]:
     """The round's right samples, and beside them what keeps the other formats alive.
 
     Rejection-sampling fine-tuning (arXiv 2308.01825): of each question within the band, up to
-    `rft.per_question` right chains, each text once, picked as `rft.pick` says. On one data set alone this
-    is known to destroy the formats that are not in it (LLaVA-Reasoner), hence the mixture.
+    `rft.per_question` right chains, each text once, picked as `rft.pick` says. Of a preference the lower pass rate of
+    both orders counts: a judge that always names one place is right in every other question for no reason. On one data
+    set alone this is known to destroy the formats that are not in it (LLaVA-Reasoner), hence the mixture.
     """
     settings, seed = ctx.config.rft, ctx.config.run.seed
     mixture = _short_answers(ctx, f"direct:{round_.number}", settings.direct_items, settings.format_items)
@@ -44,12 +45,13 @@ def rft_items(ctx: Context, round_: Round) -> list[SftItem]:
     if not settings.per_question:
         return [*mixture, *rationales]
     weigh = question_weight(ctx)
+    lowest = lowest_of_unit(ctx, round_)
     low, high = settings.band
     picked: list[tuple[int, tuple[int, ...], float]] = []
     for own in judged_questions(ctx, round_):
         rng = random.Random(f"{seed}:{round_.number}:{own.question}:rft")
         right = [sample for sample in own.samples if sample.outcome == "correct"]
-        if low <= own.pass_rate <= high:
+        if low <= lowest.get(own.question, own.pass_rate) <= high:
             rng.shuffle(right)
             ranked = sort_by_likelihood(right) if settings.pick == "likeliest" else right
             weight = weigh(own)
@@ -61,6 +63,16 @@ def rft_items(ctx: Context, round_: Round) -> list[SftItem]:
         if _enters(weight, f"{seed}:{round_.number}:{question}:{token_ids}")
     ]
     return [*items, *mixture, *rationales]
+
+
+def lowest_of_unit(ctx: Context, round_: Round) -> dict[int, float]:
+    """Question -> the lowest pass rate among the questions of its unit, of those that belong to one."""
+    units = units_of_round(ctx.store, round_.number)
+    rates = pass_rates(ctx.store, round_.number, round_.number) if units else {}
+    lowest: dict[str, float] = {}
+    for question, unit in units.items():
+        lowest[unit] = min(lowest.get(unit, 1.0), rates.get(question, 0.0))
+    return {question: lowest[unit] for question, unit in units.items()}
 
 
 def taught_items(ctx: Context, round_: Round) -> list[SftItem]:
