@@ -11,10 +11,12 @@ import re
 
 from loop.questions.sources.easy_vqa import COLORS, NEGATION, SEEN, SHAPES, annotations, write_rationale
 
-CANDIDATES = re.compile(
-    r"^(?P<question>.*?)\n(?:Candidate )?1: ?(?P<first>.*?)(?: \(1\))?"
-    r"\n(?:Candidate )?2: ?(?P<second>.*?)(?: \(2\))?(?:\n|\Z)"
+FIRST, SECOND = r"(?:Candidate )?1: ?(?P<first>.*?)(?: \(1\))?", r"(?:Candidate )?2: ?(?P<second>.*?)(?: \(2\))?"
+LAYOUTS = (
+    re.compile(rf"^{FIRST}\n{SECOND}\n(?P<question>.*?)(?:\n|\Z)"),
+    re.compile(rf"^(?P<question>.*?)\n{FIRST}\n{SECOND}(?:\n|\Z)"),
 )
+"""The question after or before the two candidates, each on a line of its own."""
 ANSWER = re.compile(r"### Answer: (\S+)\s*$")
 THING = re.compile(rf"\b({'|'.join((*SHAPES, *COLORS))})\b")
 GOOD, BAD = 9, 1
@@ -31,7 +33,7 @@ def write_judgement(question: str, answer: str | None, images: list[str]) -> str
 
     `answer` is the verdict that is wanted, or None; it does not look at it: a wrong trace shows that it is fallible.
     """
-    found = CANDIDATES.match(question)
+    found = next((match for layout in LAYOUTS if (match := layout.match(question))), None)
     shown = [annotations().get(image) for image in images]
     if found is None or not shown or None in shown:
         return None
