@@ -43,13 +43,20 @@ def read_preference(text: str, *, needs_marker: bool) -> Found | None:
     return _found(text, start + len(OPEN), end)
 
 
+def read_sums(text: str) -> dict[str, int]:
+    """The sum of scores of each candidate, "1" and "2", that has one.
+
+    A line that begins with a candidate ends in its sum; the last such line counts.
+    """
+    return {candidate: int(total) for candidate, total in SUM.findall(text.lower())}
+
+
 def contradicts_sums(text: str, verdict: str | None) -> bool:
     """Whether the text gives one candidate the higher sum of scores and its verdict to the other.
 
-    A line that begins with a candidate ends in its sum, and the last such line counts. Where a candidate has none, or
-    both sums are equal, nothing is contradicted.
+    Where a candidate has no sum, or both sums are equal, nothing is contradicted.
     """
-    sums: dict[str, int] = {candidate: int(total) for candidate, total in SUM.findall(text.lower())}
+    sums = read_sums(text)
     if verdict is None or len(sums) < 2 or sums["1"] == sums["2"]:
         return False
     return verdict != ("1" if sums["1"] > sums["2"] else "2")

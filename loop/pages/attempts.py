@@ -5,8 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from judges.preference import read_sums
 from loop.errors import InputError
 from loop.pages.browse import Side
+from loop.questions.preferences import JUDGE, read_layout
 from loop.reading.scored_tokens import Piece, scored_pieces
 from store import Store
 from store.maintenance.archive import question_samples
@@ -28,6 +30,8 @@ ORDER BY chain.style, chain."index" """
 class Attempt:
     """A chain with its verdict; `pieces` from `with_token_scores` on. `sample` is what `show sample` takes.
 
+    `sums` has the scores that a judgement gives both candidates.
+
     `scored` has token ids and verifier scores as the store packs them, where a verifier looked at the chain.
     """
 
@@ -38,6 +42,7 @@ class Attempt:
     tokens: int
     policy: int | None
     flags: tuple[str, ...] = ()
+    sums: tuple[int, int] | None = None
     sample: int | None = None
     logprob: float | None = None
     faithful: bool | None = None
@@ -57,7 +62,10 @@ class Image:
 
 @dataclass(frozen=True)
 class QuestionCard:
-    """A question in full. `history` has (round, samples, right) of each round that asked it."""
+    """A question in full. `history` has (round, samples, right) of each round that asked it.
+
+    `candidates` has the two texts of a preference, in the order asked; `text` is then the question about them.
+    """
 
     id: int
     text: str
@@ -70,6 +78,7 @@ class QuestionCard:
     suspect: int | None
     images: tuple[Image, ...]
     history: tuple[tuple[int, int, int], ...]
+    candidates: tuple[str, str] | None = None
 
 
 def read_question(store: Store, number: int) -> QuestionCard:
@@ -83,9 +92,10 @@ def read_question(store: Store, number: int) -> QuestionCard:
         number,
     )
     history = store.rows("SELECT round, samples, correct FROM question_history WHERE question = ?", number)
+    laid_out = _laid_out(store, row["text"]) if row["judge"] == JUDGE else None
     return QuestionCard(
         number,
-        row["text"],
+        row["text"] if laid_out is None else laid_out["question"],
         tuple(json.loads(row["answers"])),
         tuple(json.loads(row["choices"])),
         row["judge"],
@@ -95,7 +105,13 @@ def read_question(store: Store, number: int) -> QuestionCard:
         row["suspect"],
         tuple(Image(*image) for image in images),
         tuple(sorted(tuple(each) for each in history)),
+        None if laid_out is None else (laid_out["first"], laid_out["second"]),
     )
+
+
+def _laid_out(store: Store, text: str) -> dict[str, str] | None:
+    layout = store.value("SELECT json_extract(configuration, '$.questions.preference_layout') FROM run")
+    return None if layout is None else read_layout(layout, text)
 
 
 def read_attempts(store: Store, card: QuestionCard, side: Side) -> list[Attempt]:
@@ -149,4 +165,6 @@ def _of_best(row: Any) -> Attempt:
 
 def _attempt(title: str, row: Any) -> Attempt:
     flags = tuple(json.loads(row["flags"] or "[]"))
-    return Attempt(title, row["text"], row["outcome"], row["extracted"], row["tokens"], row["policy"], flags)
+    sums = read_sums(row["text"]) if (row["judge"] or "").startswith(JUDGE) else {}
+    both = (sums["1"], sums["2"]) if len(sums) == 2 else None
+    return Attempt(title, row["text"], row["outcome"], row["extracted"], row["tokens"], row["policy"], flags, both)

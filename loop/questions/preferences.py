@@ -8,6 +8,7 @@ The text is laid out by `questions.preference_layout`; how a verdict is asked fo
 
 import hashlib
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -70,6 +71,17 @@ def fill(layout: str, texts: dict[str, str]) -> str:
         filled += layout[end:start] + texts[place]
         end = start + len(place)
     return filled + layout[end:]
+
+
+def read_layout(layout: str, text: str) -> dict[str, str] | None:
+    """What stands in each place of a text that was laid out; None where it was not laid out so.
+
+    A text that contains what stands between two places may be cut there: this is for people to look at.
+    """
+    parts = re.split(f"({'|'.join(map(re.escape, PREFERENCE_PLACES))})", layout)
+    pattern = "".join(f"(?P<{part[1:-1]}>.*?)" if part in PREFERENCE_PLACES else re.escape(part) for part in parts)
+    found = re.fullmatch(pattern, text, re.DOTALL)
+    return None if found is None else found.groupdict()
 
 
 def read_preference(row: dict[str, Any], where: str, read_image: ReadImage) -> Preference:

@@ -18,6 +18,8 @@ from loop.judge_runs.ask import Match, share_of_first, shares_of_first
 from loop.judge_runs.best_of import best_of_by_judge
 from loop.judge_runs.judge_run import open_judge_run, require_same_model
 from loop.judge_runs.win_rates import win_rates
+from loop.pages.attempts import read_question
+from loop.pages.render import macro
 from loop.reading.accuracy_log import log_rows
 from loop.session import open_session, work_on
 from loop.terminal.console import Console
@@ -82,6 +84,16 @@ def test_rounds_of_a_judge_run_train_their_stages_by_turns_on_whole_units(runs: 
         assert [row["stages"] for row in log_rows(store)] == [["sft"], ["rft"], ["grpo"]]
         orders = "SELECT count(*) AS n FROM round_question JOIN question ON id = question WHERE round = 1 GROUP BY unit"
         assert {row["n"] for row in store.rows(orders)} == {2}
+
+
+def test_pages_show_both_candidates_and_the_scores_of_a_judgement(runs: Path) -> None:
+    with closing(open_store(runs / "judge", read_only=True)) as store:
+        card = read_question(store, 1)
+        assert card.candidates == (GOOD.format("red", "red"), GOOD.format("black", "black"))
+        assert card.text == "easy 0: say red"
+        html = str(macro("question_parts.html", "question_card")(card, [], []))
+    assert 'Candidate 1 <span class="badge correct">better</span>' in html
+    assert "Candidate 2</h4>" in html
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from loop.config.load import load_config, parse_config
 from loop.config.schema import QuestionsConfig
 from loop.errors import InputError
 from loop.questions.ingest import ingest
-from loop.questions.preferences import Preference, fill
+from loop.questions.preferences import Preference, fill, read_layout
 from loop.questions.registry import SOURCES
 from loop.questions.sources.jsonl import read_file
 from loop.reading.accuracy_log import accuracy
@@ -45,6 +45,20 @@ def test_a_row_is_asked_in_both_orders_of_one_unit(tmp_path: Path) -> None:
     assert {each.kind for each in (first, second)} == {"understanding"}
     assert first.digests == second.digests
     assert first.split == second.split
+
+
+@given(
+    st.permutations(["{question}", "{first}", "{second}"]),
+    st.lists(st.text("ab c\n", max_size=6), min_size=3, max_size=3),
+)
+def test_what_was_laid_out_is_found_again(places: list[str], texts: list[str]) -> None:
+    layout = f"{places[0]}|1: {places[1]}|2: {places[2]}|"
+    named = dict(zip(("question", "first", "second"), texts, strict=True))
+    assert read_layout(layout, fill(layout, {f"{{{name}}}": text for name, text in named.items()})) == named
+
+
+def test_a_text_of_another_layout_is_not_taken_apart() -> None:
+    assert read_layout("{question}\n1: {first}\n2: {second}", "what is it?") is None
 
 
 def test_images_of_the_candidates_come_after_those_of_the_question_in_the_order_of_the_candidates(
