@@ -51,7 +51,7 @@ def main() -> None:
     def make(run: Run) -> None:
         changes = _long(results, run) if run.arm == LONG else ARMS[run.arm]
         begun = (f"policy.model={options.demo.resolve()}/policies/current", f"questions.path={options.demo.resolve()}")
-        run_program(run, CONFIG, options.out / run.key, [*begun, *options.overrides, *changes])
+        run_program(run, CONFIG, options.out / run.key, [*begun, *changes, *options.overrides])
         results.add(run, read(options.out / run.key, run))
 
     make_runs([run for run in wanted if run.key not in results.found], make)

@@ -71,7 +71,7 @@ def main() -> None:
     results = Results(options.json)
 
     def make(run: Run) -> None:
-        changes = [*options.overrides, *(_long(options.out, run) if run.arm == LONG else ARMS[run.arm])]
+        changes = [*(_long(options.out, run) if run.arm == LONG else ARMS[run.arm]), *options.overrides]
         if options.rounds is not None and run.arm != LONG:
             changes.append(f"run.rounds={options.rounds}")
         run_program(run, CONFIG, options.out / run.key, changes)
