@@ -294,6 +294,12 @@ def units_of_round(store: Store, round_number: int) -> dict[int, str]:
     return {row["id"]: row["unit"] for row in rows}
 
 
+def units_of_split(store: Store, split: str) -> dict[int, str]:
+    """Question -> its unit, of the questions of a split that belong to one."""
+    rows = store.rows("SELECT id, unit FROM question WHERE split = ? AND unit IS NOT NULL", split)
+    return {row["id"]: row["unit"] for row in rows}
+
+
 def accepted_answers(store: Store, question: int) -> list[str]:
     """The accepted answers of a question; none where it is judged by vote."""
     answers: list[str] = json.loads(store.value("SELECT answers FROM question WHERE id = ?", question))

@@ -7,10 +7,10 @@ from loop.errors import LoopError
 from loop.evaluation.answer_questions import evaluate_policy
 from loop.evaluation.comparison import Comparison, compare, gate_split, gate_styles
 from loop.evaluation.gate_questions import compared_policy, gate_questions
-from loop.evaluation.sequential_test import Evidence, evidence, sequential_test
+from loop.evaluation.sequential_test import Evidence, evidence, mean_of_units, sequential_test
 from store.evaluations import greedy_outcomes
 from store.gate import GateTrial, best_policy
-from store.questions import Question
+from store.questions import Question, units_of_split
 from store.rounds import Round, cold_start_policy
 
 
@@ -87,7 +87,11 @@ def _trial(policy: int, other: int, seen: Evidence, reason: str, *, accepted: bo
 
 
 def _differences(ctx: Context, policy: int, other: int, asked: list[Question]) -> list[float]:
-    """By how much the policy's score exceeds the other's on each question."""
+    """By how much the policy's score exceeds the other's on each question, or each unit of questions.
+
+    Both orders of a preference are one look at the same candidates: they are right or wrong together more often than
+    not, and counted as two they would make the test surer than it is.
+    """
     split = gate_split(ctx.store, ctx.config.evaluation.split)
     trained, *guarded = gate_styles(ctx.config)
     weights = {trained: 1.0} | dict.fromkeys(guarded, ctx.config.gate.guard_weight)
@@ -96,7 +100,8 @@ def _differences(ctx: Context, policy: int, other: int, asked: list[Question]) -
         mine, theirs = (greedy_outcomes(ctx.store, number, split, style) for number in (policy, other))
         for n, question in enumerate(asked):
             differences[n] += weight * (mine[question.id] - theirs[question.id])
-    return differences
+    units = units_of_split(ctx.store, split)
+    return mean_of_units(differences, [units.get(question.id, question.id) for question in asked])
 
 
 def improve(comparison: Comparison, level: float) -> bool:

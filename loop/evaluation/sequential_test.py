@@ -5,7 +5,7 @@ the variance estimated from them. It looks after every few hundred questions, an
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -41,6 +41,14 @@ def evidence(differences: Sequence[float], margin: float) -> Evidence:
     variance = (sum(each * each for each in differences) + 1.0) / questions - mean * mean
     odds = questions * margin * (mean + margin / 2) / variance
     return Evidence(questions, mean, math.sqrt(variance / questions), odds)
+
+
+def mean_of_units(differences: Sequence[float], units: Sequence[Hashable]) -> list[float]:
+    """The mean difference of each unit, in the order in which units come first; `units` names each question's."""
+    found: dict[Hashable, list[float]] = {}
+    for unit, difference in zip(units, differences, strict=True):
+        found.setdefault(unit, []).append(difference)
+    return [sum(each) / len(each) for each in found.values()]
 
 
 def decide(seen: Evidence, level: float, *, last: bool) -> Outcome:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loop.evaluation.sequential_test import decide, evidence, looks, sequential_test
+from loop.evaluation.sequential_test import decide, evidence, looks, mean_of_units, sequential_test
 
 DIFFERENCES = st.lists(st.sampled_from([-1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5]), min_size=1, max_size=300)
 
@@ -79,3 +79,8 @@ def test_error_rates_on_2400_questions_of_which_the_policies_differ_in_6_percent
         differences = rng.choices([1.0, -1.0, 0.0], weights, k=2400)
         accepted += sequential_test(partial(first, differences), 500, 2400, 0.01, 0.05)[0]
     assert least <= accepted / 200 <= most
+
+
+def test_questions_of_a_unit_count_once_by_their_mean() -> None:
+    assert mean_of_units([1.0, 0.0, -1.0, 0.5], ["a", "b", "a", 3]) == [0.0, 0.0, 0.5]
+    assert mean_of_units([1.0, -1.0], [1, 2]) == [1.0, -1.0]
