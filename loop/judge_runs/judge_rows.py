@@ -11,6 +11,7 @@ from typing import Any, TextIO
 
 from PIL.Image import Image
 
+from loop.context import StartSampler
 from loop.errors import InputError
 from loop.evaluation.statistics import wilson_interval
 from loop.judge_runs.ask import read_verdict, share_of_first
@@ -71,6 +72,8 @@ def judge_rows(
     judge: JudgeRun,
     *,
     folder: Path,
+    make_encoder: Callable[..., Encoder] = Encoder,
+    start_sampler: StartSampler = VllmEngine,
     skip_bad: bool = False,
     report_bad: Callable[[str], object] = lambda _: None,
     progress: Callable[[int], object] = lambda _: None,
@@ -86,7 +89,8 @@ def judge_rows(
     if not rows.preferences:
         return summary
     asked = [_prompts(judge, preference) for preference in rows.preferences]
-    sampler = _start(judge, rows, max(len(prompt.images) for prompts in asked for prompt in prompts))
+    most = max(len(prompt.images) for prompts in asked for prompt in prompts)
+    sampler = _start(judge, rows, most, make_encoder, start_sampler)
     requests = [
         Request((number, order), prompt, 0.0, judge.config.sampling.max_tokens)
         for number, prompts in enumerate(asked)
@@ -177,15 +181,17 @@ def _prompts(judge: JudgeRun, preference: Preference) -> list[Prompt]:
     ]
 
 
-def _start(judge: JudgeRun, rows: Rows, max_images: int) -> Sampler:
+def _start(
+    judge: JudgeRun, rows: Rows, max_images: int, make_encoder: Callable[..., Encoder], start_sampler: StartSampler
+) -> Sampler:
     """An engine that holds the judge's weights, proved by their sha256."""
 
     def load(digest: str) -> Image:
         return decode_image(rows.images[digest])
 
-    model = str(judge.directory)
-    encoder = Encoder(model, load, trust_remote_code=judge.config.policy.trust_remote_code)
-    sampler = VllmEngine(model, encoder, engine_settings(judge.config, max_images), judge.config.run.seed)
+    model, config = str(judge.directory), judge.config
+    encoder = make_encoder(model, load, trust_remote_code=config.policy.trust_remote_code)
+    sampler = start_sampler(model, encoder, engine_settings(config, max_images), config.run.seed)
     loaded = sampler.load_weights(judge.directory)
     if loaded != judge.sha256:
         raise InputError(f"judge run {judge.run_dir}: {judge.directory} changed while it was read; begin again")
