@@ -25,7 +25,7 @@ from store.sessions import stored_configuration
 
 SAME_FILES = ("tokenizer.json", "preprocessor_config.json", "processor_config.json", "chat_template.jinja")
 """What turns a prompt into a model's input, beside the model itself."""
-FREE_KEYS = {"_name_or_path", "dtype", "torch_dtype", "transformers_version"}
+FREE_KEYS = {"_name_or_path", "dtype", "torch_dtype", "transformers_version", "use_cache"}
 """Keys of a model's configuration in which two policies of one architecture may differ."""
 
 

@@ -131,7 +131,7 @@ def test_a_judge_of_another_model_is_refused(runs: Path, tmp_path: Path) -> None
     require_same_model(judge, str(runs / "base"))
     other = tmp_path / "other"
     shutil.copytree(runs / "base", other)
-    (other / "config.json").write_text(json.dumps({"dtype": "bfloat16"}))  # may differ
+    (other / "config.json").write_text(json.dumps({"dtype": "bfloat16", "use_cache": False}))  # may differ
     require_same_model(judge, str(other))
     (other / "tokenizer.json").write_text("{}")
     with pytest.raises(InputError, match=r"differ in tokenizer\.json"):
