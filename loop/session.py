@@ -156,7 +156,10 @@ def _local_directory(model: str) -> Path:
 
 @contextmanager
 def _stop_on_signal(ctx: Context) -> Iterator[None]:
-    """First Ctrl-C or SIGTERM: stop after the batch in flight is committed. Second Ctrl-C: at once."""
+    """First Ctrl-C, SIGTERM or SIGHUP: stop after the batch in flight is committed. Second Ctrl-C: at once.
+
+    A terminal that closes sends SIGHUP; a process started with `nohup` ignores it, and goes on.
+    """
 
     def stop(number: int, _: Any) -> None:
         if ctx.stopping and number == signal.SIGINT:
@@ -164,7 +167,10 @@ def _stop_on_signal(ctx: Context) -> Iterator[None]:
         ctx.stopping = True
         ctx.reporter.say("stopping after the batch in flight (Ctrl-C again to stop at once)")
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    signals = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signals.append(signal.SIGHUP)
+    before = {number: signal.signal(number, stop) for number in signals}
     try:
         yield
     finally:

@@ -74,7 +74,8 @@ class Guard:
             if not _same(given, self.token):
                 return PlainTextResponse("That is not the token that 'serve' printed.\n", 403)
             rest = urlencode(query, doseq=True)
-            answer = RedirectResponse(scope["path"] + (f"?{rest}" if rest else ""), 303)
+            path = "/" + scope["path"].lstrip("/\\")  # "//host" would be another site's address
+            answer = RedirectResponse(path + (f"?{rest}" if rest else ""), 303)
             answer.set_cookie(self.cookie_name, self.cookie, httponly=True, samesite="lax")
             return answer
         bearer = headers.get("authorization", "").removeprefix("Bearer ")

@@ -64,7 +64,7 @@ def _rows(path: Path) -> Iterator[tuple[int, Any]]:
         yield from _parquet_rows(path)
         return
     try:
-        with path.open(encoding="utf-8") as file:
+        with path.open(encoding="utf-8-sig") as file:
             for number, line in enumerate(file, 1):
                 if line.strip():
                     try:

@@ -38,11 +38,13 @@ def run_with_fault(folder: Path, fault: str = "none", limit: int = 0) -> None:
     def reached(_: str) -> None:
         nonlocal commits
         commits += 1
-        if fault == "SIGTERM" and commits == 30:
-            os.kill(os.getpid(), signal.SIGTERM)
+        if fault in ("SIGTERM", "SIGHUP", "SIGHUP ignored") and commits == 30:
+            os.kill(os.getpid(), signal.SIGTERM if fault == "SIGTERM" else signal.SIGHUP)
         if fault == "SIGINT twice" and commits in (30, 31):
             os.kill(os.getpid(), signal.SIGINT)
 
+    if fault == "SIGHUP ignored":  # as nohup does
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
     if fault == "full disk":
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
@@ -79,6 +81,7 @@ def unbroken() -> Iterator[dict[str, list[Any]]]:
     ("fault", "more", "code", "line"),
     [
         ("SIGTERM", (), 0, ""),
+        ("SIGHUP", (), 0, ""),
         ("SIGINT twice", (), 130, "interrupted; what was committed is kept"),
         ("full disk", (1_400_000,), 1, "the disk is full or failing"),
     ],
@@ -94,6 +97,11 @@ def test_a_fault_ends_in_a_clear_line_and_the_run_goes_on_to_the_same_end(
     assert broken["whole"] == [("ok",)]
     assert len(broken["sample"]) < len(unbroken["sample"])
     run_forked(run_with_fault, tmp_path)
+    assert content_of(tmp_path) == unbroken
+
+
+def test_a_run_that_ignores_the_end_of_its_terminal_goes_on(unbroken: dict[str, list[Any]], tmp_path: Path) -> None:
+    assert scripted(tmp_path, "SIGHUP ignored").returncode == 0
     assert content_of(tmp_path) == unbroken
 
 

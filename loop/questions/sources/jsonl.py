@@ -66,7 +66,8 @@ def read_file(
     A `store` is the run that the rows will be added to: what it has keeps its split.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        # Not splitlines(): a text may hold other line separators, as U+2028. A byte order mark is left out.
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"questions file {path} cannot be read: {error}") from error
     numbers = [number for number, line in enumerate(lines, 1) if line.strip()]

@@ -378,6 +378,13 @@ def test_a_token_lets_in_and_nothing_else_does(run_dir: Path) -> None:
     assert client.get("/questions").status_code == 200
 
 
+@pytest.mark.parametrize("path", ["//evil.example/x", "/\\\\evil.example/x", "///evil.example/x"])
+def test_the_token_never_leads_to_another_site(path: str, run_dir: Path) -> None:
+    client = TestClient(application(run_dir, "127.0.0.1", "good"), base_url="http://127.0.0.1", follow_redirects=False)
+    answer = client.get(f"http://127.0.0.1{path}?token=good")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/evil.example/x")
+
+
 def test_serving_beyond_loopback_needs_a_token(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert [is_loopback(host) for host in ("127.0.0.1", "::1", "localhost", "0.0.0.0", "example.org")] == [  # noqa: S104
         *(True, True, True, False, False)

@@ -197,3 +197,11 @@ def test_rows_without_a_split_are_shared_out_and_rows_may_name_the_gate(tmp_path
     named = list(jsonl.read_file(write(tmp_path, *rows, {"question": "n", "answer": "x", "split": "gate"}), config))
     assert [row.text for row in named if row.split == "gate"] == ["n"]
     assert [row.split for row in named if row.split == "test"] == ["test"] * counts[0]
+
+
+def test_other_line_separators_inside_a_text_and_a_byte_order_mark_are_read(tmp_path: Path) -> None:
+    text = "one\u2028two\u0085three\u2029four\x0bfive"
+    row = json.dumps({"question": text, "answer": "1"}, ensure_ascii=False)
+    file = tmp_path / "questions.jsonl"
+    file.write_bytes(b"\xef\xbb\xbf" + f"{row}\r\n{row.replace('one', 'another')}\n".encode())
+    assert [each.text for each in jsonl.read_file(file, CONFIG)] == [text, text.replace("one", "another")]
