@@ -17,6 +17,9 @@ the same). `rejected`: the server will not take this request (400, 413, 422). Th
 MAX_DETAIL_CHARS = 300
 """Characters that are kept of a server's own message."""
 
+MOST_TOKENS = 10**8
+"""No model reads or writes more in one request: a count beyond it is a server's mistake, and no usage."""
+
 NO_TOKENS = Usage()
 
 
@@ -104,7 +107,8 @@ def _usage(usage: Any) -> Usage | None:
 
 
 def _count(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+    counts = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST_TOKENS
+    return value if counts else None
 
 
 def server_message(body: Any) -> str:

@@ -191,3 +191,10 @@ def test_whatever_a_server_sends_is_a_reply_or_malformed(body: object) -> None:
         assert isinstance(reply, TeacherReply)
         (reply.text + reply.finish_reason + reply.detail).encode()
     server_message(body).encode()
+
+
+@pytest.mark.parametrize("tokens", [10**30, -1, True, "many", None, 1e300])
+def test_a_usage_that_nothing_can_have_is_estimated_and_the_answer_kept(tokens: object) -> None:
+    choice = {"message": {"content": "an answer"}, "finish_reason": "stop"}
+    reply = read_completion({"choices": [choice], "usage": {"prompt_tokens": 3, "completion_tokens": tokens}}, 10)
+    assert (reply.status, reply.text, reply.usage_reported, reply.usage.prompt) == ("answered", "an answer", False, 10)
