@@ -248,10 +248,14 @@ def _answers(row: dict[str, Any], where: str) -> list[str]:
 def read_image(folder: Path, name: str, where: str) -> bytes:
     """The bytes of an image file under the folder; raises InputError if it lies elsewhere or cannot be read."""
     root = folder.resolve()
-    path = (root / name).resolve()
-    if not path.is_relative_to(root):
-        raise InputError(f"{where}: image {name!r} lies outside {root}; keep images beside the file")
     try:
+        path = (root / name).resolve()
+        if not path.is_relative_to(root):
+            raise InputError(f"{where}: image {name!r} lies outside {root}; keep images beside the file")
+        if path.exists() and not path.is_file():  # a pipe would be waited for without end
+            raise InputError(f"{where}: image {name!r} is no regular file")
         return path.read_bytes()
     except OSError as error:
         raise InputError(f"{where}: image {name!r} cannot be read ({error.strerror})") from error
+    except (ValueError, RuntimeError) as error:  # a NUL or a lone surrogate in the name, links in a circle
+        raise InputError(f"{where}: image {name!r} cannot be read ({error})") from error

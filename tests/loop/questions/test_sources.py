@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 from itertools import islice
 from pathlib import Path
@@ -205,3 +206,14 @@ def test_other_line_separators_inside_a_text_and_a_byte_order_mark_are_read(tmp_
     file = tmp_path / "questions.jsonl"
     file.write_bytes(b"\xef\xbb\xbf" + f"{row}\r\n{row.replace('one', 'another')}\n".encode())
     assert [each.text for each in jsonl.read_file(file, CONFIG)] == [text, text.replace("one", "another")]
+
+
+@pytest.mark.parametrize("name", ["pipe", "circle", "folder", "a\0b", "\ud800", "none.png"])
+def test_what_is_no_image_file_is_refused_by_its_row_and_never_waited_for(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
+    (tmp_path / "folder").mkdir()
+    file = tmp_path / "questions.jsonl"
+    file.write_text(json.dumps({"question": "what?", "answer": "1", "images": [name]}))
+    with pytest.raises(InputError, match=r"questions.jsonl, line 1: image .* (is no regular file|cannot be read)"):
+        list(jsonl.read_file(file, CONFIG))
