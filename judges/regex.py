@@ -33,6 +33,8 @@ def check_pattern(pattern: str) -> None:
     """Raises ValueError for a pattern that does not compile."""
     try:
         _compiled(pattern, True)
+    except RecursionError as error:
+        raise ValueError(f"pattern {pattern[:40]!r}... is nested too deeply") from error
     except engine.error as error:
         raise ValueError(f"pattern {pattern!r} is not a regular expression: {error}") from error
 

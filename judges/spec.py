@@ -80,13 +80,19 @@ class Judge:
                 raise JudgeSpecError(f"judge {self.name!r}: {error}") from error
 
 
+MOST_CHARACTERS = 4000
+"""Of a judge's name with its options; what is longer is no judge that somebody wrote."""
+
+
 @lru_cache(maxsize=1024)
 def find_judge(spec: str) -> Judge:
     """The judge that a text names; raises JudgeSpecError saying what is wrong with it and what is known."""
+    if len(spec) > MOST_CHARACTERS:
+        raise JudgeSpecError(f"judge {spec[:40]!r}... has {len(spec):,} characters, {MOST_CHARACTERS:,} at most")
     match = SPEC.fullmatch(spec)
     if match is None or match[1] not in RULES:
         name = match[1] if match else spec
-        raise JudgeSpecError(f"judge {name!r} is unknown; known: {', '.join(sorted(RULES))}")
+        raise JudgeSpecError(f"judge {name[:60]!r} is unknown; known: {', '.join(sorted(RULES))}")
     rule = RULES[match[1]]
     given = _options(spec, match[2] or "")
     defaults: dict[str, Any] = {
@@ -116,9 +122,9 @@ def find_judge(spec: str) -> Judge:
 def _options(spec: str, text: str) -> dict[str, Any]:
     try:
         return tomllib.loads(f"options = {{{text}}}")["options"]  # type: ignore[no-any-return]
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise JudgeSpecError(
-            f"judge {spec!r}: write options as name = value, with commas between, strings in quotes ({error})"
+            f"judge {spec[:60]!r}: write options as name = value, with commas between, strings in quotes ({error})"
         ) from error
 
 

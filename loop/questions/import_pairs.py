@@ -68,9 +68,13 @@ def _rows(path: Path) -> Iterator[tuple[int, Any]]:
             for number, line in enumerate(file, 1):
                 if line.strip():
                     try:
-                        yield number, json.loads(line)
-                    except ValueError as error:
+                        row = json.loads(line)
+                        json.dumps(row, ensure_ascii=False).encode()
+                    except UnicodeEncodeError as error:
+                        raise InputError(f"{path}, line {number}: holds half of a surrogate pair, no text") from error
+                    except (ValueError, RecursionError) as error:
                         raise InputError(f"{path}, line {number}: not JSON ({error})") from error
+                    yield number, row
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read: {error}; give a .jsonl or .parquet file") from error
 

@@ -130,7 +130,10 @@ def _row(line: str, path: Path, number: int, config: QuestionsConfig) -> _Row:
     where = f"{path}, line {number}"
     try:
         row = json.loads(line)
-    except ValueError as error:
+        json.dumps(row, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"{where}: holds half of a surrogate pair (\\ud800 to \\udfff), which is no text") from error
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{where}: not JSON ({error})") from error
     if not isinstance(row, dict):
         raise InputError(f"{where}: must be a JSON object")

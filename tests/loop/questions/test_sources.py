@@ -208,7 +208,7 @@ def test_other_line_separators_inside_a_text_and_a_byte_order_mark_are_read(tmp_
     assert [each.text for each in jsonl.read_file(file, CONFIG)] == [text, text.replace("one", "another")]
 
 
-@pytest.mark.parametrize("name", ["pipe", "circle", "folder", "a\0b", "\ud800", "none.png"])
+@pytest.mark.parametrize("name", ["pipe", "circle", "folder", "a\0b", "none.png"])
 def test_what_is_no_image_file_is_refused_by_its_row_and_never_waited_for(tmp_path: Path, name: str) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "circle").symlink_to(tmp_path / "circle")
@@ -216,4 +216,29 @@ def test_what_is_no_image_file_is_refused_by_its_row_and_never_waited_for(tmp_pa
     file = tmp_path / "questions.jsonl"
     file.write_text(json.dumps({"question": "what?", "answer": "1", "images": [name]}))
     with pytest.raises(InputError, match=r"questions.jsonl, line 1: image .* (is no regular file|cannot be read)"):
+        list(jsonl.read_file(file, CONFIG))
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ('{"question": "q", "answer": "1", "x": ' + "[" * 100_000, "not JSON"),
+        ('{"question": "a\\ud800b", "answer": "1"}', "half of a surrogate pair"),
+        ('{"question": "q", "answer": "\\udfff"}', "half of a surrogate pair"),
+        (json.dumps({"question": "q", "answer": "1", "judge": "exact(" + "[" * 50_000}), "characters, 4,000 at most"),
+        (
+            json.dumps({"question": "q", "answer": "1", "judge": f"exact(a = {'[' * 1900}{']' * 1900})"}),
+            "write options as",
+        ),
+        (
+            json.dumps({"question": "q", "answer": "1", "judge": f"regex(pattern = '{'(' * 1900}{')' * 1900}')"}),
+            "nested",
+        ),
+        (json.dumps({"question": "q", "answer": "(" * 20_000 + ")" * 20_000, "judge": "regex"}), "nested too deeply"),
+    ],
+)
+def test_a_row_that_breaks_a_parser_is_refused_in_a_line(tmp_path: Path, row: str, said: str) -> None:
+    file = tmp_path / "questions.jsonl"
+    file.write_text(row)
+    with pytest.raises(InputError, match=rf"questions.jsonl, line 1: .*{said}"):
         list(jsonl.read_file(file, CONFIG))
