@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,11 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--config", required=True, metavar="NAME_OR_FILE", help="A name in configs/, or a TOML file.")
+@click.option(
+    "--config",
+    metavar="NAME_OR_FILE",
+    help="A name in configs/, or a TOML file. Without it a run goes on with its own configuration.",
+)
 @click.option("--recipe", metavar="NAME_OR_FILE", help="A name in configs/recipes/, in place of the configuration's.")
 @click.option("--run-dir", type=click.Path(path_type=Path), help="Where the run is kept.")
 @click.option("--rounds", type=click.IntRange(min=0), help="Rounds in all; 0 goes on until stopped.")
@@ -29,7 +34,7 @@ if TYPE_CHECKING:
 @click.option("--quiet", is_flag=True, help="Print nothing but errors.")
 @click.option("--json", "as_json", is_flag=True, help="Print events as JSON, one a line, as they happen.")
 def run(
-    config: str,
+    config: str | None,
     recipe: str | None,
     run_dir: Path | None,
     rounds: int | None,
@@ -40,12 +45,10 @@ def run(
     as_json: bool,
 ) -> None:
     """Start a run, or continue it from wherever it is."""
-    from loop.config.load import keys_set_by_user, load_config
     from loop.trackers import require_trackers
 
     extra = [] if rounds is None else [f"run.rounds={rounds}"]
-    resolved = load_config(config, [*overrides, *extra], recipe)
-    own = keys_set_by_user(config, [*overrides, *extra], recipe)
+    resolved, own = _resolve(config, recipe, [*overrides, *extra], run_dir)
     if dry_run:
         from loop.commands.dry_run import format_plan
 
@@ -67,6 +70,34 @@ def run(
         finished = run_rounds(resolved, run_dir, console, set_by_user=own, agreed=yes, parts=parts)
     if not finished:
         sys.exit(INTERRUPTED)
+
+
+def _resolve(
+    config: str | None, recipe: str | None, overrides: list[str], run_dir: Path | None
+) -> tuple[Config, frozenset[str]]:
+    """The configuration that a run is to have, and the keys of it that the user set.
+
+    Without a name or file it is the one in the run's store; InputError where there is none.
+    """
+    from loop.config.load import keys_overridden, keys_set_by_user, load_config
+    from loop.config.run_identity import stored_config_with
+    from store.database import NoRunError
+
+    if config is not None:
+        return load_config(config, overrides, recipe), keys_set_by_user(config, overrides, recipe)
+    begin = "to start a run, write --config NAME_OR_FILE --run-dir DIR"
+    if run_dir is None:
+        raise InputError(f"--config and --run-dir are missing: {begin}; to continue one, write --run-dir DIR")
+    if recipe is not None:
+        raise InputError("--recipe needs --config: without it the run goes on with its own recipe")
+    try:
+        with closing(open_to_read(run_dir)) as store:
+            found = stored_config_with(store, overrides)
+    except NoRunError:
+        found = None
+    if found is None:
+        raise InputError(f"{run_dir} holds no run to continue; {begin}")
+    return found, keys_overridden(overrides)
 
 
 def _continued(config: Config, own: frozenset[str], run_dir: Path) -> tuple[Config, bool]:

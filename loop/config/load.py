@@ -48,9 +48,14 @@ def load_config(name_or_file: str, overrides: list[str], recipe: str | None = No
             raise InputError(f"{path}: recipe must be the name of a recipe, or a file")
         beneath = _read(_find(name, RECIPES, "--recipe" if recipe else f"{path}: recipe", "recipe"))
         tables = {"recipe": name, **_laid_over(beneath, tables)}
+    return apply_overrides(tables, overrides, str(path))
+
+
+def apply_overrides(tables: dict[str, Any], overrides: Sequence[str], where: str) -> Config:
+    """Validate tables after `a.b=value` overrides changed them in place; raises InputError as `parse_config` does."""
     for override in overrides:
         _apply(tables, override)
-    return parse_config(tables, str(path), [override.partition("=")[0].strip() for override in overrides])
+    return parse_config(tables, where, [override.partition("=")[0].strip() for override in overrides])
 
 
 def keys_set_by_user(name_or_file: str, overrides: Sequence[str], recipe: str | None = None) -> frozenset[str]:
@@ -61,7 +66,12 @@ def keys_set_by_user(name_or_file: str, overrides: Sequence[str], recipe: str | 
     files = [path, *([_find(str(name), RECIPES, "--recipe", "recipe")] if name is not None else [])]
     own = [_read(file) for file in files if CONFIGS not in file.resolve().parents]
     keys = [f"{table}.{key}" for each in own for table, keys in each.items() if isinstance(keys, dict) for key in keys]
-    return frozenset(keys) | {".".join(override.partition("=")[0].strip().split(".")[:2]) for override in overrides}
+    return frozenset(keys) | keys_overridden(overrides)
+
+
+def keys_overridden(overrides: Sequence[str]) -> frozenset[str]:
+    """The keys (`table.key`) that overrides name."""
+    return frozenset(".".join(override.partition("=")[0].strip().split(".")[:2]) for override in overrides)
 
 
 def _find(name_or_file: str, folder: Path, option: str, kind: str) -> Path:

@@ -1,10 +1,10 @@
 """What a run is: its configuration and the packages it began with, recorded once and held to."""
 
 import importlib.metadata
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
-from loop.config.load import COLD_START_TRAINING, differing_keys, parse_config
+from loop.config.load import COLD_START_TRAINING, apply_overrides, differing_keys, parse_config
 from loop.config.schema import Config
 from loop.errors import InputError
 from store import Store
@@ -33,6 +33,15 @@ def record_run(store: Store, config: Config) -> None:
     if "styles" not in stored["evaluation"]:
         changed.pop("evaluation.styles", None)  # without this key the run goes on in both styles
     change_configuration(store, changed)
+
+
+def stored_config_with(store: Store, overrides: Sequence[str]) -> Config | None:
+    """The configuration that the run has, with `a.b=value` overrides; None where none was recorded.
+
+    Raises InputError for an override that is wrong; `require_same` says which ones a begun run may have.
+    """
+    stored = stored_configuration(store)
+    return None if stored is None else apply_overrides(stored, overrides, str(store.path))
 
 
 def as_begun(store: Store, config: Config, set_by_user: Collection[str]) -> tuple[Config, list[str]]:
@@ -73,7 +82,7 @@ def require_same(store: Store, config: Config) -> list[str]:
         if different and begun:
             raise InputError(
                 f"{store.path.parent} {how} another configuration: {'; '.join(different)};"
-                " use those values, or another --run-dir"
+                " use those values (without --config and --set the run goes on with its own), or another --run-dir"
             )
     return different
 

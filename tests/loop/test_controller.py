@@ -179,15 +179,13 @@ def test_killed_at_up_to_a_dozen_random_moments_it_ends_like_an_unbroken_run(
     assert "nothing wrong" in run_command("check", run_dir).stdout
 
 
-def test_a_finished_run_goes_on_with_more_rounds_and_sees_added_questions(
-    unbroken: Path, easy_vqa_recipe: Path, tmp_path: Path
-) -> None:
+def test_a_finished_run_goes_on_without_its_file_and_sees_added_questions(unbroken: Path, tmp_path: Path) -> None:
     file = tmp_path / "more.jsonl"
     file.write_text(json.dumps({"question": "what is brand new?", "answer": "this", "split": "train"}) + "\n")
     assert "1 new" in run_command("add", unbroken, file).stdout
     assert "0 new" in run_command("add", unbroken, file).stdout
     before = query(unbroken, "SELECT count(*) FROM sample")[0][0]
-    run_command("run", "--config", easy_vqa_recipe, "--run-dir", unbroken, "--rounds", "2")
+    run_command("run", "--run-dir", unbroken, "--rounds", "2")
     assert [row["round"] for row in log_of(unbroken)] == [0, 1, 2]
     assert query(unbroken, "SELECT count(*) FROM sample WHERE author = 'policy'")[0][0] >= before + 1200 - 48
     new = "SELECT count(*) FROM sample JOIN question ON question.id = question WHERE question.text LIKE '%brand new%'"

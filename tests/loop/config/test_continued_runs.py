@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,6 +11,7 @@ from loop.config.run_identity import as_begun, record_run, require_same
 from loop.errors import InputError
 from store import Store, open_store
 from store.rounds import Policy, add_policy, start_round
+from tests.support.command_line import run_command
 
 CONFIG = "easy_vqa"
 
@@ -56,3 +58,59 @@ def test_another_configuration_or_recipe_is_another_run(run_of_yesterday: Store,
     assert as_begun(run_of_yesterday, other, keys_set_by_user(config, [], recipe)) == (other, [])
     with pytest.raises(InputError, match="was made with another configuration"):
         require_same(run_of_yesterday, other)
+
+
+def planned(*arguments: object) -> dict[str, Any]:
+    """The configuration that `run` would go on with."""
+    tables: dict[str, Any] = json.loads(run_command("run", *arguments, "--dry-run", "--json").stdout)
+    return tables
+
+
+def test_without_a_file_a_run_goes_on_with_its_own_configuration(run_of_yesterday: Store, tmp_path: Path) -> None:
+    run_of_yesterday.close()
+    plan = planned("--run-dir", tmp_path)
+    assert plan["recipe"] == "ratchet"
+    assert (plan["gate"]["rule"], plan["gate"]["limit"]) == ("not_worse", 1000)
+    assert plan["gate"]["shrink"] == [], "a key that the run does not know yet has its default"
+
+
+def test_without_a_file_keys_of_schedule_and_machine_may_still_be_set(run_of_yesterday: Store, tmp_path: Path) -> None:
+    run_of_yesterday.close()
+    plan = planned("--run-dir", tmp_path, "--rounds", 9, "--set", "engine.max_num_seqs=7")
+    assert (plan["run"]["rounds"], plan["engine"]["max_num_seqs"]) == (9, 7)
+    assert plan["sampling"]["questions"] == 1000
+
+
+def test_without_a_file_other_keys_are_refused_by_name(run_of_yesterday: Store, tmp_path: Path) -> None:
+    run_of_yesterday.close()
+    for override, said in (
+        ("sampling.questions=5", "sampling.questions (1000 in the run, 5 now)"),
+        ("questions.train_limit=5", "questions.train_limit ("),
+        ("sampling.nonsense=5", "--set sampling.nonsense: unknown key"),
+    ):
+        done = run_command("run", "--run-dir", tmp_path, "--dry-run", "--set", override, check=2)
+        assert said in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--run-dir", "{folder}"), "holds no run to continue; to start a run, write --config NAME_OR_FILE --run-dir"),
+        (("--run-dir", "{folder}/none"), "{folder}/none holds no run to continue; to start a run, write --config"),
+        ((), "to start a run, write --config NAME_OR_FILE --run-dir DIR; to continue one, write --run-dir DIR"),
+        (("--run-dir", "{folder}", "--recipe", "irpo"), "--recipe needs --config"),
+    ],
+)
+def test_where_there_is_nothing_to_continue_it_says_what_to_write(
+    tmp_path: Path, arguments: tuple[str, ...], said: str
+) -> None:
+    done = run_command("run", *(each.format(folder=tmp_path) for each in arguments), check=2)
+    assert said.format(folder=tmp_path) in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.iterdir()), "nothing is written"
+
+
+def test_a_store_without_a_configuration_is_no_run_to_continue(tmp_path: Path) -> None:
+    open_store(tmp_path, create=True).close()
+    assert "holds no run to continue" in run_command("run", "--run-dir", tmp_path, check=2).stderr
