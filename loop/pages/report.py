@@ -24,7 +24,9 @@ from loop.reporting import Reporter
 from store import Store
 from store.database import now
 
-QUESTIONS = 10_000
+PACKED_BYTES = 20_000_000
+"""Bytes of the file that opened questions may take: chains may be long, and a browser holds the whole file."""
+
 MAX_ROUNDS = 6
 MAX_CHAINS = 4
 """Chains of a question that the report keeps of each round."""
@@ -38,24 +40,31 @@ LISTED_TEXT_CHARACTERS = 300
 QUESTION_CHARACTERS = 30_000
 """Characters of a question that is opened."""
 
-Kept = tuple[int, int, tuple[str, ...]]
-"""Questions kept, questions that there are, rounds kept."""
+Kept = tuple[int, int, tuple[str, ...], int, int]
+"""Questions kept, questions that there are, rounds kept, chains kept, chains that there are."""
 
 SCRIPTS = ("echarts.min.js", "charts.js")
 
 
 @dataclass(frozen=True)
 class Written:
-    """What a report holds: questions kept of those that there are, rounds whose chains are in it, bytes."""
+    """What a report holds: questions and chains kept of those that there are, rounds whose chains are in it, bytes."""
 
     questions: int
     of: int
     rounds: tuple[str, ...]
+    chains: int
+    of_chains: int
     bytes: int
 
 
-def write_report(store: Store, file: Path, max_questions: int, reporter: Reporter) -> Written:
-    """Write the report; of more than `max_questions` questions an even draw is kept, and the page says so."""
+def write_report(
+    store: Store, file: Path, max_questions: int, reporter: Reporter, packed_bytes: int = PACKED_BYTES
+) -> Written:
+    """Write the report; of more than `max_questions` questions an even draw is kept, and the page says so.
+
+    So it is of questions that take more than `packed_bytes` of the file with their chains.
+    """
     require_writable(file)
     with reporter.bar("reading rounds", store.value("SELECT count(*) FROM round"), "round") as bar:
         figures = read_figures(store, progress=bar.update)
@@ -65,10 +74,10 @@ def write_report(store: Store, file: Path, max_questions: int, reporter: Reporte
         **overview_context(figures, _lost_link(store)),
     }
     scripts = [asset(name) for name in SCRIPTS]
-    kept: Kept = (0, 0, ())
+    kept: Kept = (0, 0, (), 0, 0)
     if sides(store):
         scripts.append(asset("questions.js"))
-        listed, kept = _questions(store, max_questions, reporter)
+        listed, kept = _questions(store, max_questions, packed_bytes, reporter)
         context |= listed
     style = asset("style.css")
     page = render("report.html", **context, style=style, scripts=scripts, policy=_policy(style, scripts))
@@ -110,39 +119,59 @@ def _hash(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-def _questions(store: Store, max_questions: int, reporter: Reporter) -> tuple[dict[str, Any], Kept]:
+def _questions(store: Store, max_questions: int, packed_bytes: int, reporter: Reporter) -> tuple[dict[str, Any], Kept]:
     found = parse_filter(store, {})
     known, sets = _kept_sides(store, (found.first, found.second)), question_sets(store)
-    tallies = {name: _read_tallies(store, name, known) for name in sets}
-    drawn = _choose_questions({name: sorted(rows) for name, rows in tallies.items()}, max_questions)
-    count = sum(map(len, drawn.values()))
-    index: dict[str, list[dict[str, Any]]] = {}
-    packed: list[str] = []
-    waiting: dict[int, dict[str, str]] = {}
-    with reporter.bar("questions", count, "question") as bar:
-        for name, ids in drawn.items():
-            index[name] = []
-            for number in ids:
-                row, waiting[number] = _question(store, number, tallies[name][number], known)
-                index[name].append({**row, "part": len(packed)})
-                bar.update()
-                if len(waiting) == QUESTIONS_PER_PART:
-                    packed.append(_pack(waiting))
-                    waiting = {}
-    packed += [_pack(waiting)] if waiting else []
-    of = sum(map(len, tallies.values()))
+    there = {name: _question_ids(store, name, known) for name in sets}
+    of = sum(map(len, there.values()))
+    read = _read_questions(store, _choose_questions(there, max_questions), known, packed_bytes, reporter)
+    index: dict[str, list[dict[str, Any]]] = {name: [] for name in sets}
+    for place, each in enumerate(read):
+        index[each.set].append({**each.row, "part": place // QUESTIONS_PER_PART})
+    parts = [read[start : start + QUESTIONS_PER_PART] for start in range(0, len(read), QUESTIONS_PER_PART)]
     default = {"set": found.questions, "first": found.first.key, "second": found.second.key}
     names = {side.key: side.name for side in known}
     data = {"sets": index, "sides": list(names), "names": names, "default": default}
+    kept: Kept = (len(read), of, tuple(names), sum(each.chains for each in read), store.value(CHAINS))
     context = {
         **filter_context(found, known, sets),
         "index": script_json(data),
-        "parts_packed": packed,
+        "parts_packed": [_pack({each.row["id"]: each.shown for each in part}) for part in parts],
         "blank": blank_row(),
         "order_link": lambda _: "#questions",
-        "says": _describe_choice(store, count, of, known),
+        "says": _describe_choice(store, kept),
     }
-    return context, (count, of, tuple(names))
+    return context, kept
+
+
+@dataclass(frozen=True)
+class _Read:
+    """A question of the report: its set, its entry in the index, what is shown when it is opened, chains in that."""
+
+    set: str
+    row: dict[str, Any]
+    shown: dict[str, str]
+    chains: int
+
+
+def _read_questions(
+    store: Store, drawn: dict[str, list[int]], known: Sequence[Side], packed_bytes: int, reporter: Reporter
+) -> list[_Read]:
+    """The drawn questions, set by set and by number, read in a mixed order until they take `packed_bytes`."""
+    tallies = {name: _read_tallies(store, name, ids, known) for name, ids in drawn.items()}
+    mixed = [(name, number) for name, ids in drawn.items() for number in ids]
+    random.Random(0).shuffle(mixed)
+    read, size = [], 0
+    with reporter.bar("questions", len(mixed), "question") as bar:
+        for name, number in mixed:
+            found = _question(store, name, number, tallies[name][number], known)
+            size += len(_pack({number: found.shown}))
+            if size > packed_bytes:
+                break
+            read.append(found)
+            bar.update()
+    sets = list(drawn)
+    return sorted(read, key=lambda each: (sets.index(each.set), each.row["id"]))
 
 
 def _kept_sides(store: Store, wanted: Sequence[Side]) -> list[Side]:
@@ -157,13 +186,16 @@ def _kept_sides(store: Store, wanted: Sequence[Side]) -> list[Side]:
     return [side for side in here if side in spread or side in wanted]
 
 
-def _describe_choice(store: Store, count: int, of: int, known: Sequence[Side]) -> str:
+def _describe_choice(store: Store, kept: Kept) -> str:
+    count, of, known, chains, of_chains = kept
     rounds = len(sides(store))
-    kept = f"All {of:,} questions" if count == of else f"{count:,} of {of:,} questions, drawn evenly,"
-    chains = f"with up to {MAX_CHAINS} chains each of {len(known)} of {rounds} policies and rounds"
-    if len(known) == rounds:
-        chains = f"with up to {MAX_CHAINS} chains of every round"
-    return f"{kept} {chains}. The whole store is browsed with 'serve'."
+    questions = f"All {of:,} questions" if count == of else f"{count:,} of {of:,} questions, drawn evenly,"
+    where = "every round" if len(known) == rounds else f"{len(known)} of {rounds} policies and rounds"
+    said = f"{questions} with up to {MAX_CHAINS} chains each of {where}."
+    left_out = [f"{of - count:,} questions"] if count < of else []
+    left_out += [f"{of_chains - chains:,} of {of_chains:,} chains"] if chains < of_chains else []
+    said += f" Left out: {' and '.join(left_out)}." if left_out else ""
+    return f"{said} 'serve' shows the whole store."
 
 
 def _choose_questions(there: dict[str, list[int]], max_questions: int) -> dict[str, list[int]]:
@@ -186,15 +218,26 @@ class _Results:
     outcomes: dict[str, list[str]]
 
 
-def _read_tallies(store: Store, name: str, known: Sequence[Side]) -> dict[int, _Results]:
+def _question_ids(store: Store, name: str, known: Sequence[Side]) -> list[int]:
+    """The questions of a set that any of these rounds has a tally of, by number."""
+    if name == SAMPLED:
+        rows = store.rows(SAMPLED_IDS, json.dumps([side.round for side in known if side.round is not None]))
+    else:
+        policies = json.dumps([side.policy for side in known if side.policy is not None])
+        rows = store.rows(GREEDY_IDS, policies, name, compared_style(store))
+    return [row["question"] for row in rows]
+
+
+def _read_tallies(store: Store, name: str, ids: Sequence[int], known: Sequence[Side]) -> dict[int, _Results]:
+    wanted = json.dumps(ids)
     found: dict[int, _Results] = defaultdict(lambda: _Results({}, {"unparsable": [], "truncated": []}))
     style = compared_style(store)
     for side in known:
         if name == SAMPLED:
-            rows = store.rows("SELECT question, samples, correct FROM question_history WHERE round = ?", side.round)
-            odd = store.rows(ODD_SAMPLES, side.round)
+            rows = store.rows(TALLIES, side.round, wanted)
+            odd = store.rows(ODD_SAMPLES, side.round, wanted)
         else:
-            rows = store.rows(GREEDY, side.policy, name, style)
+            rows = store.rows(GREEDY, side.policy, name, style, wanted)
             odd = [row for row in rows if row["outcome"] in ("unparsable", "truncated")]
         for row in rows:
             found[row["question"]].rounds[side.key] = (row["correct"], row["samples"])
@@ -203,26 +246,33 @@ def _read_tallies(store: Store, name: str, known: Sequence[Side]) -> dict[int, _
     return dict(found)
 
 
-GREEDY = """SELECT question, 1 AS samples, outcome = 'correct' AS correct, outcome FROM evaluation
-WHERE policy = ? AND split = ? AND style = ?"""
-ODD_SAMPLES = """SELECT DISTINCT sample.question, verdict.outcome FROM sample JOIN verdict ON verdict.sample = sample.id
-WHERE sample.round = ? AND sample.author = 'policy' AND verdict.outcome IN ('unparsable', 'truncated')"""
+CHAINS = """SELECT (SELECT count(*) FROM sample) + (SELECT coalesce(sum(samples), 0) FROM archive)
++ (SELECT count(*) FROM evaluation) + (SELECT count(*) FROM evaluation_sample)"""
+SAMPLED_IDS = """SELECT DISTINCT question FROM round_question
+WHERE round IN (SELECT value FROM json_each(?)) ORDER BY question"""
+GREEDY_IDS = """SELECT DISTINCT question FROM evaluation
+WHERE policy IN (SELECT value FROM json_each(?)) AND split = ? AND style = ? ORDER BY question"""
+WANTED = "question IN (SELECT value FROM json_each(?))"
+TALLIES = f"SELECT question, samples, correct FROM question_history WHERE round = ? AND {WANTED}"
+GREEDY = f"""SELECT question, 1 AS samples, outcome = 'correct' AS correct, outcome FROM evaluation
+WHERE policy = ? AND split = ? AND style = ? AND {WANTED}"""
+ODD_SAMPLES = f"""SELECT DISTINCT question, outcome FROM sample JOIN verdict ON verdict.sample = sample.id
+WHERE round = ? AND {WANTED} AND author = 'policy' AND outcome IN ('unparsable', 'truncated')"""
 
 
-def _question(
-    store: Store, number: int, results: _Results, known: Sequence[Side]
-) -> tuple[dict[str, Any], dict[str, str]]:
+def _question(store: Store, name: str, number: int, results: _Results, known: Sequence[Side]) -> _Read:
     """A question's entry in the index, and what is shown when it is opened."""
     card = read_question(store, number)
     side_section, question_card = (
         macro("question_parts.html", "side_section"),
         macro("question_parts.html", "question_card"),
     )
-    sections = []
+    sections, chains = [], 0
     for side in known:
         if found := read_attempts(store, card, side):
             chosen = [with_token_scores(store, each) for each in choose_attempts(found, MAX_CHAINS)]
             sections.append(side_section(side, len(found), chosen, True))
+            chains += len(chosen)
     pictures = [(image, thumbnail_url(store, image.digest)) for image in card.images]
     more = len(card.text) - QUESTION_CHARACTERS
     asked = (
@@ -239,7 +289,7 @@ def _question(
         "rounds": results.rounds,
         **{outcome: keys for outcome, keys in results.outcomes.items() if keys},
     }
-    return row, {"html": str(html), "picture": pictures[0][1] if pictures else ""}
+    return _Read(name, row, {"html": str(html), "picture": pictures[0][1] if pictures else ""}, chains)
 
 
 def _pack(questions: dict[int, dict[str, str]]) -> str:

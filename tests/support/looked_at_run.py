@@ -38,8 +38,11 @@ RECURRING = ("no", "yes", HOSTILE[0], HOSTILE[3], "<b>bold</b>", "no")
 """First accepted answers of held-out questions; policies give them too, later ones "no" ever more often."""
 
 
-def make_run(folder: Path, questions: int = 24, chain_words: int = 20, rounds: int = ROUNDS) -> Path:
-    """Write the run: half of the questions are sampled in every round, half are held out."""
+def make_run(folder: Path, questions: int = 24, chain_words: int = 20, rounds: int = ROUNDS, chains: int = 50) -> Path:
+    """Write the run: half of the questions are sampled in every round, half are held out.
+
+    `chains` is how many different ones there are besides the hostile ones.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     store = open_store(folder, create=True)
     rng = random.Random(5)
@@ -48,7 +51,10 @@ def make_run(folder: Path, questions: int = 24, chain_words: int = 20, rounds: i
         train, test = questions // 2, questions - questions // 2
         for split, count in (("train", train), ("test", test)):
             add_questions(store, (_question(n, split) for n in range(count)))
-        texts = [*HOSTILE, *(" ".join(rng.choices(("red", "blue", "circle", "so"), k=chain_words)) for _ in range(50))]
+        texts = [
+            *HOSTILE,
+            *(" ".join(rng.choices(("red", "blue", "circle", "so"), k=chain_words)) for _ in range(chains)),
+        ]
         for number in range(rounds + 1):
             _round(store, number, range(1, train + 1), texts, rng)
             _evaluate(store, number + 1, range(train + 1, questions + 1), texts, rng)

@@ -17,7 +17,7 @@ from loop.terminal.console import Console
 @click.option(
     "-o", "--output", "file", default="report.html", show_default=True, metavar="FILE", type=click.Path(path_type=Path)
 )
-@click.option("--questions", type=click.IntRange(min=0), default=10_000, show_default=True, help="Kept at most.")
+@click.option("--questions", type=click.IntRange(min=0), default=2_000, show_default=True, help="Kept at most.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def report(run_dir: Path, file: Path, questions: int, as_json: bool) -> None:
     """Write a run as one HTML page: curves, rounds, and questions with their chains. It needs no network."""

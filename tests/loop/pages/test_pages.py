@@ -13,6 +13,7 @@ import unicodedata
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,11 +28,12 @@ from loop.pages.charts import charts
 from loop.pages.escape import HIDDEN, plain, visible
 from loop.pages.figures import pass_rate_bin, read_figures
 from loop.pages.render import shade, status_line
-from loop.pages.report import QUESTIONS_PER_PART, _choose_questions
+from loop.pages.report import QUESTIONS_PER_PART, _choose_questions, write_report
 from loop.pages.serve import application, serve_run
 from loop.reading.accuracy_log import log_rows
 from loop.reading.run_status import Status
 from loop.reading.text import MAX_MARKS
+from loop.terminal.console import Console
 from store import Store, open_store
 from store.maintenance.archive import archive_round
 from store.rounds import Policy, add_policy, start_round
@@ -417,8 +419,28 @@ def test_serve_prints_where_it_is_and_stops_on_ctrl_c(run_dir: Path) -> None:
 def test_a_report_says_what_it_left_out(run_dir: Path, tmp_path: Path) -> None:
     said = json.loads(run_command("report", run_dir, "-o", tmp_path / "r.html", "--questions", 10, "--json").stdout)
     assert (said["questions"], said["of"], said["bytes"]) == (10, 24, (tmp_path / "r.html").stat().st_size)
-    assert "10 of 24 questions, drawn evenly," in (tmp_path / "r.html").read_text()
+    page = (tmp_path / "r.html").read_text()
+    assert "10 of 24 questions, drawn evenly," in page
+    assert said["of_chains"] == 12 * SAMPLES * ROUNDS + 12 * 2 * (ROUNDS + 1) + 1
+    assert 0 < said["chains"] < said["of_chains"]
+    left_out = said["of_chains"] - said["chains"]
+    assert f"Left out: 14 questions and {left_out} of {said['of_chains']} chains." in page
     assert run_command("report", run_dir, "-o", tmp_path / "none" / "r.html", check=2).stderr.count("\n") == 1
+
+
+def test_a_report_keeps_so_many_questions_as_its_bytes_allow_of_every_set(run_dir: Path, tmp_path: Path) -> None:
+    with closing(open_store(run_dir, read_only=True)) as store:
+        empty = write_report(store, tmp_path / "empty.html", 0, Console(quiet=True))
+        whole = write_report(store, tmp_path / "whole.html", 100, Console(quiet=True))
+        part = write_report(store, tmp_path / "part.html", 100, Console(quiet=True), packed_bytes=20_000)
+    assert (whole.questions, whole.of) == (24, 24)
+    assert 2 < part.questions < 24
+    assert part.bytes < empty.bytes + 20_000 + 1_000 * part.questions
+    page = (tmp_path / "part.html").read_text()
+    assert f"{part.questions} of 24 questions, drawn evenly," in page
+    index = json.loads(page.split('id="questions-index">')[1].split("</script>")[0])
+    kept = {name: [row["id"] for row in rows] for name, rows in index["sets"].items()}
+    assert all(ids and ids == sorted(ids) for ids in kept.values())
 
 
 def test_every_set_of_questions_gets_its_part() -> None:
