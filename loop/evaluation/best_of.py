@@ -243,13 +243,14 @@ def evaluation_seed(run_seed: int, policy: int, question: int, index: int) -> in
 
 def format_figures(figures: Sequence[Figure], samples: int) -> str:
     """A line a way of answering, with its interval and its difference to greedy."""
-    lines = [f"{'way':>14}  {'accuracy':>20}  to greedy (paired)"]
-    for each in figures:
+    names = [each.name.replace("K", str(samples)) for each in figures]
+    width = max(map(len, ["way", *names]))
+    lines = [f"{'way':>{width}}  {'accuracy':>20}  to greedy (paired)"]
+    for name, each in zip(names, figures, strict=True):
         low, high = each.interval
         share = each.correct / max(1, each.questions)
-        name = each.name.replace("K", str(samples))
         against = "" if each.name == "greedy" else f"{each.gained - each.lost:+d} questions, p = {each.p_value:.3g}"
-        lines.append(f"{name:>14}  {100 * share:5.1f}% [{100 * low:.1f}, {100 * high:.1f}]  {against}")
+        lines.append(f"{name:>{width}}  {100 * share:5.1f}% [{100 * low:.1f}, {100 * high:.1f}]  {against}")
     return "\n".join(lines)
 
 
