@@ -1,5 +1,7 @@
 """What the gate tried in a round: the trained candidate, then shrunk ones, each against the best policy."""
 
+import sqlite3
+from collections import defaultdict
 from dataclasses import astuple, dataclass
 
 from store.database import Store, now
@@ -36,24 +38,28 @@ def record_trial(store: Store, round_number: int, trial: GateTrial) -> None:
 
 def gate_trials(store: Store, round_number: int) -> list[GateTrial]:
     """The trials of a round, in order."""
-    rows = store.rows(
-        "SELECT policy, compared_with, questions, difference, error, accepted, best, reason FROM gate_trial"
-        " WHERE round = ? ORDER BY policy",
-        round_number,
+    return [_trial(row) for row in store.rows("SELECT * FROM gate_trial WHERE round = ? ORDER BY policy", round_number)]
+
+
+def trials_by_policy(store: Store) -> dict[int, list[tuple[int, GateTrial]]]:
+    """The trials of every policy that met the gate, each with its round, in the order of rounds."""
+    found = defaultdict[int, list[tuple[int, GateTrial]]](list)
+    for row in store.stream("SELECT * FROM gate_trial ORDER BY round, policy"):
+        found[row["policy"]].append((row["round"], _trial(row)))
+    return dict(found)
+
+
+def _trial(row: sqlite3.Row) -> GateTrial:
+    return GateTrial(
+        row["policy"],
+        row["compared_with"],
+        row["questions"],
+        row["difference"],
+        row["error"],
+        bool(row["accepted"]),
+        bool(row["best"]),
+        row["reason"],
     )
-    return [
-        GateTrial(
-            row["policy"],
-            row["compared_with"],
-            row["questions"],
-            row["difference"],
-            row["error"],
-            bool(row["accepted"]),
-            bool(row["best"]),
-            row["reason"],
-        )
-        for row in rows
-    ]
 
 
 def trials_with_alpha(store: Store, round_number: int) -> list[tuple[GateTrial, float | None]]:

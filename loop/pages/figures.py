@@ -8,6 +8,7 @@ from typing import Any
 
 from loop.reading.accuracy_log import accuracy, log_rows, reported_split, trained_style
 from loop.reading.answer_balance import answer_balance, given_answers
+from loop.reading.lineage import policy_records
 from loop.reading.run_status import Status, run_status
 from store import Store
 from store.gate import best_policy
@@ -22,10 +23,6 @@ MAX_COUNTED = 40
 """Samples and answers are counted anew for a figure; of longer runs that is done for rounds at even distances."""
 
 TALLIES = "SELECT samples, correct FROM question_history WHERE round = ? AND samples > 0 AND answers <> '[]'"
-
-TRIED = """
-SELECT policy.number, other_parent, alpha, gate_trial.round, gate_trial.accepted
-FROM policy LEFT JOIN gate_trial ON gate_trial.policy = policy.number"""
 
 Bins = tuple[int, ...]
 Answers = dict[str, tuple[float, float]]
@@ -65,7 +62,7 @@ class Figures:
     training: dict[int, dict[str, float]]
     """`rewards/margins` and what else TRL logged last."""
     policies: tuple[dict[str, Any], ...]
-    """Rows of `policy_lineage` with `other_parent`, `alpha`, and what the gate said of each policy that it tried."""
+    """What `policy_records` says of each."""
     teacher: tuple[dict[str, Any], ...]
 
 
@@ -80,7 +77,7 @@ def read_figures(store: Store, counted: Counted | None = None, progress: Callabl
         counts = {row["round"]: found for row in rounds if (found := round_figures(store, row["round"]))}
         configuration = json.loads(store.value("SELECT configuration FROM run") or "{}")
         style, split = trained_style(store), reported_split(store)
-        policies = list(_policies(store))
+        policies = list(policy_records(store))
         best, undecided = best_policy(store), {row["policy"] for row in rounds if row["decision"] is None}
         judging = {row["round"] for row in rounds if row["phase"] in ("sample", "judge")}
         judged = {number: row for number, row in counts.items() if number not in judging}
@@ -116,17 +113,6 @@ def read_figures(store: Store, counted: Counted | None = None, progress: Callabl
             policies=tuple(policies),
             teacher=tuple(dict(row) for row in store.rows("SELECT * FROM teacher_cost")),
         )
-
-
-def _policies(store: Store) -> Iterable[dict[str, Any]]:
-    """A policy that a shrunk one replaced, or one that was tried in vain, is no round's: the gate's word is on it."""
-    tried = {row["number"]: row for row in store.rows(TRIED)}
-    for row in store.rows("SELECT * FROM policy_lineage"):
-        found = tried[row["policy"]]
-        policy = {**dict(row), "other_parent": found["other_parent"], "alpha": found["alpha"]}
-        if found["round"] is not None:
-            policy |= {"round": found["round"], "decision": "accepted" if found["accepted"] else "rejected"}
-        yield policy
 
 
 def _facts(store: Store, configuration: dict[str, Any]) -> Iterable[tuple[str, str]]:

@@ -9,6 +9,7 @@ from typing import Any
 from loop.errors import InputError
 from loop.reading.accuracy_log import accuracy, log_rows, reported_split, trained_style
 from loop.reading.answer_balance import answer_balance
+from loop.reading.lineage import policy_records
 from store import Store, StoreError
 from store.gate import best_policy
 from store.maintenance.archive import IN_STORE, find_sample, round_samples
@@ -156,7 +157,7 @@ def _list_rounds(store: Store, _: Filters) -> Iterator[Record]:
 
 
 def _list_policies(store: Store, _: Filters) -> Iterator[Record]:
-    yield from (dict(row) for row in store.stream("SELECT * FROM policy_lineage ORDER BY policy"))
+    yield from policy_records(store)
 
 
 LISTS: dict[str, Callable[[Store, Filters], Iterator[Record]]] = {
@@ -253,15 +254,13 @@ CHILDREN = "SELECT number FROM policy WHERE ? IN (parent, other_parent) ORDER BY
 
 
 def _one_policy(store: Store, number: int, _: Filters) -> Record | None:
-    row = store.row("SELECT * FROM policy_lineage WHERE policy = ?", number)
-    between = store.row("SELECT other_parent, alpha FROM policy WHERE number = ?", number)
-    if row is None or between is None:
+    found = next(policy_records(store, number), None)
+    if found is None:
         return None
     training = store.row("SELECT * FROM training WHERE candidate = ?", number)
     asked = "SELECT DISTINCT split, style FROM evaluation WHERE policy = ? ORDER BY split DESC, style"
     return {
-        **dict(row),
-        **dict(between),
+        **found,
         "training": None if training is None else _decoded(training),
         "accuracies": [
             {**dict(each), **(accuracy(store, number, each["style"], each["split"]) or {})}

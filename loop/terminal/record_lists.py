@@ -11,7 +11,7 @@ from loop.reading.records import Record
 from loop.terminal.escape import one_line
 
 GAP = 2
-DROPPED_FIRST = ("weight", "kind", "author", "sha256", "made by", "rule", "round", "accepted")
+DROPPED_FIRST = ("weight", "kind", "author", "sha256", "made by", "rule", "gate", "round", "accepted")
 """Columns that are left out, in this order, where all do not fit."""
 MIN_LAST_WIDTH = 20
 """Columns that the last one of a list has at least."""
@@ -101,7 +101,11 @@ def _rounds(records: Sequence[Record]) -> Columns:
 
 
 def _policies(records: Sequence[Record]) -> Columns:
-    first = filled_columns(records, id="policy", parent="parent", made_by="made_by", round="round", decision="decision")
+    shown = [{**record, **_made_from(record), "score": _last_score(record)} for record in records]
+    first = filled_columns(
+        shown, id="policy", parent="parent", alpha="alpha", made_by="made_by", round="round", decision="decision"
+    )
+    first += filled_columns(shown, gate="score")
     accuracies = filled_columns(records, CoT="cot_accuracy", direct="direct_accuracy")
     percents = [
         (f"{title} %", [None if v is None else f"{100 * v:.1f}" for v in values]) for title, values in accuracies
@@ -115,6 +119,22 @@ def _policies(records: Sequence[Record]) -> Columns:
         weights,
         *filled_columns(records, ancestors="ancestors"),
     ]
+
+
+def _made_from(record: Record) -> Record:
+    """A policy's parent, or both of a shrunk one and how far it lies from the first to the second."""
+    if record["alpha"] is None:
+        return {"parent": record["parent"]}
+    return {"parent": f"{record['parent']}, {record['other_parent']}", "alpha": f"{record['alpha']:g}"}
+
+
+def _last_score(record: Record) -> str | None:
+    return format_score(record["trials"][-1]) if record["trials"] else None
+
+
+def format_score(trial: Record) -> str:
+    """By how many points a candidate was better before the gate, and the standard error: "-3.00 (1.00)"."""
+    return f"{100 * trial['difference']:+.2f} ({100 * trial['error']:.2f})"
 
 
 LISTS: dict[str, Callable[[Sequence[Record]], Columns]] = {

@@ -20,7 +20,7 @@ from loop.reading.scored_tokens import Piece, scored_pieces
 from loop.reading.text import format_duration
 from loop.terminal.draw_image import Picture, protocol
 from loop.terminal.escape import block, one_line
-from loop.terminal.record_lists import OUTCOME_STYLES, Columns, filled_columns, format_cell, make_table
+from loop.terminal.record_lists import OUTCOME_STYLES, Columns, filled_columns, format_cell, format_score, make_table
 from store import Store
 from store.questions import image_bytes
 
@@ -259,7 +259,7 @@ def _trials(trials: Sequence[Record]) -> Columns:
             "policy": each["policy"],
             "alpha": "1" if each["alpha"] is None else f"{each['alpha']:g}",
             "questions": each["questions"],
-            "score": f"{100 * each['difference']:+.2f} ({100 * each['error']:.2f})",
+            "score": format_score(each),
             "accepted": "accepted" if each["accepted"] else "rejected",
         }
         for each in trials
@@ -328,6 +328,24 @@ def _policy(_: Console, __: Store, record: Record) -> Iterator[RenderableType]:
         ("recipe", Text(block(json.dumps(training["recipe"], indent=1))) if training else None),
     )
     yield make_table(_accuracies(record["accuracies"]))
+    if record["trials"]:
+        yield Text("before the gate", style="bold")
+        yield make_table(_trials_of_policy(record["trials"]))
+        yield _fields(*((f"round {each['round']}", each["reason"]) for each in record["trials"]))
+
+
+def _trials_of_policy(trials: Sequence[Record]) -> Columns:
+    shown = [
+        {
+            **each,
+            "score": format_score(each),
+            "accepted": "accepted" if each["accepted"] else "rejected",
+            "best": "yes" if each["best"] else "no",
+        }
+        for each in trials
+    ]
+    first = filled_columns(shown, round="round", against="compared_with", questions="questions", score="score")
+    return first + filled_columns(shown, decision="accepted", best="best")
 
 
 RECORDS: dict[str, Callable[[Console, Store, Record], Iterator[RenderableType]]] = {

@@ -99,6 +99,35 @@ def test_a_shrunk_policy_says_between_which_two_it_lies(run_dir: Path) -> None:
     assert "of the way" not in show(run_dir, "policy", 3)
 
 
+def test_the_list_of_policies_names_both_parents_and_what_the_gate_said(run_dir: Path) -> None:
+    shrunk = shrink_last_round(run_dir)
+    records = {record["policy"]: record for record in listed(run_dir, "policy")}
+    assert [records[shrunk][key] for key in ("parent", "other_parent", "alpha")] == [2, 3, 0.5]
+    assert [records[3][key] for key in ("parent", "other_parent", "alpha")] == [2, None, None]
+    assert [(records[number]["round"], records[number]["decision"]) for number in (3, shrunk)] == [
+        (2, "rejected"),
+        (2, "accepted"),
+    ]
+    assert records[0]["trials"] == []
+    (trial,) = records[3]["trials"]
+    assert (trial["round"], trial["compared_with"], trial["difference"], trial["accepted"]) == (2, 2, -0.03, False)
+    lines = {line.split()[0]: line for line in show(run_dir, "policy").splitlines()}
+    assert re.search(r" 2, 3 +0\.5 ", lines[str(shrunk)])
+    assert "-3.00 (1.00)" in lines["3"]
+    assert "+1.00 (1.00)" in lines[str(shrunk)]
+
+
+def test_a_policy_shows_its_trials_before_the_gate(run_dir: Path) -> None:
+    assert "before the gate" not in show(run_dir, "policy", 3)
+    shrunk = shrink_last_round(run_dir)
+    trained, accepted = show(run_dir, "policy", 3), show(run_dir, "policy", shrunk)
+    assert re.search(r"2 +2 +500 +-3\.00 \(1\.00\) +rejected +no", trained)
+    assert re.search(r"round 2 +fell", trained)
+    assert re.search(r"2 +2 +500 +\+1\.00 \(1\.00\) +accepted +yes", accepted)
+    assert re.search(r"round 2 +held", accepted)
+    assert json.loads(show(run_dir, "policy", shrunk, "--json"))["trials"][0]["best"] is True
+
+
 def test_the_limit_holds_and_more_is_announced(run_dir: Path) -> None:
     done = run_here("show", run_dir, "sample", "--limit", 5, "--json")
     assert len(done.stdout.splitlines()) == 5
