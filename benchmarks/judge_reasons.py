@@ -102,7 +102,8 @@ def print_descriptions(store: Store, policy: int) -> None:
     counts = Counter[tuple[str, str]]()
     for row in store.rows(OUTPUTS, policy):
         shown = [annotations().get(image) for image in json.loads(row["images"])]
-        said = [(shape, color) for color, shape in SEES.findall(row["text"])]
+        lines = [SEES.findall(line) for line in row["text"].splitlines()]
+        said = [(found[0][1], found[0][0]) for found in lines if found]
         if None in shown:
             continue
         sees = "sees rightly" if said == shown else "sees wrongly"

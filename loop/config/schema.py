@@ -301,10 +301,10 @@ class StagesConfig(ConfigTable):
                 raise ValueError(f"rounds: stage {unknown[0]!r} is unknown; known: {', '.join(STAGES)}")
         return self
 
-    def of_round(self, number: int) -> tuple[str, ...]:
-        """The names of the stages that a round trains; the list begins again at its end."""
+    def of_round(self, number: int) -> tuple[str, ...] | None:
+        """The names of the stages that a round trains, None for all; the list begins again at its end."""
         if not self.rounds:
-            return STAGES
+            return None
         return tuple(self.rounds[(number - 1) % len(self.rounds)].split("+"))
 
 

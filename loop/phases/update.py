@@ -58,7 +58,7 @@ def _stages(ctx: Context, round_: Round) -> list[Stage]:
     if round_.number == 0:
         return list(ctx.stages.cold_start)
     named = ctx.config.stages.of_round(round_.number)
-    return [stage for stage in ctx.stages.rounds if stage.name in named]
+    return [stage for stage in ctx.stages.rounds if named is None or stage.name in named]
 
 
 def _from_cold_start(ctx: Context, round_: Round) -> bool:

@@ -157,7 +157,9 @@ class ScriptedEngine:
         else:
             text += f"### Answer: {colour if right else 'black'}"
         ids = tuple(self.encoder.completion_ids(text))
-        return Chain(request.key, text, ids, -rng.random(), "length" if rng.random() < self.script.cut_off else "stop")
+        return Chain(
+            request.key, text, ids, -rng.random(), "stop" if rng.random() < 1 - self.script.cut_off else "length"
+        )
 
     def load_weights(self, directory: Path) -> str:
         with reading(directory):

@@ -138,8 +138,8 @@ def test_a_trace_scores_each_dimension_of_both_candidates(asked: list[NewQuestio
     text = LAYOUT.format(question="what shape is there?", first=bad, second=good)
     assert write_judgement(text, None, [digest]) == (
         f"The question asks for the shape. The image shows a {color} {shape}. It is {shape}. So: {shape}\n"
-        f"1: There is no pink blob 1, step circle for blob 1, answer blob for {shape} 1 = 3\n"
-        f"2: There is a {color} {shape} 9, step {shape} for {shape} 9, answer {shape} for {shape} 9 = 27\n"
+        f"1: There is no pink blob 1. answer blob for {shape} 1 = 2\n"
+        f"2: There is a {color} {shape} 9. answer {shape} for {shape} 9 = 18\n"
         "<answer>2</answer>"
     )
 
