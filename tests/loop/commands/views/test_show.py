@@ -99,7 +99,10 @@ def test_a_shrunk_policy_says_between_which_two_it_lies(run_dir: Path) -> None:
     assert "of the way" not in show(run_dir, "policy", 3)
 
 
-def test_the_list_of_policies_names_both_parents_and_what_the_gate_said(run_dir: Path) -> None:
+def test_the_list_of_policies_names_both_parents_and_what_the_gate_said(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
     shrunk = shrink_last_round(run_dir)
     records = {record["policy"]: record for record in listed(run_dir, "policy")}
     assert [records[shrunk][key] for key in ("parent", "other_parent", "alpha")] == [2, 3, 0.5]
