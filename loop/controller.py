@@ -75,7 +75,7 @@ def run(
     the user agrees to a cold start that is estimated to cost more than `teacher.confirm_usd`.
     """
     parts = parts or Parts()
-    with work_on(run_dir, create=True, crash_point=parts.crash_point) as store:
+    with work_on(run_dir, create=True, crash_point=parts.crash_point, say=reporter.say) as store:
         if set_by_user is not None:
             config, kept = as_begun(store, config, set_by_user)
             if kept:

@@ -28,7 +28,7 @@ from policies.teacher.client import Teacher
 from policies.vllm_engine import VllmEngine
 from policies.weights import weights_sha256
 from store import Store, open_store, run_lock
-from store.database import CrashPoint, ignore
+from store.database import CrashPoint, Say, ignore
 from store.questions import has_images, load_image
 from store.rounds import Policy, add_policy, next_policy_number
 from store.sessions import begin_session, end_session
@@ -60,12 +60,17 @@ class Parts:
 
 
 @contextmanager
-def work_on(run_dir: Path, *, create: bool = False, crash_point: CrashPoint = ignore) -> Iterator[Store]:
-    """The store of a run that this process alone works on; what is said goes to the run's log file."""
+def work_on(
+    run_dir: Path, *, create: bool = False, crash_point: CrashPoint = ignore, say: Say = ignore
+) -> Iterator[Store]:
+    """The store of a run that this process alone works on; what is said goes to the run's log file.
+
+    `say` is told while another program keeps the store locked.
+    """
     with (
         run_log(run_dir),
         run_lock(run_dir),
-        closing(open_store(run_dir, create=create, crash_point=crash_point)) as store,
+        closing(open_store(run_dir, create=create, crash_point=crash_point, say=say)) as store,
     ):
         yield store
 

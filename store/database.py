@@ -23,6 +23,14 @@ FILE_NAME = "store.db"
 OF_A_RUN = ("policies", "rounds.jsonl")
 """What only a run that has a store leaves in its directory."""
 BUSY_TIMEOUT_S = 60.0
+"""For what takes no part in a transaction: opening, and a reader that meets a checkpoint."""
+
+POLL_S = 0.2
+"""A transaction that waits for its turn looks so often whether Ctrl-C was pressed."""
+
+SAY_AFTER_S, SAY_EVERY_S = 2.0, 30.0
+"""When a transaction that waits for its turn says so for the first time, and how often then."""
+
 PAGE_BYTES = 16384
 """Rows are a few hundred bytes: of a larger page less is left over (4 KiB wastes 8 bytes a sample more, 8 KiB 1.4)."""
 
@@ -48,17 +56,25 @@ CrashPoint = Callable[[str], None]
 """Called at named moments that a crash must not harm; a test kills the process there."""
 
 
-def ignore(name: str) -> None:
-    """The crash point of a real run: nothing happens."""
+Say = Callable[[str], None]
+"""Called with a line for people."""
+
+
+def ignore(_: str) -> None:
+    """The crash point of a real run, and what hears a line that nobody wants: nothing happens."""
 
 
 class Store:
     """The open store. Reads are plain SQL; writes go through `transaction`, all or nothing."""
 
-    def __init__(self, connection: sqlite3.Connection, path: Path, crash_point: CrashPoint = ignore) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, path: Path, crash_point: CrashPoint = ignore, say: Say = ignore
+    ) -> None:
         self.path = path
         self.connection = connection
         self.crash_point = crash_point
+        self._say = say
+        self._interrupted = False
 
     @cached_property
     def db(self) -> Database:
@@ -91,13 +107,14 @@ class Store:
     def transaction(self) -> Iterator[None]:
         """Everything inside is committed together, or nothing of it; an inner one joins the outer.
 
-        The write lock is taken at the start, so a second writer waits its turn instead of failing.
+        The write lock is taken at the start, so a second writer waits its turn instead of failing. It waits as long
+        as another process holds the store, and says so.
         """
         if self.connection.in_transaction:
             yield
             return
-        self.connection.execute("BEGIN IMMEDIATE")
         try:
+            self._begin()
             yield
             self.crash_point("before commit")
         except BaseException:
@@ -105,6 +122,35 @@ class Store:
             raise
         self.connection.commit()
         self.crash_point("after commit")
+
+    def _begin(self) -> None:
+        started, say_after = time.monotonic(), SAY_AFTER_S
+        self.connection.execute(f"PRAGMA busy_timeout = {POLL_S * 1000:.0f}")
+        try:
+            while not self._try_to_begin():
+                if self._interrupted:
+                    raise KeyboardInterrupt
+                waited = time.monotonic() - started
+                if waited >= say_after:
+                    say_after = waited + SAY_EVERY_S
+                    self._say(f"{self.path} is locked by another process ({waited:.0f} s so far); waiting for it")
+        except KeyboardInterrupt:
+            # What is recorded on the way out does not wait again.
+            self._interrupted = True
+            raise
+        finally:
+            self.connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_S * 1000:.0f}")
+        if say_after > SAY_AFTER_S:
+            self._say(f"{self.path} is free again after {time.monotonic() - started:.0f} s; going on")
+
+    def _try_to_begin(self) -> bool:
+        try:
+            self.connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                raise
+            return False
+        return True
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
@@ -121,11 +167,17 @@ class Store:
 
 
 def open_store(
-    run_dir: Path, *, create: bool = False, read_only: bool = False, crash_point: CrashPoint = ignore
+    run_dir: Path,
+    *,
+    create: bool = False,
+    read_only: bool = False,
+    crash_point: CrashPoint = ignore,
+    say: Say = ignore,
 ) -> Store:
     """Open `run_dir/store.db`, applying pending migrations.
 
-    With `read_only` nothing is changed, and a store that an older version wrote is refused.
+    With `read_only` nothing is changed, and a store that an older version wrote is refused. `say` is told while a
+    transaction waits for another process.
     Raises NoRunError where there is no store (unless `create`). Raises StoreError where the directory holds a run
     whose store is gone, where the file is not a store or is damaged, or where a newer version wrote it.
     """
@@ -143,7 +195,7 @@ def open_store(
         connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
         if not read_only:
             connection.execute("PRAGMA journal_mode = WAL")
-        store = Store(connection, path, crash_point)
+        store = Store(connection, path, crash_point, say)
         _migrate(store, new, read_only)
     except sqlite3.OperationalError as error:
         if FULL.search(str(error)):

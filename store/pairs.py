@@ -12,7 +12,7 @@ from itertools import groupby
 from operator import itemgetter
 
 from store.database import Store, as_json, now
-from store.questions import NewQuestion, add_questions, find_question_id
+from store.questions import NewQuestion, find_question_id, staged_questions
 from store.samples import NewSample, NewVerdict, add_samples, add_verdicts
 
 IMPORTED_RULE = "imported"
@@ -137,15 +137,22 @@ class NewImportedPair:
 
 
 def add_imported_pairs(store: Store, pairs: Iterable[NewImportedPair], file: str, file_sha256: str) -> int:
-    """Store the pairs that are new, all or none; returns how many were."""
-    with store.transaction():
-        return sum(_add_imported(store, pair, file, file_sha256) for pair in pairs)
+    """Store the pairs that are new, all or none; returns how many were.
+
+    Images of new questions are decoded, and stored in pieces, before that.
+    """
+    pairs = list(pairs)
+    new = (pair.question for pair in pairs if isinstance(pair.question, NewQuestion))
+    with staged_questions(store, new) as staged:
+        staged.add_images()
+        with store.transaction():
+            staged.add()
+            return sum(_add_imported(store, pair, file, file_sha256) for pair in pairs)
 
 
 def _add_imported(store: Store, pair: NewImportedPair, file: str, file_sha256: str) -> bool:
     question = pair.question
     if isinstance(question, NewQuestion):
-        add_questions(store, [question])
         found = find_question_id(store, question.text, question.images)
         assert found is not None
         question = found

@@ -3,15 +3,17 @@
 import hashlib
 import json
 import sqlite3
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 from PIL.Image import Image
 
 from store.database import Store, StoreError, as_json
 from store.image_decoding import decode_image, inspect_image
+from store.staging import Staging, open_staging
 
 SplitFrom = Literal["source", "draw", "run"]
 
@@ -58,47 +60,86 @@ class Question:
     choices: tuple[str, ...] = ()
 
 
+class StagedQuestions:
+    """Questions that were read and checked, and whose images were decoded, but that are not in the store yet."""
+
+    def __init__(self, store: Store, staging: Staging) -> None:
+        self._store, self._staging = store, staging
+
+    def add_images(self) -> None:
+        """Store the images that are new, in several transactions: no other process waits long for one.
+
+        An image is known by its hash. One that a crash leaves without its question is used by the next call.
+        """
+        for piece in self._staging.image_pieces():
+            with self._store.transaction():
+                self._store.connection.executemany(
+                    "INSERT INTO image VALUES (?, ?, ?, ?, ?) ON CONFLICT (sha256) DO NOTHING", piece
+                )
+
+    def add(self) -> int:
+        """Store the questions that are new, all or none, as one batch; returns how many were.
+
+        Their images were added before. Within a transaction of the caller's it can still be undone.
+        """
+        with self._store.transaction():
+            last = self._store.value("SELECT max(batch) FROM question")
+            batch = 0 if last is None else last + 1
+            return sum(self._add(row[:-1], json.loads(row[-1]), batch) for row in self._staging.questions())
+
+    def _add(self, columns: tuple[Any, ...], digests: list[str], batch: int) -> bool:
+        cursor = self._store.connection.execute(
+            "INSERT INTO question (hash, external_id, text, answers, judge, split, source, choices, kind, unit, batch)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (hash) DO NOTHING",
+            (*columns, batch),
+        )
+        if not cursor.rowcount:
+            return False
+        self._store.connection.executemany(
+            "INSERT INTO question_image VALUES (?, ?, ?)",
+            [(cursor.lastrowid, position, digest) for position, digest in enumerate(digests)],
+        )
+        return True
+
+
+@contextmanager
+def staged_questions(store: Store, questions: Iterable[NewQuestion]) -> Iterator[StagedQuestions]:
+    """Read the questions and decode the images that the store does not have; nothing is locked or stored by this.
+
+    Raises StoreError, naming the row, for an image that cannot be decoded completely.
+    """
+    with open_staging() as staging:
+        for question in questions:
+            for digest, content in zip(question.digests, question.images, strict=True):
+                if not staging.has_image(digest) and not store.row("SELECT 1 FROM image WHERE sha256 = ?", digest):
+                    staging.put_image((digest, content, *inspect_image(content, question.where)))
+            staging.put_question(_columns(question), as_json(question.digests))
+        yield StagedQuestions(store, staging)
+
+
 def add_questions(store: Store, questions: Iterable[NewQuestion]) -> int:
     """Store the questions that are new, all or none, as one batch; returns how many were.
 
     Raises StoreError, naming the row, for an image that cannot be decoded completely.
     """
-    with store.transaction():
-        last = store.value("SELECT max(batch) FROM question")
-        batch = 0 if last is None else last + 1
-        return sum(_add(store, question, batch) for question in questions)
+    with staged_questions(store, questions) as staged:
+        staged.add_images()
+        return staged.add()
 
 
-def _add(store: Store, question: NewQuestion, batch: int) -> bool:
-    digests, key = question.digests, _identity_hash(question, question.split)
-    if store.row("SELECT 1 FROM question WHERE hash = ?", key):
-        return False
-    for digest, content in zip(digests, question.images, strict=True):
-        if not store.row("SELECT 1 FROM image WHERE sha256 = ?", digest):
-            kind, width, height = inspect_image(content, question.where)
-            store.connection.execute("INSERT INTO image VALUES (?, ?, ?, ?, ?)", (digest, content, kind, width, height))
-    cursor = store.connection.execute(
-        "INSERT INTO question (hash, external_id, text, answers, judge, split, source, batch, choices, kind, unit)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            key,
-            question.external_id,
-            question.text,
-            as_json(list(question.answers)),
-            question.judge,
-            question.split,
-            question.source,
-            batch,
-            as_json(list(question.choices)),
-            question.kind,
-            question.unit,
-        ),
+def _columns(question: NewQuestion) -> tuple[Any, ...]:
+    return (
+        _identity_hash(question, question.split),
+        question.external_id,
+        question.text,
+        as_json(list(question.answers)),
+        question.judge,
+        question.split,
+        question.source,
+        as_json(list(question.choices)),
+        question.kind,
+        question.unit,
     )
-    store.connection.executemany(
-        "INSERT INTO question_image VALUES (?, ?, ?)",
-        [(cursor.lastrowid, position, digest) for position, digest in enumerate(digests)],
-    )
-    return True
 
 
 def _identity_hash(question: NewQuestion, split: str) -> str:

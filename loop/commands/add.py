@@ -20,7 +20,8 @@ def add(run_dir: Path, file: Path, as_json: bool) -> None:
     from loop.questions.ingest import add_file
     from loop.terminal.console import Console
 
-    store = open_store(run_dir)
-    added = add_file(store, stored_config(store, run_dir), file, Console(quiet=as_json))
+    console = Console(quiet=as_json)
+    store = open_store(run_dir, say=console.say)
+    added = add_file(store, stored_config(store, run_dir), file, console)
     store.close()
     click.echo(json.dumps({"added": added}) if as_json else format_count(added, "new question", run_dir))

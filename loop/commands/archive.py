@@ -22,9 +22,10 @@ def archive(run_dir: Path, older_than: int, as_json: bool) -> None:
     """Move samples of rounds more than N behind the latest to Parquet files beside the store."""
     from store.maintenance.archive import archive_round, rounds_to_archive
 
-    store = open_store(run_dir)
+    console = Console(quiet=as_json)
+    store = open_store(run_dir, say=console.say)
     numbers, moved = rounds_to_archive(store, older_than), 0
-    with Console(quiet=as_json).bar("archiving", len(numbers), "round") as bar:
+    with console.bar("archiving", len(numbers), "round") as bar:
         for number in numbers:
             moved += archive_round(store, number)
             bar.update()

@@ -104,7 +104,7 @@ def evaluate_run(
         judge = open_judge_run(judge_dir)
         require_same_model(judge, config.policy.model)
         config = with_room_for(config, judge)
-    with work_on(run_dir) as store:
+    with work_on(run_dir, say=console.say) as store:
         policy = best_policy(store) if number is None else get_policy(store, number).number
         against = cold_start_policy(store) if reference is None else get_policy(store, reference).number
         if samples and policy == against:

@@ -21,8 +21,9 @@ def import_(run_dir: Path, what: str, file: Path, as_json: bool) -> None:
     """Take preference pairs of a JSONL or Parquet FILE into a run; its next update trains on them too."""
     from loop.questions.import_pairs import import_pairs
 
-    store = open_store(run_dir)
+    console = Console(quiet=as_json)
+    store = open_store(run_dir, say=console.say)
     config = stored_config(store, run_dir)
-    added = import_pairs(store, config, file, Console(quiet=as_json))
+    added = import_pairs(store, config, file, console)
     store.close()
     click.echo(json.dumps({"imported": added}) if as_json else format_count(added, "new pair", run_dir))

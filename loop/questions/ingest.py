@@ -15,13 +15,13 @@ from policies.encoding import is_vision_model
 from store import Store
 from store.questions import (
     NewQuestion,
-    add_questions,
     asks_judge,
     count_by_split,
     count_images,
     has_questions,
     most_images,
     newest_question,
+    staged_questions,
 )
 
 
@@ -30,11 +30,13 @@ def ingest(store: Store, config: Config, read_questions: ReadQuestions, reporter
     if has_questions(store):
         return
     questions, table = read_questions(config.questions, reporter), SplitTable()
-    with store.transaction():
-        added = add_questions(store, table.counted(questions, reporter))
-        counts = count_by_split(store)
-        require_splits(counts, config.evaluation.split)
-        _check_judges(store, config)
+    with staged_questions(store, table.counted(questions, reporter)) as staged:
+        require_splits(table.rows, config.evaluation.split)
+        staged.add_images()
+        with store.transaction():
+            added = staged.add()
+            _check_judges(store, config)
+    counts = count_by_split(store)
     images = count_images(store)
     reporter.say(f"{added} questions ({', '.join(f'{n} {split}' for split, n in counts.items())}), {images} images")
     for line in table.lines(config.questions):
@@ -55,19 +57,22 @@ def _check_judges(store: Store, config: Config) -> None:
 def add_file(store: Store, config: Config, path: Path, reporter: Reporter) -> int:
     """Add the new questions of a JSONL file; returns how many were new.
 
-    The file and its images are read whole before the store is locked: a run that waits for it would end.
+    The file is read and its images are decoded before the store is locked, and images are stored in pieces: a run
+    that works meanwhile waits for a moment only. The questions are stored all or none, in one transaction.
     Raises InputError for rows that the run's model cannot take.
     """
     newest = newest_question(store)
     questions, table = read_file(path, config.questions, reporter, store), SplitTable()
     transformers.utils.logging.set_verbosity_error()
     vision = is_vision_model(config.policy.model, config.policy.trust_remote_code)
-    waiting = list(_taken(questions, most_images(store) if vision else 0))
-    with store.transaction():
-        if newest_question(store) != newest:
-            raise InputError(f"{path}: another process added questions meanwhile; add the file again")
-        added = add_questions(store, table.counted(iter(waiting), reporter))
-        _check_judges(store, config)
+    taken = _taken(questions, most_images(store) if vision else 0)
+    with staged_questions(store, table.counted(taken, reporter)) as staged:
+        staged.add_images()
+        with store.transaction():
+            if newest_question(store) != newest:
+                raise InputError(f"{path}: another process added questions meanwhile; add the file again")
+            added = staged.add()
+            _check_judges(store, config)
     for line in table.lines(config.questions):
         reporter.say(line)
     return added
