@@ -73,34 +73,34 @@ def test_images_are_stored_in_pieces_and_questions_in_one(tmp_path: Path) -> Non
 
     def reached(name: str) -> None:
         if name == "after commit":
-            commits.append((store.value("SELECT count(*) FROM image"), store.value("SELECT count(*) FROM question")))
+            commits.append((opened.value("SELECT count(*) FROM image"), opened.value("SELECT count(*) FROM question")))
 
-    store = open_store(tmp_path, create=True)
-    store.crash_point = reached
+    opened = open_store(tmp_path, create=True)
+    opened.crash_point = reached
     images = [bitmap(2000, seed) for seed in range(5)]
     assert PIECE_BYTES // 3 < len(images[0]) < PIECE_BYTES // 2
-    add_questions(store, [question(number, image) for number, image in enumerate(images)])
+    add_questions(opened, [question(number, image) for number, image in enumerate(images)])
     assert commits == [(2, 0), (4, 0), (5, 0), (5, 5)]
-    store.close()
+    opened.close()
 
 
 def test_what_a_crash_left_of_an_addition_is_used_by_the_next(tmp_path: Path) -> None:
     def die(name: str) -> None:
-        if name == "before commit" and store.value("SELECT count(*) FROM image") == 3:
+        if name == "before commit" and opened.value("SELECT count(*) FROM image") == 3:
             raise SystemExit
 
-    store = open_store(tmp_path, create=True)
+    opened = open_store(tmp_path, create=True)
     wanted = [question(number, bitmap(2000, number)) for number in range(3)]
-    store.crash_point = die
+    opened.crash_point = die
     with pytest.raises(SystemExit):
-        add_questions(store, wanted)
-    left = (store.value("SELECT count(*) FROM image"), store.value("SELECT count(*) FROM question"))
+        add_questions(opened, wanted)
+    left = (opened.value("SELECT count(*) FROM image"), opened.value("SELECT count(*) FROM question"))
     assert left == (2, 0)
-    store.crash_point = ignore
-    assert add_questions(store, wanted) == 3
-    assert store.value("SELECT count(*) FROM image") == 3
-    assert store.value("SELECT count(*) FROM question_image") == 3
-    store.close()
+    opened.crash_point = ignore
+    assert add_questions(opened, wanted) == 3
+    assert opened.value("SELECT count(*) FROM image") == 3
+    assert opened.value("SELECT count(*) FROM question_image") == 3
+    opened.close()
 
 
 def test_a_broken_image_at_the_end_leaves_nothing_behind(store: Store) -> None:
