@@ -1,9 +1,10 @@
 """One session of a run: its lock, log, store and running parts, and how it ended."""
 
 import importlib.util
+import os
 import resource
 import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -163,21 +164,32 @@ def _local_directory(model: str) -> Path:
 def _stop_on_signal(ctx: Context) -> Iterator[None]:
     """First Ctrl-C, SIGTERM or SIGHUP: stop after the batch in flight is committed. Second Ctrl-C: at once.
 
-    A terminal that closes sends SIGHUP; a process started with `nohup` ignores it, and goes on.
+    A SIGHUP that was ignored before, as `nohup` has it, stays ignored.
     """
+    terminals = [descriptor for descriptor in (1, 2) if os.isatty(descriptor)]
 
     def stop(number: int, _: Any) -> None:
+        if number == signal.SIGHUP:
+            _let_go_of(terminals)
         if ctx.stopping and number == signal.SIGINT:
             raise KeyboardInterrupt
         ctx.stopping = True
         ctx.reporter.say("stopping after the batch in flight (Ctrl-C again to stop at once)")
 
-    signals = [signal.SIGINT, signal.SIGTERM]
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        signals.append(signal.SIGHUP)
-    before = {number: signal.signal(number, stop) for number in signals}
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, stop) for number in numbers}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _let_go_of(terminals: Sequence[int]) -> None:
+    """Send what is still written to a terminal that has gone nowhere: to write to it would be an error."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for descriptor in terminals:
+        os.dup2(nowhere, descriptor)
+    os.close(nowhere)

@@ -2,8 +2,10 @@
 
 import json
 import os
+import pty
 import re
 import resource
+import select
 import shutil
 import signal
 import sqlite3
@@ -11,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,7 @@ from typing import Any
 import pytest
 
 from loop.commands.exits import run_command_line
+from loop.terminal.live_view import LiveConsole
 from store import StoreError, open_store
 from store.lock import lock_holder, run_lock
 from store.questions import find_questions, load_image
@@ -38,8 +42,8 @@ def run_with_fault(folder: Path, fault: str = "none", limit: int = 0) -> None:
     def reached(_: str) -> None:
         nonlocal commits
         commits += 1
-        if fault in ("SIGTERM", "SIGHUP", "SIGHUP ignored") and commits == 30:
-            os.kill(os.getpid(), signal.SIGTERM if fault == "SIGTERM" else signal.SIGHUP)
+        if fault in ("SIGTERM", "SIGHUP") and commits == 30:
+            os.kill(os.getpid(), signal.Signals[fault])
         if fault == "SIGINT twice" and commits in (30, 31):
             os.kill(os.getpid(), signal.SIGINT)
 
@@ -100,8 +104,67 @@ def test_a_fault_ends_in_a_clear_line_and_the_run_goes_on_to_the_same_end(
     assert content_of(tmp_path) == unbroken
 
 
-def test_a_run_that_ignores_the_end_of_its_terminal_goes_on(unbroken: dict[str, list[Any]], tmp_path: Path) -> None:
-    assert scripted(tmp_path, "SIGHUP ignored").returncode == 0
+def run_without_hangup(folder: Path) -> None:
+    """A run as `nohup` starts it."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    run_with_fault(folder, "SIGHUP")
+
+
+def test_a_hangup_that_was_ignored_from_the_start_stays_ignored(unbroken: dict[str, list[Any]], tmp_path: Path) -> None:
+    run_forked(run_without_hangup, tmp_path)
+    assert content_of(tmp_path) == unbroken
+
+
+def run_on_a_terminal(folder: Path) -> None:
+    """A scripted run with its live view; after its 30th crash point it goes on once the file `go` is there."""
+    points = 0
+
+    def reached(_: str) -> None:
+        nonlocal points
+        points += 1
+        if points == 30:
+            (folder / "ready").touch()
+            while not (folder / "go").exists():
+                time.sleep(0.01)
+
+    def work() -> None:
+        with LiveConsole(folder / "run", rounds=2) as console:
+            run_scripted(folder / "run", scripted_config(folder), reached, Script(reporter=console))
+
+    (folder / "run").mkdir()
+    run_command_line(work)
+
+
+def close_its_terminal(folder: Path) -> None:
+    """Start the run on a terminal of its own, close that in the middle of the run, and print how the run ended."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        sys.stdout, sys.stderr = (os.fdopen(descriptor, "w", closefd=False) for descriptor in (1, 2))
+        try:
+            run_on_a_terminal(folder)
+        except SystemExit as end:
+            os._exit(int(end.code or 0))
+        except BaseException:
+            (folder / "error").write_text(traceback.format_exc())
+            os._exit(99)
+        os._exit(0)
+    while not (folder / "ready").exists():
+        if select.select([terminal], [], [], 0.01)[0]:
+            os.read(terminal, 1 << 16)
+    os.close(terminal)
+    (folder / "go").touch()
+    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+
+
+def test_a_run_whose_terminal_is_closed_stops_after_the_batch_in_flight(
+    unbroken: dict[str, list[Any]], tmp_path: Path
+) -> None:
+    done = run_forked(close_its_terminal, tmp_path)
+    error = tmp_path / "error"
+    assert done.stdout == "0\n", error.read_text() if error.exists() else ""
+    assert rows_of(tmp_path, "SELECT end_reason FROM session") == [("stopped",)]
+    assert "stopping after the batch in flight" in (tmp_path / "run" / "run.log").read_text()
+    run_forked(run_with_fault, tmp_path)
     assert content_of(tmp_path) == unbroken
 
 
