@@ -47,8 +47,6 @@ def run_with_fault(folder: Path, fault: str = "none", limit: int = 0) -> None:
         if fault == "SIGINT twice" and commits in (30, 31):
             os.kill(os.getpid(), signal.SIGINT)
 
-    if fault == "SIGHUP ignored":  # as nohup does
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
     if fault == "full disk":
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
