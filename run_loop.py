@@ -11,6 +11,7 @@ import click
 from loop.commands.add import add
 from loop.commands.archive import archive
 from loop.commands.doctor import doctor
+from loop.commands.drop import drop
 from loop.commands.evaluate import evaluate
 from loop.commands.exits import run_command_line
 from loop.commands.import_pairs import import_
@@ -24,7 +25,7 @@ from loop.commands.views.serve import serve
 from loop.commands.views.show import show
 from loop.commands.views.status import status
 
-COMMANDS = (run, add, evaluate, judge, import_, archive, doctor)
+COMMANDS = (run, add, drop, evaluate, judge, import_, archive, doctor)
 VIEWS = (log, status, check, show, export, report, serve)
 
 

@@ -88,8 +88,7 @@ class Context:
 
     def prompt(self, question: Question, style: str) -> Prompt:
         """The question in a style's template."""
-        template: str = getattr(self.config.prompts, style)
-        return Prompt(template.replace("{question}", question.text), question.images)
+        return Prompt(self.config.prompts.lay_out(style, question.text), question.images)
 
     def policy_directory(self, path: str) -> Path:
         """Where a policy's weights lie; published ones are relative to the run directory."""

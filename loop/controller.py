@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Collection
+from functools import partial
 from itertools import takewhile
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from loop.reading.accuracy_log import append_finished_rounds
 from loop.reading.model_card import write_cards
 from loop.reporting import Observer, RunReporter
 from loop.retention import delete_old_weights
-from loop.session import Parts, open_session, work_on
+from loop.session import Parts, open_encoder, open_session, work_on
 from loop.teaching.cost import confirm_cold_start
 from store.gate import best_policy
 from store.rounds import (
@@ -81,7 +82,8 @@ def run(
             if kept:
                 reporter.say(f"the run goes on with the values that it began with: {', '.join(kept)}")
         record_run(store, config)
-        ingest(store, config, parts.sources[config.questions.source], reporter)
+        make_encoder = partial(open_encoder, store, config, parts)
+        ingest(store, config, parts.sources[config.questions.source], reporter, make_encoder)
         confirm_cold_start(config, store, agreed=agreed)
         try:
             with open_session(store, config, run_dir, reporter, parts) as (ctx, observe):

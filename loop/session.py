@@ -15,6 +15,7 @@ from loop.config.teacher import TeacherConfig
 from loop.context import BatchSizes, Context, Stages, StartSampler, Stopped
 from loop.errors import InputError
 from loop.judge_runs.judge_run import open_judge_run, require_same_model, with_room_for
+from loop.questions.limits import longest_sequence
 from loop.questions.registry import RATIONALES, SOURCES, ReadQuestions, WriteRationale
 from loop.reporting import Observer, Reporter
 from loop.run_log import run_log
@@ -87,7 +88,8 @@ def open_session(
     if importlib.util.find_spec("vllm") is None:
         raise InputError("vllm is not installed; install the extra 'cpu' or 'gpu', whichever this machine is")
     trust = config.policy.trust_remote_code
-    encoder = parts.make_encoder(config.policy.model, lambda digest: load_image(store, digest), trust_remote_code=trust)
+    encoder = open_encoder(store, config, parts)
+    longest_sequence(config, encoder)
     if not encoder.is_vision and has_images(store):
         raise InputError(
             f"policy.model = {config.policy.model!r} reads text only, but questions have images; take a"
@@ -124,6 +126,12 @@ def open_session(
             raise
         finally:
             _end(ctx, reason)
+
+
+def open_encoder(store: Store, config: Config, parts: Parts) -> Encoder:
+    """The encoder of the run's model, which reads the store's images. Raises PolicyError if the model is incomplete."""
+    trust = config.policy.trust_remote_code
+    return parts.make_encoder(config.policy.model, lambda digest: load_image(store, digest), trust_remote_code=trust)
 
 
 def _end(ctx: Context, reason: str) -> None:

@@ -11,18 +11,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL.Image import Image
+from PIL import Image
 from transformers import AutoProcessor, AutoTokenizer
 
 from policies import PolicyError
+from policies.context_length import context_length
+from policies.image_cache import ImageCache
 from policies.packaged_model import model_directory
 
 IGNORED = -100
 """Label of positions outside the loss (PyTorch's cross-entropy convention)."""
 
 
-CACHED_IMAGES = 512
-"""Decoded images kept at hand: enough for everything in flight."""
+KNOWN_SIZES = 65536
+"""Sizes of images whose number of tokens is kept."""
 
 
 @dataclass(frozen=True)
@@ -36,9 +38,14 @@ class Prompt:
 class Encoder:
     """Chat template, tokenizer and image processor of one model directory."""
 
-    def __init__(self, model: str, load_image: Callable[[str], Image], *, trust_remote_code: bool = False) -> None:
+    def __init__(
+        self, model: str, load_image: Callable[[str], Image.Image], *, trust_remote_code: bool = False
+    ) -> None:
         model = model_directory(model)
-        self.is_vision = is_vision_model(model, trust_remote_code)
+        config = load_model_config(model, trust_remote_code)
+        self.is_vision = hasattr(config, "vision_config")
+        self.context_length = context_length(config)
+        """The most tokens that the model takes, prompt and answer together; None where its configuration is silent."""
         loader: Any = AutoProcessor if self.is_vision else AutoTokenizer
         try:
             self.processor = loader.from_pretrained(model, trust_remote_code=trust_remote_code)
@@ -55,7 +62,9 @@ class Encoder:
         special = [token for token in self.tokenizer.added_tokens_decoder.items() if token[1].special]
         self._special_ids = frozenset(number for number, _ in special)
         self._special_tokens = tuple(token.content for _, token in special)
-        self.load_image = lru_cache(maxsize=CACHED_IMAGES)(load_image)
+        self.load_image: Callable[[str], Image.Image] = ImageCache(load_image)
+        self.image_tokens = lru_cache(maxsize=KNOWN_SIZES)(self._image_tokens)
+        """How many token ids images of these sizes, (width, height) in pixels each, add to their placeholders."""
 
     def chat(self, prompt: Prompt) -> str:
         """The prompt in the model's chat template, up to where its answer starts."""
@@ -90,8 +99,21 @@ class Encoder:
 
     def expanded_prompt_ids(self, prompt: Prompt) -> list[int]:
         """Token ids with every image placeholder expanded, as the model reads them."""
-        ids: list[int] = self._encode([prompt])["input_ids"][0].tolist()
+        ids: list[int] = self._encode([prompt], self._load_images([prompt]))["input_ids"][0].tolist()
         return ids
+
+    def most_tokens(self, text: str) -> int | None:
+        """At least as many as a text has token ids, from its bytes alone; None where bytes prove nothing.
+
+        Every token of a fast tokenizer covers at least one byte of the text as its normalizer leaves it.
+        """
+        backend = getattr(self.tokenizer, "backend_tokenizer", None)
+        if backend is None:
+            return None
+        words = self._without_special_tokens(text)
+        if backend.normalizer is not None:
+            words = backend.normalizer.normalize_str(words)
+        return len(words.encode()) + 1  # some put a space in front
 
     def batch(self, prompts: Sequence[Prompt], *completions: Sequence[Sequence[int]]) -> dict[str, torch.Tensor]:
         """Right-padded tensors for one or more completions of each prompt.
@@ -101,7 +123,7 @@ class Encoder:
         `completion_mask` of shape (len(completions) * len(prompts), longest), and the model's image
         features. Nothing is ever truncated, so image tokens cannot be cut.
         """
-        encoded = self._encode(prompts)
+        encoded = self._encode(prompts, self._load_images(prompts))
         shape, kept = encoded["input_ids"].shape, encoded["attention_mask"].bool()
         per_token = {k: v for k, v in encoded.items() if v.shape == shape and k != "attention_mask"}
         features = {k: v for k, v in encoded.items() if v.shape != shape}
@@ -143,19 +165,33 @@ class Encoder:
         pad = self.tokenizer.pad_token_id
         return int(self.tokenizer.eos_token_id if pad is None else pad)
 
-    def _encode(self, prompts: Sequence[Prompt]) -> dict[str, torch.Tensor]:
+    def _load_images(self, prompts: Sequence[Prompt]) -> list[list[Image.Image]]:
+        return [[self.load_image(digest) for digest in prompt.images] for prompt in prompts] if self.is_vision else []
+
+    def _image_tokens(self, sizes: tuple[tuple[int, int], ...]) -> int:
+        if not self.is_vision or not sizes:
+            return 0
+        # Blank ones will do: how many tokens an image has depends on its size.
+        blank, images = Prompt(" ", ("",) * len(sizes)), [Image.new("RGB", size) for size in sizes]
+        return int(self._encode([blank], [images])["input_ids"].shape[1]) - len(self.prompt_ids(blank))
+
+    def _encode(self, prompts: Sequence[Prompt], images: list[list[Image.Image]]) -> dict[str, torch.Tensor]:
         texts = [self.chat(prompt) for prompt in prompts]
         options: dict[str, Any] = {"padding": True, "return_tensors": "pt", "add_special_tokens": False}
         if self.tokenizer.pad_token is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token
         if not self.is_vision:
             return dict(self.tokenizer(texts, **options))
-        images = [[self.load_image(digest) for digest in prompt.images] for prompt in prompts]
         return dict(self.processor(text=texts, images=images if any(images) else None, **options))
 
 
 def is_vision_model(model: str, trust_remote_code: bool = False) -> bool:
     """Whether the model's configuration has a vision part; raises PolicyError if it cannot be read."""
+    return hasattr(load_model_config(model, trust_remote_code), "vision_config")
+
+
+def load_model_config(model: str, trust_remote_code: bool = False) -> Any:
+    """The model's configuration as transformers reads it; raises PolicyError if it cannot be read."""
     from transformers import AutoConfig
 
     model = model_directory(model)
@@ -163,13 +199,12 @@ def is_vision_model(model: str, trust_remote_code: bool = False) -> bool:
     if directory.exists():
         check_model_directory(directory)
     try:
-        config = AutoConfig.from_pretrained(model, trust_remote_code=trust_remote_code)
+        return AutoConfig.from_pretrained(model, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, KeyError) as error:
         raise PolicyError(
             f"policy.model = {model!r} is neither a model directory nor a hub id that can be reached"
             f" ({_first_line(error)})"
         ) from error
-    return hasattr(config, "vision_config")
 
 
 def check_model_directory(directory: Path) -> None:

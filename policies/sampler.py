@@ -1,6 +1,6 @@
 """What every way of sampling offers: requests in, chains out, weights swapped in place."""
 
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -34,11 +34,18 @@ class Chain:
     finish_reason: str
 
 
+Refuse = Callable[[Request, str], object]
+"""Told of a request that the engine does not take, and why."""
+
+
 class Sampler(Protocol):
     """A running engine that serves one policy at a time."""
 
-    def sample(self, requests: Iterable[Request]) -> Iterator[Chain]:
-        """Chains in the order they finish, one a request."""
+    def sample(self, requests: Iterable[Request], refused: Refuse | None = None) -> Iterator[Chain]:
+        """Chains in the order they finish, one a request.
+
+        A request that the engine refuses has none: `refused` is told. Without it that raises PolicyError.
+        """
 
     def load_weights(self, directory: Path) -> str:
         """Swap weights in place and clear every cache; returns the sha256 of what was loaded."""

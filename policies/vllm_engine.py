@@ -10,7 +10,7 @@ from typing import Any
 from policies import PolicyError
 from policies.encoding import Encoder, Prompt
 from policies.packaged_model import model_directory
-from policies.sampler import Chain, Request
+from policies.sampler import Chain, Refuse, Request
 from policies.weights import HashedWeights, reading, weights_sha256
 
 # The engine lives in this process: swaps hand tensors over without another process in between.
@@ -41,6 +41,16 @@ class EngineSettings:
     trust_remote_code: bool = False
 
 
+class RequestRefused(PolicyError):
+    """The engine does not take a request; `reason` says why."""
+
+    def __init__(self, key: object, reason: str) -> None:
+        super().__init__(
+            f"the sampler cannot take {key}: {reason}; raise engine.max_model_len, or take the question out with 'drop'"
+        )
+        self.reason = reason
+
+
 class VllmEngine:
     """One vLLM engine for the whole run; see `policies.sampler.Sampler`."""
 
@@ -60,27 +70,37 @@ class VllmEngine:
             options["enable_chunked_prefill"] = False
             options["max_num_batched_tokens"] = max(CPU_BATCHED_TOKENS, settings.max_model_len or 0)
             options["block_size"] = CPU_BLOCK_TOKENS
-        self._llm = LLM(
-            model_directory(model),
-            dtype=settings.dtype,
-            seed=seed,
-            max_model_len=settings.max_model_len,
-            max_num_seqs=settings.max_num_seqs,
-            gpu_memory_utilization=settings.gpu_memory_utilization,
-            tensor_parallel_size=settings.tensor_parallel_size,
-            enforce_eager=settings.enforce_eager,
-            trust_remote_code=settings.trust_remote_code,
-            **options,
-        )
+        try:
+            self._llm = LLM(
+                model_directory(model),
+                dtype=settings.dtype,
+                seed=seed,
+                max_model_len=settings.max_model_len,
+                max_num_seqs=settings.max_num_seqs,
+                gpu_memory_utilization=settings.gpu_memory_utilization,
+                tensor_parallel_size=settings.tensor_parallel_size,
+                enforce_eager=settings.enforce_eager,
+                trust_remote_code=settings.trust_remote_code,
+                **options,
+            )
+        except ValueError as error:
+            # Pydantic's own lines stand around what vLLM says.
+            said = [line.strip() for line in str(error).splitlines() if "max_model_len" in line]
+            if not said:
+                raise
+            raise PolicyError(
+                f"vLLM does not start with engine.max_model_len = {settings.max_model_len}: {said[0]}"
+            ) from error
         self._engine = self._llm.llm_engine
         self._started = 0
 
-    def sample(self, requests: Iterable[Request]) -> Iterator[Chain]:
+    def sample(self, requests: Iterable[Request], refused: Refuse | None = None) -> Iterator[Chain]:
         """Keep the engine full and hand out each chain as it finishes.
 
         Requests are drawn lazily, twice `max_num_seqs` in flight, so memory stays flat however
         many there are and no batch boundary ever leaves the engine idle. A consumer that stops
         early aborts what is in flight. A prompt that comes several times in a row is rendered once.
+        A request that vLLM refuses is told to `refused`; without it RequestRefused is raised.
         """
         source = iter(requests)
         # For this call only: after a swap the engine has forgotten the images that a rendered prompt refers to.
@@ -89,7 +109,12 @@ class VllmEngine:
         try:
             while True:
                 while len(in_flight) < 2 * self._settings.max_num_seqs and (request := next(source, None)):
-                    in_flight[self._submit(request, render)] = request
+                    try:
+                        in_flight[self._submit(request, render)] = request
+                    except RequestRefused as error:
+                        if refused is None:
+                            raise
+                        refused(request, error.reason)
                 if not in_flight:
                     return
                 for output in self._engine.step():
@@ -164,9 +189,8 @@ class VllmEngine:
         try:
             self._engine.add_request(identity, render(request.prompt), parameters)
         except (ValueError, VLLMValidationError) as error:
-            raise PolicyError(
-                f"the sampler cannot take {request.key}: {error}; raise engine.max_model_len, or leave the question out"
-            ) from error
+            # Rendering noted the images as handed over, and they were not: let the next prompt bring them again.
+            raise RequestRefused(request.key, str(error).partition(" Make sure that")[0].rstrip(".")) from error
         return identity
 
     def _render(self, prompt: Prompt) -> Any:

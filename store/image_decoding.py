@@ -1,10 +1,13 @@
 """Decoding images: once when they are stored, to refuse what is no image; later for whoever looks at one."""
 
 import io
+import warnings
 
 from PIL import Image, UnidentifiedImageError
 
 from store.database import StoreError
+
+UNREADABLE = (UnidentifiedImageError, OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
 
 
 def inspect_image(content: bytes, where: str) -> tuple[str, int, int]:
@@ -13,8 +16,23 @@ def inspect_image(content: bytes, where: str) -> tuple[str, int, int]:
         with Image.open(io.BytesIO(content)) as image:
             image.load()
             return str(image.format).lower(), image.width, image.height
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        raise StoreError(f"{where}: the image cannot be read ({error}); replace it or leave it out") from error
+    except UNREADABLE as error:
+        raise _unreadable(where, error) from error
+
+
+def read_image_size(content: bytes, where: str) -> tuple[int, int]:
+    """(width, height) that an image file names, before anything is decoded; raises StoreError, naming the row."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the caller has a limit of its own
+            with Image.open(io.BytesIO(content)) as image:
+                return image.width, image.height
+    except UNREADABLE as error:
+        raise _unreadable(where, error) from error
+
+
+def _unreadable(where: str, error: Exception) -> StoreError:
+    return StoreError(f"{where}: the image cannot be read ({error}); replace it or leave it out")
 
 
 def decode_image(content: bytes) -> Image.Image:

@@ -14,6 +14,7 @@ from PIL.Image import Image
 from store.database import Store, StoreError, as_json
 from store.image_decoding import decode_image, inspect_image
 from store.staging import Staging, open_staging
+from store.unusable import mark_units_of_unusable
 
 SplitFrom = Literal["source", "draw", "run"]
 
@@ -40,6 +41,8 @@ class NewQuestion:
     """Questions of one unit ask of the same candidates in another order: they are right together or not at all."""
     split_from: SplitFrom = "source"
     """Who says its split: the source, the draw of the held-out shares, or the run that has this question already."""
+    unusable: str | None = None
+    """Why it is stored but never asked; see `store/unusable.py`."""
 
     @cached_property
     def digests(self) -> list[str]:
@@ -85,12 +88,14 @@ class StagedQuestions:
         with self._store.transaction():
             last = self._store.value("SELECT max(batch) FROM question")
             batch = 0 if last is None else last + 1
-            return sum(self._add(row[:-1], json.loads(row[-1]), batch) for row in self._staging.questions())
+            added = sum(self._add(row[:-1], json.loads(row[-1]), batch) for row in self._staging.questions())
+            mark_units_of_unusable(self._store, batch)
+            return added
 
     def _add(self, columns: tuple[Any, ...], digests: list[str], batch: int) -> bool:
         cursor = self._store.connection.execute(
-            "INSERT INTO question (hash, external_id, text, answers, judge, split, source, choices, kind, unit, batch)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (hash) DO NOTHING",
+            "INSERT INTO question (hash, external_id, text, answers, judge, split, source, choices, kind, unit,"
+            " unusable, batch) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (hash) DO NOTHING",
             (*columns, batch),
         )
         if not cursor.rowcount:
@@ -139,6 +144,7 @@ def _columns(question: NewQuestion) -> tuple[Any, ...]:
         as_json(list(question.choices)),
         question.kind,
         question.unit,
+        question.unusable,
     )
 
 
@@ -242,8 +248,9 @@ def count_images(store: Store) -> int:
 
 
 def most_images(store: Store) -> int:
-    """The largest number of images that one question has; at least 1."""
-    return store.value("SELECT max(position) + 1 FROM question_image") or 1
+    """The largest number of images that one usable question has; at least 1."""
+    usable = "question NOT IN (SELECT id FROM question WHERE unusable IS NOT NULL)"
+    return store.value(f"SELECT max(position) + 1 FROM question_image WHERE {usable}") or 1
 
 
 def has_images(store: Store) -> bool:
@@ -297,7 +304,10 @@ def questions_without_vote(store: Store, round_number: int, limit: int) -> list[
     return find_questions(
         store,
         "id IN (SELECT question FROM round_question WHERE round = ?)"
-        " AND id NOT IN (SELECT question FROM vote WHERE round = ?) ORDER BY id LIMIT ?",
+        " AND id NOT IN (SELECT question FROM vote WHERE round = ?)"
+        # One that the sampler refused has no samples to count.
+        " AND EXISTS (SELECT 1 FROM sample WHERE round = ? AND sample.question = question.id) ORDER BY id LIMIT ?",
+        round_number,
         round_number,
         round_number,
         limit,
@@ -305,15 +315,17 @@ def questions_without_vote(store: Store, round_number: int, limit: int) -> list[
 
 
 def first_question_ids(store: Store, split: str, limit: int) -> list[int]:
-    """The smallest ids of a split's questions."""
-    return [
-        row["id"] for row in store.rows("SELECT id FROM question WHERE split = ? ORDER BY id LIMIT ?", split, limit)
-    ]
+    """The smallest ids of a split's usable questions."""
+    usable = "SELECT id FROM question WHERE split = ? AND unusable IS NULL ORDER BY id LIMIT ?"
+    return [row["id"] for row in store.rows(usable, split, limit)]
 
 
 def train_answers(store: Store, kinds: Collection[str] = ()) -> list[tuple[int, list[str]]]:
-    """(id, accepted answers) of the train questions that have any, in the order of their hashes; of `kinds` alone."""
-    rows = store.rows("SELECT id, answers, kind FROM question WHERE split = 'train' AND answers <> '[]' ORDER BY hash")
+    """(id, accepted answers) of the usable train questions with any, in the order of their hashes; of `kinds` alone."""
+    rows = store.rows(
+        "SELECT id, answers, kind FROM question"
+        " WHERE split = 'train' AND answers <> '[]' AND unusable IS NULL ORDER BY hash"
+    )
     return [(row["id"], json.loads(row["answers"])) for row in rows if not kinds or row["kind"] in kinds]
 
 
@@ -357,13 +369,13 @@ def judge_and_choices(store: Store, question: int) -> tuple[str, list[str]]:
 CANDIDATES = """
 SELECT question.id, hash, answers, batch, kind, unit, count(round_question.round) AS times
 FROM question LEFT JOIN round_question ON round_question.question = question.id
-WHERE split = 'train' AND suspect IS NULL AND (? OR answers != '[]') GROUP BY question.id"""
+WHERE split = 'train' AND suspect IS NULL AND unusable IS NULL AND (? OR answers != '[]') GROUP BY question.id"""
 
 
 def candidate_questions(store: Store, *, unanswered: bool, kinds: Collection[str] = ()) -> list[sqlite3.Row]:
     """(id, hash, answers, batch, kind, unit, times) of the train questions that a round may ask.
 
     `times` is in how many rounds each was asked. `unanswered`: those without an accepted answer too. `kinds`: of these
-    kinds alone. Suspect ones never.
+    kinds alone. Suspect and unusable ones never.
     """
     return [row for row in store.rows(CANDIDATES, unanswered) if not kinds or row["kind"] in kinds]

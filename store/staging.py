@@ -43,8 +43,8 @@ class Staging:
             yield piece
 
     def put_question(self, columns: tuple[Any, ...], images: str) -> None:
-        """Keep a question: its ten columns as the store has them, and the JSON list of its images' digests."""
-        self._connection.execute("INSERT INTO question VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (*columns, images))
+        """Keep a question: its eleven columns as the store has them, and the JSON list of its images' digests."""
+        self._connection.execute("INSERT INTO question VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (*columns, images))
 
     def questions(self) -> Iterator[tuple[Any, ...]]:
         """The questions as they were put, the JSON list last."""
@@ -58,6 +58,6 @@ def open_staging() -> Iterator[Staging]:
         connection.execute("PRAGMA journal_mode = OFF")
         connection.execute("CREATE TABLE image (sha256 TEXT PRIMARY KEY, bytes, format, width, height)")
         connection.execute("""CREATE TABLE question
-            (hash, external_id, text, answers, judge, split, source, choices, kind, unit, images)""")
+            (hash, external_id, text, answers, judge, split, source, choices, kind, unit, unusable, images)""")
         connection.execute("BEGIN")
         yield Staging(connection)

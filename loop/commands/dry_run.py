@@ -14,6 +14,7 @@ from loop.questions.registry import SOURCES
 from loop.questions.split_table import SplitTable, require_splits
 from loop.teaching.cost import estimate_from_source
 from loop.terminal.console import Console
+from policies.image_cache import CACHE_BYTES
 
 
 def format_plan(config: Config, *, begun: bool = False) -> str:
@@ -59,6 +60,7 @@ def _plan(config: Config, *, begun: bool) -> list[str]:
     ]
     if config.fallback.questions:
         lines.append(f"  fallback: at most {config.fallback.questions} unsolved questions a round to the teacher")
+    lines.append(f"  memory: decoded images at hand take {CACHE_BYTES >> 20} MiB at most")
     lines += [] if begun else _splits(config)
     if config.teacher.enabled:
         lines.append(f"  the cold start's cost ({config.teacher.model}): {_cold_start_cost(config)}")

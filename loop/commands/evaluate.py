@@ -110,7 +110,8 @@ def evaluate_run(
         if samples and policy == against:
             raise InputError(f"policy {policy} is its own reference: the verifier needs two; give --reference")
         limit = config.evaluation.limit if split == config.evaluation.split else config.gate.limit
-        questions = find_questions(store, "split = ? AND answers != '[]' ORDER BY id LIMIT ?", split, limit or -1)
+        usable = "split = ? AND answers != '[]' AND unusable IS NULL ORDER BY id LIMIT ?"
+        questions = find_questions(store, usable, split, limit or -1)
         if not questions:
             raise InputError(f"{run_dir} has no question of split {split!r}")
         try:

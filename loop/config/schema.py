@@ -27,6 +27,10 @@ GRPO_REWARDS = {"answer", "format", "brevity"}
 """The rewards of `loop/training/rewards.py`."""
 
 
+PILLOW_PIXELS = 178_956_970
+"""Pillow opens no larger image: twice its `MAX_IMAGE_PIXELS`."""
+
+
 class RunConfig(ConfigTable):
     """`[run]`: how long, and from which seed."""
 
@@ -64,6 +68,8 @@ class QuestionsConfig(ConfigTable):
     train_limit: PositiveInt | None = None
     held_out_share: float = Field(0.1, gt=0.0, lt=1.0)
     gate_share: float = Field(0.05, ge=0.0, lt=1.0)
+    too_long: Literal["refuse", "skip"] = "refuse"
+    max_pixels: int = Field(50_000_000, gt=0, le=PILLOW_PIXELS)
 
     @model_validator(mode="after")
     def _consistent(self) -> "QuestionsConfig":
@@ -114,6 +120,11 @@ class PromptsConfig(ConfigTable):
 
     cot: str = "{question}\nReason first, then give a short answer after '### Answer:'."
     direct: str = "{question}\nGive a short answer."
+
+    def lay_out(self, style: str, question: str) -> str:
+        """A question's text in a style's template."""
+        template: str = getattr(self, style)
+        return template.replace("{question}", question)
 
     @model_validator(mode="after")
     def _has_question(self) -> "PromptsConfig":

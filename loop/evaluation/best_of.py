@@ -19,6 +19,7 @@ from judges.vote import Same, vote
 from loop.context import Context
 from loop.evaluation.commit_groups import commit_groups
 from loop.evaluation.judge_chains import ChainToJudge, JudgeResult, as_columns, judge_chains
+from loop.evaluation.refusals import Refusals
 from loop.evaluation.statistics import mcnemar_p_value, wilson_interval
 from loop.swap_and_prove import serve_policy
 from policies.sampler import Chain, Request
@@ -173,11 +174,15 @@ def _sample(ctx: Context, policy: int, split: str, style: str, questions: dict[i
         ]
         with ctx.store.transaction():
             add_evaluation_samples(ctx.store, added)
+            refused.record()
 
+    taken, refused = bool(present), Refusals(ctx)
     total = len(questions) * samples
     with ctx.reporter.bar(f"sampling policy {policy} ({split})", total, "chain", total - len(wanted)) as bar:
-        for group in commit_groups(ctx, sampler.sample(requests()), bar):
+        for group in commit_groups(ctx, sampler.sample(requests(), refused), bar):
             commit(group)
+            taken = True
+    refused.finish(taken=taken)
 
 
 def _new_sample(policy: int, split: str, style: str, chain: Chain, judged: JudgeResult) -> NewEvaluationSample:

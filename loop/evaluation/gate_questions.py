@@ -12,13 +12,15 @@ from store.rounds import GATE, Round
 def gate_questions(store: Store, config: Config) -> list[Question]:
     """The questions of that split that the gate looks at: those the run began with, the same in every round.
 
-    A sequential test looks at the first of them: they are in the order of their hashes, whatever order a file has them
-    in, and the questions of a unit lie together.
+    Unusable ones are left out. A sequential test looks at the first of them: they are in the order of their hashes,
+    whatever order a file has them in, and the questions of a unit lie together.
     """
     split = gate_split(store, config.evaluation.split)
     limit = config.gate.limit if split == GATE else config.evaluation.limit
     order = "coalesce(unit, hash), hash" if config.gate.rule == "sequential" else "id"
-    return find_questions(store, f"split = ? AND batch = 0 ORDER BY {order} LIMIT ?", split, limit or -1)
+    return find_questions(
+        store, f"split = ? AND batch = 0 AND unusable IS NULL ORDER BY {order} LIMIT ?", split, limit or -1
+    )
 
 
 def compared_policy(ctx: Context, round_: Round, style: str) -> int:

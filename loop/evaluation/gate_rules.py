@@ -87,7 +87,7 @@ def _trial(policy: int, other: int, seen: Evidence, reason: str, *, accepted: bo
 
 
 def _differences(ctx: Context, policy: int, other: int, asked: list[Question]) -> list[float]:
-    """By how much the policy's score exceeds the other's on each question, or each unit of questions.
+    """By how much the policy's score exceeds the other's on each question that both answered, or each unit of them.
 
     Both orders of a preference are one look at the same candidates: they are right or wrong together more often than
     not, and counted as two they would make the test surer than it is.
@@ -95,13 +95,16 @@ def _differences(ctx: Context, policy: int, other: int, asked: list[Question]) -
     split = gate_split(ctx.store, ctx.config.evaluation.split)
     trained, *guarded = gate_styles(ctx.config)
     weights = {trained: 1.0} | dict.fromkeys(guarded, ctx.config.gate.guard_weight)
-    differences = [0.0] * len(asked)
+    differences = {question.id: 0.0 for question in asked}
     for style, weight in weights.items():
         mine, theirs = (greedy_outcomes(ctx.store, number, split, style) for number in (policy, other))
-        for n, question in enumerate(asked):
-            differences[n] += weight * (mine[question.id] - theirs[question.id])
+        # The sampler may have refused a question, or the user dropped it, after the gate chose its questions.
+        both = differences.keys() & mine.keys() & theirs.keys()
+        differences = {q: d + weight * (mine[q] - theirs[q]) for q, d in differences.items() if q in both}
+    if not differences:
+        raise LoopError(f"none of the gate's {len(asked)} questions of split {split!r} was answered by both policies")
     units = units_of_split(ctx.store, split)
-    return mean_of_units(differences, [units.get(question.id, question.id) for question in asked])
+    return mean_of_units(list(differences.values()), [units.get(question, question) for question in differences])
 
 
 def improve(comparison: Comparison, level: float) -> bool:

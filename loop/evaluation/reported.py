@@ -9,5 +9,6 @@ from store.questions import find_questions
 def evaluate_reported(ctx: Context, policy: int, number: int) -> None:
     """Answer what the policy has not answered yet, in every style that is reported."""
     settings = ctx.config.evaluation
-    questions = find_questions(ctx.store, "split = ? ORDER BY id LIMIT ?", settings.split, settings.limit or -1)
+    usable = "split = ? AND unusable IS NULL ORDER BY id LIMIT ?"
+    questions = find_questions(ctx.store, usable, settings.split, settings.limit or -1)
     evaluate_policy(ctx, policy, number, settings.split, questions, reported_styles(ctx.store))

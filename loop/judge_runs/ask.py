@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from judges import Output, find_judge
 from judges.verdict import read
 from loop.context import Context
+from loop.errors import LoopError
 from loop.evaluation.commit_groups import commit_groups
 from loop.judge_runs.judge_run import JudgeRun
 from loop.questions.preferences import JUDGE
@@ -16,6 +17,9 @@ from policies.encoding import Prompt
 from policies.sampler import Request
 from store.judge_calls import JudgeCall, add_judge_calls, judge_calls
 from store.questions import Question
+
+REFUSED = "refused"
+"""The finish reason of a request that the sampler did not take."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,11 @@ def share_of_first(verdict: str | None, swapped: str | None) -> float:
 
 
 def ask(ctx: Context, judge: JudgeRun, requests: Sequence[JudgeRequest], what: str) -> list[JudgeCall]:
-    """The judge's output for every request, those that are in the store from there; committed as they come."""
+    """The judge's output for every request, those that are in the store from there; committed as they come.
+
+    A request that the sampler refuses has the output "", which holds no verdict: two long chains say nothing against
+    their question. Raises LoopError where it takes none.
+    """
     by_hash = {request.hash: request for request in requests}
     known = judge_calls(ctx.store, judge.sha256, list(by_hash))
     missing = {key: request for key, request in by_hash.items() if key not in known}
@@ -76,8 +84,14 @@ def ask(ctx: Context, judge: JudgeRun, requests: Sequence[JudgeRequest], what: s
             for key, request in missing.items():
                 yield Request(key, request.prompt, 0.0, judge.config.sampling.max_tokens)
 
+        too_long: dict[str, JudgeCall] = {}
+
+        def refused(request: Request, reason: str) -> None:
+            key = str(request.key)
+            too_long[key] = JudgeCall(judge.sha256, key, missing[key].question, "", REFUSED)
+
         with ctx.reporter.bar(what, len(by_hash), "verdict", len(known)) as bar:
-            for group in commit_groups(ctx, sampler.sample(wanted()), bar):
+            for group in commit_groups(ctx, sampler.sample(wanted(), refused), bar):
                 calls = [
                     JudgeCall(judge.sha256, str(c.key), missing[str(c.key)].question, c.text, c.finish_reason)
                     for c in group
@@ -85,6 +99,16 @@ def ask(ctx: Context, judge: JudgeRun, requests: Sequence[JudgeRequest], what: s
                 with ctx.store.transaction():
                     add_judge_calls(ctx.store, calls)
                 known.update((call.hash, call) for call in calls)
+        if too_long:
+            if not known:
+                raise LoopError(
+                    f"judge run {judge.run_dir}: the sampler takes none of its {len(too_long)} requests; raise"
+                    " engine.max_model_len"
+                )
+            with ctx.store.transaction():
+                add_judge_calls(ctx.store, list(too_long.values()))
+            known.update(too_long)
+            ctx.reporter.say(f"  the sampler refused {len(too_long)} requests of the judge: no verdict on those")
     return [known[request.hash] for request in requests]
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from loop.context import Context
 from loop.evaluation.commit_groups import commit_groups
+from loop.evaluation.refusals import Refusals
 from loop.evaluation.seeds import sample_seed
 from loop.swap_and_prove import serve_policy
 from policies.sampler import Chain, Request
@@ -17,7 +18,11 @@ Key = tuple[int, int]
 
 
 def sample(ctx: Context, round_: Round) -> None:
-    """Sample what the round still lacks, committing every few hundred chains."""
+    """Sample what the round still lacks, committing every few hundred chains.
+
+    A question that the sampler refuses becomes unusable. One that the user drops meanwhile is sampled all the same:
+    the round keeps the questions that it has drawn.
+    """
     settings = ctx.config.sampling
     questions = round_questions(ctx.store, round_.number)
     present = present_samples(ctx.store, round_.number, round_.serving_policy, settings.style)
@@ -25,23 +30,31 @@ def sample(ctx: Context, round_: Round) -> None:
     if len(present) == total:
         return
     sampler = serve_policy(ctx, round_.serving_policy, round_.number)
-    started, tokens = time.monotonic(), 0
+    started, tokens, sampled = time.monotonic(), 0, 0
+    refused = Refusals(ctx)
     with ctx.reporter.bar(f"round {round_.number}: sampling", total, "chain", len(present)) as bar:
-        for group in commit_groups(ctx, sampler.sample(_requests(ctx, round_, questions, present)), bar):
+        requests = _requests(ctx, round_, questions, present, refused)
+        for group in commit_groups(ctx, sampler.sample(requests, refused), bar):
             with ctx.store.transaction():
                 add_samples(ctx.store, [_new_sample(ctx, round_, chain) for chain in group])
+                refused.record()
+            sampled += len(group)
             tokens += sum(len(chain.token_ids) for chain in group)
             bar.note(tokens=f"{tokens / (time.monotonic() - started):,.0f}/s")
+    refused.finish(taken=bool(present or sampled))
     rate = tokens / (time.monotonic() - started)
-    ctx.reporter.say(f"  sampled {total - len(present)} chains of {len(questions)} questions, {rate:.0f} tokens/s")
+    asked = len(questions) - len(refused.questions)
+    ctx.reporter.say(f"  sampled {sampled} chains of {asked} questions, {rate:.0f} tokens/s")
 
 
-def _requests(ctx: Context, round_: Round, questions: list[Question], present: set[Key]) -> Iterator[Request]:
+def _requests(
+    ctx: Context, round_: Round, questions: list[Question], present: set[Key], refused: Refusals
+) -> Iterator[Request]:
     settings = ctx.config.sampling
     for question in questions:
         prompt = ctx.prompt(question, settings.style)
         for index in range(settings.samples):
-            if (question.id, index) not in present:
+            if (question.id, index) not in present and question.id not in refused.questions:
                 yield Request(
                     key=(question.id, index),
                     prompt=prompt,

@@ -1,17 +1,18 @@
 """Bringing questions into a run: all of a source, or of a file, or nothing."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import transformers
 
 from loop.config.schema import Config
 from loop.errors import InputError
+from loop.questions.limits import Limits
 from loop.questions.registry import ReadQuestions
 from loop.questions.sources.jsonl import read_file
 from loop.questions.split_table import SplitTable, require_splits
 from loop.reporting import Reporter
-from policies.encoding import is_vision_model
+from policies.encoding import Encoder
 from store import Store
 from store.questions import (
     NewQuestion,
@@ -19,17 +20,29 @@ from store.questions import (
     count_by_split,
     count_images,
     has_questions,
+    load_image,
     most_images,
     newest_question,
     staged_questions,
 )
+from store.unusable import count_unusable
 
 
-def ingest(store: Store, config: Config, read_questions: ReadQuestions, reporter: Reporter) -> None:
-    """Ingest the configured source once; a run that has questions is left as it is."""
+def ingest(
+    store: Store,
+    config: Config,
+    read_questions: ReadQuestions,
+    reporter: Reporter,
+    make_encoder: Callable[[], Encoder | None] = lambda: None,
+) -> None:
+    """Ingest the configured source once; a run that has questions is left as it is.
+
+    Without an encoder it is not checked whether questions fit into the model's context.
+    """
     if has_questions(store):
         return
-    questions, table = read_questions(config.questions, reporter), SplitTable()
+    limits, table = Limits(config, make_encoder()), SplitTable()
+    questions = limits.applied(read_questions(config.questions, reporter), store)
     with staged_questions(store, table.counted(questions, reporter)) as staged:
         require_splits(table.rows, config.evaluation.split)
         staged.add_images()
@@ -41,6 +54,14 @@ def ingest(store: Store, config: Config, read_questions: ReadQuestions, reporter
     reporter.say(f"{added} questions ({', '.join(f'{n} {split}' for split, n in counts.items())}), {images} images")
     for line in table.lines(config.questions):
         reporter.say(line)
+    _say_unusable(store, 0, reporter)
+
+
+def _say_unusable(store: Store, before: int, reporter: Reporter) -> None:
+    if count := count_unusable(store) - before:
+        reporter.say(
+            f"{count} of them too long: unusable, never asked ('show {store.path.parent} question --unusable')"
+        )
 
 
 def _check_judges(store: Store, config: Config) -> None:
@@ -59,13 +80,15 @@ def add_file(store: Store, config: Config, path: Path, reporter: Reporter) -> in
 
     The file is read and its images are decoded before the store is locked, and images are stored in pieces: a run
     that works meanwhile waits for a moment only. The questions are stored all or none, in one transaction.
-    Raises InputError for rows that the run's model cannot take.
+    Raises InputError for rows that the run's model cannot take, as `Limits` says.
     """
-    newest = newest_question(store)
+    newest, unusable = newest_question(store), count_unusable(store)
     questions, table = read_file(path, config.questions, reporter, store), SplitTable()
     transformers.utils.logging.set_verbosity_error()
-    vision = is_vision_model(config.policy.model, config.policy.trust_remote_code)
-    taken = _taken(questions, most_images(store) if vision else 0)
+    trust = config.policy.trust_remote_code
+    encoder = Encoder(config.policy.model, lambda digest: load_image(store, digest), trust_remote_code=trust)
+    taken = _taken(questions, most_images(store) if encoder.is_vision else 0)
+    taken = Limits(config, encoder).applied(taken, store)
     with staged_questions(store, table.counted(taken, reporter)) as staged:
         staged.add_images()
         with store.transaction():
@@ -75,6 +98,7 @@ def add_file(store: Store, config: Config, path: Path, reporter: Reporter) -> in
             _check_judges(store, config)
     for line in table.lines(config.questions):
         reporter.say(line)
+    _say_unusable(store, unusable, reporter)
     return added
 
 

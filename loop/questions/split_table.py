@@ -46,10 +46,11 @@ class SplitTable:
         self._images: dict[str, set[bytes]] = {split: set() for split in SPLITS}
 
     def counted(self, questions: Iterable[NewQuestion], reporter: Reporter) -> Iterator[NewQuestion]:
-        """The same questions, each counted, and a bar."""
+        """The same questions, each that is usable counted, and a bar."""
         with reporter.bar("questions", 0, "question") as bar:
             for question in questions:
-                self.count(question)
+                if question.unusable is None:
+                    self.count(question)
                 yield question
                 bar.update()
 

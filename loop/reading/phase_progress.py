@@ -68,7 +68,9 @@ def _evaluate(store: Store, round_: Round) -> Progress:
     if not policies:
         return Progress()
     split, limit = reported_split(store), _configured(store, "evaluation", "limit")
-    questions = _at_most(limit, store.value("SELECT count(*) FROM question WHERE split = ?", split))
+    questions = _at_most(
+        limit, store.value("SELECT count(*) FROM question WHERE split = ? AND unusable IS NULL", split)
+    )
     styles = reported_styles(store)
     of = (round_.number, split, json.dumps(styles))
     total = policies * len(styles) * questions
@@ -89,7 +91,8 @@ def _gate(store: Store, round_: Round) -> Progress:
     styles = list(dict.fromkeys([trained_style(store), *guarded]))
     split = gate_split(store, reported_split(store))
     limit = _configured(store, "gate" if split == GATE else "evaluation", "limit")
-    questions = _at_most(limit, store.value("SELECT count(*) FROM question WHERE split = ? AND batch = 0", split))
+    usable = "SELECT count(*) FROM question WHERE split = ? AND batch = 0 AND unusable IS NULL"
+    questions = _at_most(limit, store.value(usable, split))
     # Shrunk candidates are made one after the other: the newest policy is the one that is tried.
     of = (store.value("SELECT max(number) FROM policy"), split, json.dumps(styles))
     at_most = len(styles) * questions

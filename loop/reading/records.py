@@ -28,11 +28,12 @@ class Filters:
     policy: int | None = None
     rule: str | None = None
     suspect: bool = False
+    unusable: bool = False
     changed_since: int | None = None
 
 
 LIST_FILTERS = {
-    "question": {"round", "outcome", "policy", "suspect", "changed_since"},
+    "question": {"round", "outcome", "policy", "suspect", "unusable", "changed_since"},
     "sample": {"round", "outcome", "question", "policy"},
     "pair": {"round", "question", "policy", "rule"},
     "round": set[str](),
@@ -72,10 +73,11 @@ def _list_questions(store: Store, filters: Filters) -> Iterator[Record]:
         raise InputError("--policy of questions goes with --changed-since")
     if filters.outcome is not None and filters.round is None:
         raise InputError("--outcome of questions is that of their vote in a round; give --round (or --changed-since)")
-    suspect = "question.suspect IS NOT NULL" if filters.suspect else "1"
+    wanted = [f"question.{column} IS NOT NULL" for column in ("suspect", "unusable") if getattr(filters, column)]
+    chosen = " AND ".join(wanted) or "1"
     if filters.round is None:
         order = "suspect DESC, id" if filters.suspect else "id"
-        sql = f"SELECT {QUESTION} FROM question WHERE {suspect} ORDER BY {order}"
+        sql = f"SELECT {QUESTION} FROM question WHERE {chosen} ORDER BY {order}"
         yield from (_decoded(row) for row in store.stream(sql))
         return
     outcome = "vote.outcome = ?2" if filters.outcome is not None else "?2 IS NULL"
@@ -83,13 +85,13 @@ def _list_questions(store: Store, filters: Filters) -> Iterator[Record]:
         f"SELECT {QUESTION}, history.samples, history.correct, history.pass_rate, vote.answer AS majority,"
         " vote.share, vote.outcome FROM question_history AS history JOIN question ON question.id = history.question"
         " LEFT JOIN vote ON vote.round = history.round AND vote.question = question.id"
-        f" WHERE history.round = ?1 AND {suspect} AND {outcome} ORDER BY history.pass_rate, question.id"
+        f" WHERE history.round = ?1 AND {chosen} AND {outcome} ORDER BY history.pass_rate, question.id"
     )
     yield from (_decoded(row) for row in store.stream(sql, filters.round, filters.outcome))
 
 
 QUESTION = """question.id, question.split, question.kind, question.text, question.answers, question.choices,
-question.judge, question.source, question.external_id, question.suspect"""
+question.judge, question.source, question.external_id, question.suspect, question.unusable"""
 
 CHANGED = f"""
 SELECT {QUESTION}, old.outcome AS outcome_before, new.outcome, old.extracted AS answer_before,

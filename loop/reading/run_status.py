@@ -10,6 +10,7 @@ from store.database import Store
 from store.gate import best_policy
 from store.lock import lock_holder
 from store.rounds import Round, latest_round, served_last
+from store.unusable import count_unusable
 
 SILENT_S = 900
 """A process that holds the lock and has left no sign for so long is stale; a progress bar leaves two a minute."""
@@ -29,6 +30,7 @@ class Status:
     of the last session of `run`. `per_second` is the rate at which the last items were committed, None where nothing
     was timed; `age_s` says how long ago the last of them was. `pid` is the process that works on the run, None if none
     does, and `command` what it does there where it has said; `silent_s` is how long ago run.log grew.
+    `unusable` counts the questions that are not asked any more.
     """
 
     pid: int | None
@@ -49,6 +51,7 @@ class Status:
     command: str | None = None
     at_most: int | None = None
     last_accepted_policy: int | None = None
+    unusable: int = 0
 
     @property
     def left_s(self) -> float | None:
@@ -66,6 +69,7 @@ def run_status(store: Store) -> Status:
     of_session: dict[str, Any] = {
         "state": _state(pid, silent, session, round_),
         "silent_s": silent,
+        "unusable": count_unusable(store),
         "sessions": store.value("SELECT count(*) FROM session WHERE command = 'run'"),
     }
     if pid is not None:

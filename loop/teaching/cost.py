@@ -101,7 +101,8 @@ def _count_unanswered(config: Config, store: Store) -> int:
     """Requests of the cold start that have no answer under the settings as they are now."""
     chosen = find_questions(store, "id IN (SELECT question FROM round_question WHERE round = 0)")
     if not chosen:
-        available: int = store.value("SELECT count(*) FROM question WHERE split = 'train' AND answers <> '[]'")
+        usable = "split = 'train' AND answers <> '[]' AND unusable IS NULL"
+        available: int = store.value(f"SELECT count(*) FROM question WHERE {usable}")
         return min(config.cold_start.rationales, available)
     settings = teacher_settings(config.teacher, config.teacher.base_url)
     keys = {

@@ -78,7 +78,7 @@ def _questions(records: Sequence[Record]) -> Columns:
     )
     in_round = filled_columns(records, samples="samples", right="correct", majority="majority", vote="outcome")
     return [
-        *filled_columns(records, id="id", split="split", kind="kind", suspect_in="suspect"),
+        *filled_columns(records, id="id", split="split", kind="kind", suspect_in="suspect", unusable="unusable"),
         *(changed if records and "outcome_before" in records[0] else in_round),
         *filled_columns(records, accepted="answers", question="text"),
     ]

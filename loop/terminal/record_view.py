@@ -70,6 +70,7 @@ def _question_parts(terminal: Console, store: Store, record: Record) -> Iterator
             "suspect",
             None if record["suspect"] is None else f"given up in round {record['suspect']}: teacher failed twice",
         ),
+        ("unusable", record["unusable"]),
     )
     for image in record["images"]:
         yield from _image(terminal, store, image)

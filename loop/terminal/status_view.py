@@ -40,6 +40,7 @@ def format_status(run_dir: Path, store: Store, status: Status) -> str:
         *_figures(rows[-1]),
         *_curve(rows, trained_style(store)),
         *_teacher(store),
+        *_unusable(status),
         _label("sessions", _sessions(status)),
     ]
     return "\n".join(lines)
@@ -101,6 +102,12 @@ def _teacher(store: Store) -> list[str]:
         return []
     suspect = f", {given_up} suspect questions ('show DIR question --suspect')" if given_up else ""
     return [_label("teacher", f"{requests:,} requests, ${usd:.2f}{suspect}")]
+
+
+def _unusable(status: Status) -> list[str]:
+    if not status.unusable:
+        return []
+    return [_label("unusable", f"{status.unusable:,} questions, not asked ('show DIR question --unusable')")]
 
 
 def _sessions(status: Status) -> str:

@@ -350,6 +350,13 @@ def m011_judge_calls(db: Database) -> None:
     db.execute("CREATE INDEX judge_call_question ON judge_call (question)")
 
 
+@MIGRATIONS()
+def m012_unusable_questions(db: Database) -> None:
+    """Why a question takes part in nothing new: too long, refused by the sampler, or taken out. NULL: it does."""
+    db.execute("ALTER TABLE question ADD COLUMN unusable TEXT")
+    db.execute("CREATE INDEX question_unusable ON question (id) WHERE unusable IS NOT NULL")
+
+
 def _without_row_ids(db: Database) -> None:
     """Key the verdicts by sample, judge and version alone: 24 bytes less for each of millions."""
     sql = str(db.execute("SELECT sql FROM sqlite_master WHERE name = 'verdict'").fetchone()[0])

@@ -157,6 +157,41 @@ def test_a_prompt_too_long_is_named_with_the_key_to_raise(engine: VllmEngine) ->
         list(engine.sample([long]))
 
 
+def fits_without_its_image(encoder: Encoder) -> str:
+    """A text of fewer than 256 tokens that has 256 or more once its image is expanded."""
+    text = "a"
+    while len(encoder.expanded_prompt_ids(Prompt(text, ("0",)))) < 256:
+        text += " a"
+    assert len(encoder.prompt_ids(Prompt(text, ("0",)))) < 256
+    return text
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_prompt_refused_before_or_after_its_image_is_rendered_leaves_the_image_usable(
+    engine: VllmEngine, encoder: Encoder, when: str
+) -> None:
+    engine.load_weights(BASE_MODEL)  # and no image is known
+    refused: list[tuple[Any, str]] = []
+    asked = requests()
+    text = "word " * 400 if when == "before" else fits_without_its_image(encoder)
+    long = [Request((100 + n, 0), Prompt(text, (str(n),)), 0.0, 8) for n in range(8)]
+    mixed = [each for pair in zip(long, asked, strict=True) for each in pair]
+    found = {
+        chain.key: chain for chain in engine.sample(mixed, lambda request, why: refused.append((request.key, why)))
+    }
+    assert [key for key, _ in refused] == [request.key for request in long]
+    assert all("256" in why and "\n" not in why for _, why in refused)
+    assert {key: chain.text for key, chain in found.items()} == {k: c.text for k, c in answers(engine).items()}
+
+
+def test_an_engine_longer_than_its_model_is_one_line_that_names_the_key(encoder: Encoder) -> None:
+    settings = EngineSettings(dtype="float32", max_model_len=100_000, kv_cache_gib=0.1, enforce_eager=True)
+    with pytest.raises(PolicyError, match=r"engine\.max_model_len = 100000: [^\n]*max_model_len") as raised:
+        VllmEngine(str(BASE_MODEL), encoder, settings, 0)
+    assert "\n" not in str(raised.value)
+    assert encoder.context_length == 512
+
+
 def test_weights_that_were_altered_hash_differently(other_policy: Path, tmp_path: Path) -> None:
     altered = tmp_path / "altered"
     shutil.copytree(other_policy, altered)

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 from loop.config.load import parse_config
@@ -26,9 +25,10 @@ from loop.reporting import RunReporter
 from loop.session import OpenObserver, Parts
 from loop.terminal.console import Console
 from loop.trackers.feed import observe_with_trackers
+from policies import PolicyError
 from policies.encoding import Encoder, Prompt
 from policies.learner.base import Algorithm, Progress, TrainingDiverged, TrainingResult, TrainingSettings, TrainingStep
-from policies.sampler import Chain, Request
+from policies.sampler import Chain, Refuse, Request
 from policies.verifier import ScoredChain
 from policies.vllm_engine import EngineSettings
 from policies.weights import publish, reading, weights_sha256
@@ -116,6 +116,8 @@ class Script:
     """How often weights of this content are right, in place of `skills`: the same in every process."""
     cut_off: float = 0.1
     """The share of chains that run into their length limit."""
+    refuses: Callable[[str], bool] = lambda text: False
+    """Whether the engine refuses a prompt of this text."""
     held_out: int = TEST
     """Questions of the test split."""
     read: Callable[[int], Iterator[NewQuestion]] = questions
@@ -134,8 +136,15 @@ class ScriptedEngine:
         self.encoder, self.script, self.serves, self.content = encoder, script, "", ""
         self.known: list[str] = []
 
-    def sample(self, requests: Iterable[Request]) -> Iterator[Chain]:
-        waiting = list(requests)
+    def sample(self, requests: Iterable[Request], refused: Refuse | None = None) -> Iterator[Chain]:
+        waiting = []
+        for request in requests:
+            if not self.script.refuses(request.prompt.text):
+                waiting.append(request)
+            elif refused is None:
+                raise PolicyError(f"the sampler cannot take {request.key}")
+            else:
+                refused(request, "no reason")
         # Chains finish in an order that no two sessions share.
         random.Random(time.time_ns()).shuffle(waiting)
         return map(self._chain, waiting)
@@ -241,7 +250,7 @@ def write_rationale(question: str, answer: str | None, images: Sequence[str]) ->
 def scripted_encoder() -> Encoder:
     """The shipped model's encoder, which publishes a file of its own and encodes every text once."""
     encoder = Encoder(str(BASE_MODEL), lambda _: None)  # type: ignore[arg-type, return-value]
-    encoder.processor = SimpleNamespace(save_pretrained=lambda folder: (folder / "processor.json").write_text("{}"))
+    encoder.processor.save_pretrained = lambda folder: (folder / "processor.json").write_text("{}")
     encoder.completion_ids = lru_cache(maxsize=None)(encoder.completion_ids)  # type: ignore[method-assign]
     return encoder
 
@@ -325,7 +334,7 @@ def in_process(work: Callable[[], None]) -> int:
 
 SAMPLE = """(SELECT json_array(round, question, author, policy, style, "index", text) FROM sample WHERE id = {})"""
 CONTENT = {
-    "question": "SELECT id, hash, split FROM question ORDER BY id",
+    "question": "SELECT id, hash, split, unusable FROM question ORDER BY id",
     "round": """SELECT number, phase, serving_policy, candidate_policy, decision, reason, compared_with, best_policy,
                 finished IS NOT NULL FROM round ORDER BY number""",
     "gate_trial": """SELECT round, policy, compared_with, questions, difference, error, accepted, best, reason

@@ -22,6 +22,7 @@ from loop.terminal.console import table_width
 @click.option("--policy", type=ROW_ID, metavar="N", help="Of this policy.")
 @click.option("--rule", metavar="NAME", help="Pairs of this rule.")
 @click.option("--suspect", is_flag=True, help="Questions that the teacher failed twice.")
+@click.option("--unusable", is_flag=True, help="Questions that are not asked any more, and why.")
 @click.option(
     "--changed-since",
     type=ROW_ID,
