@@ -11,7 +11,7 @@ from policies import PolicyError
 from policies.encoding import Encoder, Prompt
 from policies.packaged_model import model_directory
 from policies.sampler import Chain, Refuse, Request
-from policies.weights import HashedWeights, reading, weights_sha256
+from policies.weights import reading
 
 # The engine lives in this process: swaps hand tensors over without another process in between.
 os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
@@ -81,6 +81,7 @@ class VllmEngine:
                 tensor_parallel_size=settings.tensor_parallel_size,
                 enforce_eager=settings.enforce_eager,
                 trust_remote_code=settings.trust_remote_code,
+                worker_extension_cls="policies.vllm_worker.HashedReload",
                 **options,
             )
         except ValueError as error:
@@ -128,27 +129,17 @@ class VllmEngine:
         """Reload in place, then clear the caches that depend on weights.
 
         The worker forgets its image encodings at reload but the scheduler does not: without
-        `reset_encoder_cache` the next repeated image ends in "Encoder cache miss".
+        `reset_encoder_cache` the next repeated image ends in "Encoder cache miss". Raises PolicyError
+        if the engine's workers loaded different bytes.
         """
-        from vllm.platforms import current_platform
-
         with reading(directory):
-            digest = self._reload(directory)
-        if current_platform.is_cpu():
-            self._llm.apply_model(_repack_output_layers)
+            digests = set(self._llm.collective_rpc("reload_hashed", args=(str(directory),)))
+        if len(digests) > 1:
+            raise PolicyError(f"{directory}: the engine's workers loaded different bytes; the files changed meanwhile")
         self._llm.reset_prefix_cache()
         self._llm.reset_mm_cache()
         self._engine.reset_encoder_cache()
-        return digest
-
-    def _reload(self, directory: Path) -> str:
-        if self._settings.tensor_parallel_size == 1:
-            weights = HashedWeights(directory)
-            self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": iter(weights)})
-            return weights.sha256
-        digest = weights_sha256(directory)
-        self._llm.collective_rpc("reload_weights", kwargs={"weights_path": str(directory)})
-        return digest
+        return str(digests.pop())
 
     def score(self, prompts: Sequence[Prompt], completions: Sequence[Sequence[int]]) -> list[float]:
         """Log-probabilities through vLLM's prompt logprobs; raises PolicyError if token ids differ."""
@@ -190,6 +181,7 @@ class VllmEngine:
             self._engine.add_request(identity, render(request.prompt), parameters)
         except (ValueError, VLLMValidationError) as error:
             # Rendering noted the images as handed over, and they were not: let the next prompt bring them again.
+            self._llm.renderer.clear_mm_cache()
             raise RequestRefused(request.key, str(error).partition(" Make sure that")[0].rstrip(".")) from error
         return identity
 
@@ -217,16 +209,3 @@ class VllmEngine:
             tokens["multi_modal_data"] = {"image": [self._encoder.load_image(d) for d in prompt.images]}
             tokens["multi_modal_uuids"] = {"image": list(prompt.images)}
         return tokens
-
-
-def _repack_output_layers(model: Any) -> None:
-    """On CPU vLLM computes with a packed copy of an output layer's weights.
-
-    An output layer tied to the embeddings has no tensor of its own in a checkpoint, so a reload
-    (vLLM 0.32) leaves that copy stale: new embeddings in, old logits out.
-    """
-    from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead
-
-    for module in model.modules():
-        if isinstance(module, ParallelLMHead):
-            module.quant_method.process_weights_after_loading(module)
