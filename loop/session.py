@@ -19,6 +19,7 @@ from loop.questions.limits import longest_sequence
 from loop.questions.registry import RATIONALES, SOURCES, ReadQuestions, WriteRationale
 from loop.reporting import Observer, Reporter
 from loop.run_log import run_log
+from loop.start_engines import sampler_starter
 from loop.swap_and_prove import first_probe_questions, probe_items
 from loop.teaching.setup import open_teacher
 from loop.training.stages import STAGES
@@ -27,7 +28,6 @@ from policies.learner.learner import Learner, LocalLearner
 from policies.numerics import numerics
 from policies.packaged_model import model_directory
 from policies.teacher.client import Teacher
-from policies.vllm_engine import VllmEngine
 from policies.weights import weights_sha256
 from store import Store, open_store, run_lock
 from store.database import CrashPoint, Say, ignore
@@ -53,7 +53,8 @@ class Parts:
     """What the embedded teacher writes, by source."""
     make_encoder: Callable[..., Encoder] = Encoder
     make_learner: Callable[..., Learner] = LocalLearner
-    start_sampler: StartSampler = VllmEngine
+    start_sampler: StartSampler | None = None
+    """None: the engines that the configuration wants."""
     open_teacher: Callable[[TeacherConfig, WriteRationale | None, ExitStack], Teacher | None] = open_teacher
     open_observer: OpenObserver = no_observer
     stages: Stages = STAGES
@@ -107,7 +108,7 @@ def open_session(
             encoder=encoder,
             reporter=reporter,
             learner=parts.make_learner(encoder, trust_remote_code=trust),
-            start_sampler=parts.start_sampler,
+            start_sampler=parts.start_sampler or sampler_starter(config, store, reporter.say),
             stages=parts.stages,
             batch_sizes=parts.batch_sizes,
             teacher=parts.open_teacher(config.teacher, parts.rationales.get(config.questions.source), stack),

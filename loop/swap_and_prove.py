@@ -1,18 +1,20 @@
 """Swap and prove: the one function that changes the sampler's weights, and the proof that it did."""
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from loop.config.schema import Config
 from loop.context import Context
 from loop.errors import LoopError
 from loop.run_log import library_noise_to
+from policies import PolicyError
 from policies.probe import largest_difference
 from policies.sampler import Sampler
 from policies.verifier import ScoredChain
 from policies.vllm_engine import EngineSettings
 from store.questions import first_question_ids, most_images, questions_by_id
-from store.rounds import get_policy
+from store.rounds import Policy, get_policy
 from store.sessions import add_swap, count_engine_start
 
 PROBE_QUESTIONS = 4
@@ -31,22 +33,38 @@ def serve_policy(ctx: Context, policy: int, number: int | None) -> Sampler:
     record = get_policy(ctx.store, policy)
     started = time.monotonic()
     loaded = _load(ctx, sampler, ctx.policy_directory(record.path), record.sha256, f"policy {policy}")
-    items = probe_items(ctx, record.probe["questions"])
-    scores = sampler.score([i.prompt for i in items], [i.completion for i in items])
-    difference = largest_difference(record.probe["logprobs"], scores, items)
-    if not difference <= ctx.config.engine.probe_tolerance:
-        raise LoopError(
-            f"policy {policy}: sampler and learner differ by {difference:.4f} nats a token on the probe"
-            f" (engine.probe_tolerance = {ctx.config.engine.probe_tolerance}); the sampler does not serve it"
-        )
+    difference = _prove(ctx, sampler, record)
     seconds = time.monotonic() - started
     add_swap(ctx.store, ctx.session, number, policy, loaded, difference, seconds)
     ctx.loaded_policy = policy
     ctx.reporter.say(
         f"  serving policy {policy}: swapped and proved in {seconds:.2f} s (sha256 {loaded[:12]},"
-        f" probe differs by {difference:.1e} nats a token)"
+        f" probe differs by {difference:.1e} nats per token)"
     )
     return sampler
+
+
+def _prove(ctx: Context, sampler: Sampler, policy: Policy) -> float:
+    """The second proof, of every engine; returns the largest difference in nats per token. Raises LoopError."""
+    items, tolerance = probe_items(ctx, policy.probe["questions"]), ctx.config.engine.probe_tolerance
+    largest = 0.0
+
+    def check(scores: Sequence[float]) -> str | None:
+        nonlocal largest
+        difference = largest_difference(policy.probe["logprobs"], scores, items)
+        if difference <= tolerance:
+            largest = max(largest, difference)
+            return None
+        return (
+            f"policy {policy.number}: sampler and learner differ by {difference:.4f} nats per token on the probe"
+            f" (engine.probe_tolerance = {tolerance}); the sampler does not serve it"
+        )
+
+    try:
+        sampler.prove([i.prompt for i in items], [i.completion for i in items], check)
+    except PolicyError as error:
+        raise LoopError(str(error)) from error
+    return largest
 
 
 def serve_weights(ctx: Context, directory: Path, sha256: str, name: str) -> Sampler:
@@ -126,4 +144,4 @@ def _warm_up(ctx: Context, sampler: Sampler) -> None:
     """Let what is slow only the first time (kernels, caches) count as the start, not as a swap."""
     sampler.load_weights(ctx.policy_directory(get_policy(ctx.store, 0).path))
     items = probe_items(ctx, first_probe_questions(ctx))
-    sampler.score([i.prompt for i in items], [i.completion for i in items])
+    sampler.prove([i.prompt for i in items], [i.completion for i in items], lambda _: None)

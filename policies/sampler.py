@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from policies import PolicyError
 from policies.encoding import Prompt
 
 
@@ -38,8 +39,29 @@ Refuse = Callable[[Request, str], object]
 """Told of a request that the engine does not take, and why."""
 
 
+Check = Callable[[Sequence[float]], str | None]
+"""Scores of the probe -> what is wrong with them, None if they prove the weights."""
+
+Say = Callable[[str], object]
+"""Tells the user a line."""
+
+
+class RequestRefused(PolicyError):
+    """The engine does not take a request; `reason` says why."""
+
+    def __init__(self, key: object, reason: str) -> None:
+        super().__init__(
+            f"the sampler cannot take {key}: {reason}; raise engine.max_model_len, or take the question out with 'drop'"
+        )
+        self.reason = reason
+
+
+class ProofFailed(PolicyError):
+    """The scores of the probe are not those of the weights that the engine should hold."""
+
+
 class Sampler(Protocol):
-    """A running engine that serves one policy at a time."""
+    """A running sampler that serves one policy at a time, from one engine or many."""
 
     def sample(self, requests: Iterable[Request], refused: Refuse | None = None) -> Iterator[Chain]:
         """Chains in the order they finish, one a request.
@@ -50,8 +72,12 @@ class Sampler(Protocol):
     def load_weights(self, directory: Path) -> str:
         """Swap weights in place and clear every cache; returns the sha256 of what was loaded."""
 
-    def score(self, prompts: Sequence[Prompt], completions: Sequence[Sequence[int]]) -> list[float]:
-        """Summed log-probability in nats of each completion after its prompt."""
+    def prove(self, prompts: Sequence[Prompt], completions: Sequence[Sequence[int]], check: Check) -> list[float]:
+        """Let every engine score the probe, and check the scores; returns those of one engine.
+
+        A score is the summed log-probability in nats of a completion after its prompt. Raises PolicyError if no engine
+        passes; engines that are begun again later are proved in the same way.
+        """
 
     def close(self) -> None:
         """Free the engine."""

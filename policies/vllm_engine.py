@@ -10,7 +10,7 @@ from typing import Any
 from policies import PolicyError
 from policies.encoding import Encoder, Prompt
 from policies.packaged_model import model_directory
-from policies.sampler import Chain, Refuse, Request
+from policies.sampler import Chain, Check, ProofFailed, Refuse, Request, RequestRefused
 from policies.weights import reading
 
 # The engine lives in this process: swaps hand tensors over without another process in between.
@@ -39,16 +39,6 @@ class EngineSettings:
     enforce_eager: bool = False
     max_images: int = 1
     trust_remote_code: bool = False
-
-
-class RequestRefused(PolicyError):
-    """The engine does not take a request; `reason` says why."""
-
-    def __init__(self, key: object, reason: str) -> None:
-        super().__init__(
-            f"the sampler cannot take {key}: {reason}; raise engine.max_model_len, or take the question out with 'drop'"
-        )
-        self.reason = reason
 
 
 class VllmEngine:
@@ -99,8 +89,8 @@ class VllmEngine:
         """Keep the engine full and hand out each chain as it finishes.
 
         Requests are drawn lazily, twice `max_num_seqs` in flight, so memory stays flat however
-        many there are and no batch boundary ever leaves the engine idle. A consumer that stops
-        early aborts what is in flight. A prompt that comes several times in a row is rendered once.
+        many there are and no batch boundary ever leaves the engine idle. An iterator that had none is
+        asked again after each step, while others are in flight. A consumer that stops early aborts what is in flight. A prompt that comes several times in a row is rendered once.
         A request that vLLM refuses is told to `refused`; without it RequestRefused is raised.
         """
         source = iter(requests)
@@ -140,6 +130,13 @@ class VllmEngine:
         self._llm.reset_mm_cache()
         self._engine.reset_encoder_cache()
         return str(digests.pop())
+
+    def prove(self, prompts: Sequence[Prompt], completions: Sequence[Sequence[int]], check: Check) -> list[float]:
+        """Score the probe and check it; raises ProofFailed if the scores are not those of the weights."""
+        scores = self.score(prompts, completions)
+        if fault := check(scores):
+            raise ProofFailed(fault)
+        return scores
 
     def score(self, prompts: Sequence[Prompt], completions: Sequence[Sequence[int]]) -> list[float]:
         """Log-probabilities through vLLM's prompt logprobs; raises PolicyError if token ids differ."""

@@ -381,8 +381,17 @@ class EngineConfig(ConfigTable):
     kv_cache_gib: PositiveFloat | None = None
     gpu_memory_utilization: float = Field(0.45, gt=0.0, le=1.0)
     tensor_parallel_size: PositiveInt = 1
+    replicas: PositiveInt | Literal["auto"] = 1
+    swap_seconds: PositiveFloat = 600.0
     enforce_eager: bool = False
     probe_tolerance: PositiveFloat = 0.02
+
+
+class ClusterConfig(ConfigTable):
+    """`[cluster]`: where engines run; without an address on this machine."""
+
+    address: str | None = Field(None, min_length=1)
+    shared_files: bool = False
 
 
 class Config(ConfigTable):
@@ -407,6 +416,7 @@ class Config(ConfigTable):
     gate: GateConfig = GateConfig()
     retention: RetentionConfig = RetentionConfig()
     engine: EngineConfig = EngineConfig()
+    cluster: ClusterConfig = ClusterConfig()
     tracking: TrackingConfig = TrackingConfig()
 
     @model_validator(mode="after")

@@ -231,7 +231,7 @@ def run_with_another_sampler(folder: Path) -> None:
 
 def test_a_sampler_that_disagrees_with_the_learner_serves_nothing(tmp_path: Path) -> None:
     done = run_forked(run_with_another_sampler, tmp_path, check=1)
-    assert re.search(r"sampler and learner differ by \d+\.\d+ nats a token on the probe", done.stderr)
+    assert re.search(r"sampler and learner differ by \d+\.\d+ nats per token on the probe", done.stderr)
     assert rows_of(tmp_path, "SELECT (SELECT count(*) FROM swap), (SELECT count(*) FROM evaluation)") == [(0, 0)]
 
 

@@ -28,7 +28,7 @@ from loop.trackers.feed import observe_with_trackers
 from policies import PolicyError
 from policies.encoding import Encoder, Prompt
 from policies.learner.base import Algorithm, Progress, TrainingDiverged, TrainingResult, TrainingSettings, TrainingStep
-from policies.sampler import Chain, Refuse, Request
+from policies.sampler import Chain, Check, ProofFailed, Refuse, Request
 from policies.verifier import ScoredChain
 from policies.vllm_engine import EngineSettings
 from policies.weights import publish, reading, weights_sha256
@@ -178,8 +178,11 @@ class ScriptedEngine:
             self.known.append(self.serves)
         return self.serves
 
-    def score(self, prompts: Sequence[Prompt], completions: Sequence[Sequence[int]]) -> list[float]:
-        return [each + self.script.sampler_error for each in logprobs(self.serves, prompts, completions)]
+    def prove(self, prompts: Sequence[Prompt], completions: Sequence[Sequence[int]], check: Check) -> list[float]:
+        scores = [each + self.script.sampler_error for each in logprobs(self.serves, prompts, completions)]
+        if fault := check(scores):
+            raise ProofFailed(fault)
+        return scores
 
     def close(self) -> None:
         pass

@@ -1,0 +1,172 @@
+"""The sampler whose chains come from many engines."""
+
+from collections import OrderedDict, deque
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from policies.encoding import Prompt
+from policies.ray_engines.actor import Finished, StartEngine
+from policies.ray_engines.cluster import joined, require_room
+from policies.ray_engines.engine import Engine, EngineStatus, status_of
+from policies.ray_engines.roster import ClusterSettings, ImageSource, Probe, Roster, reason_of
+from policies.sampler import Chain, Check, Refuse, Request, RequestRefused, Say
+
+IMAGES_BYTES = 1 << 30
+"""Encoded images that are kept in Ray's object store at once."""
+
+SHARES = 4
+"""A call returns when this part of what an engine may have waiting has finished."""
+
+
+class RayEngines:
+    """Engines behind the interface of one; see `policies.sampler.Sampler`.
+
+    Requests carry their own seeds and keys, so what is sampled does not depend on which engine answers. Engines pull:
+    each is given more as it finishes, so a slow one takes less. What a lost engine had is asked of the others.
+    """
+
+    def __init__(
+        self, model: Path, start_engine: StartEngine, images: ImageSource, settings: ClusterSettings, say: Say
+    ) -> None:
+        self._settings, self._images = settings, _SentImages(images)
+        self._share = max(1, settings.waiting // SHARES)
+        with ExitStack() as stack:
+            stack.enter_context(joined(settings.address))
+            require_room(settings.replicas, settings.each)
+            self._roster = Roster(settings, start_engine, images.decode, model, say)
+            stack.callback(self._roster.close)
+            self._roster.serving()
+            self._open = stack.pop_all()
+        self._next = 0
+
+    def sample(self, requests: Iterable[Request], refused: Refuse | None = None) -> Iterator[Chain]:
+        """Chains in the order they finish, each exactly once, whatever engine is lost meanwhile.
+
+        A consumer that stops early abandons what is in flight.
+        """
+        import ray
+
+        source, again = iter(requests), deque[Request]()
+        try:
+            while True:
+                self._hand_out(source, again)
+                waiting = {call: engine for engine in self._roster.serving() for call in list(engine.calls)[:1]}
+                reviving = {e.reviving[-1]: e for e in self._roster.engines if e.reviving is not None}
+                if not waiting and not (reviving and again):
+                    return
+                done, _ = ray.wait([*waiting, *reviving], num_returns=1)
+                for call in done:
+                    if call in reviving:
+                        self._roster.admit(reviving[call])
+                    else:
+                        yield from self._finished(waiting[call], again, refused)
+        finally:
+            self._abandon()
+
+    def load_weights(self, directory: Path) -> str:
+        """Swap the weights of every engine; returns the sha256 of what they loaded."""
+        return self._roster.load(directory)
+
+    def prove(self, prompts: Sequence[Prompt], completions: Sequence[Sequence[int]], check: Check) -> list[float]:
+        """Let every engine score the probe, now and whenever one is begun again."""
+        images = self._images.references(prompt for prompt in prompts)
+        return self._roster.prove(Probe(list(prompts), [tuple(each) for each in completions], images, check))
+
+    def status(self) -> list[EngineStatus]:
+        """Every engine's place, weights and figures."""
+        return [status_of(engine) for engine in self._roster.engines]
+
+    def close(self) -> None:
+        """Free every engine, and Ray where it was started for them."""
+        self._open.close()
+
+    def _hand_out(self, source: Iterator[Request], again: deque[Request]) -> None:
+        """Give each engine as much as it has room for, in turns of a share.
+
+        Two calls are with an engine at once, so that it never waits for the controller. The last share of its room is
+        the second call's.
+        """
+        rooms = {}
+        for engine in self._roster.serving():
+            free = self._settings.waiting - len(engine.asked)
+            rooms[engine.number] = free - self._share if not engine.calls else free if len(engine.calls) == 1 else 0
+        batches: dict[int, list[Request]] = {number: [] for number in rooms}
+        # What lost engines had comes first.
+        following = iter(lambda: again.popleft() if again else next(source, None), None)
+        hungry = deque(number for number, room in rooms.items() if room > 0)
+        while hungry:
+            number = hungry.popleft()
+            took = list(islice(following, min(self._share, rooms[number] - len(batches[number]))))
+            batches[number] += took
+            if took and len(batches[number]) < rooms[number]:
+                hungry.append(number)
+        for number, batch in batches.items():
+            engine = self._roster.engines[number]
+            if batch or (engine.asked and not engine.calls):
+                self._ask(engine, batch)
+
+    def _ask(self, engine: Engine, batch: Sequence[Request]) -> None:
+        numbered = []
+        for request in batch:
+            engine.asked[self._next] = request
+            numbered.append(replace(request, key=self._next))
+            self._next += 1
+        images = self._images.references(request.prompt for request in batch)
+        engine.calls.append(engine.actor.work.remote(self._roster.sha256, numbered, images, self._share))
+
+    def _finished(self, engine: Engine, again: deque[Request], refused: Refuse | None) -> Iterator[Chain]:
+        """What the engine's first call has brought; if the engine is lost, what it had is asked again."""
+        import ray
+
+        try:
+            finished: Finished = self._roster.log(engine, ray.get(engine.calls.popleft()))
+        except ray.exceptions.RayError as error:
+            again.extend(engine.asked.values())
+            self._roster.lose(engine, reason_of(error))
+            return
+        engine.answered(finished.chains, finished.seconds)
+        for number, reason in finished.refused:
+            request = engine.asked.pop(number)
+            if refused is None:
+                raise RequestRefused(request.key, reason)
+            refused(request, reason)
+        for chain in finished.chains:
+            key = engine.asked.pop(int(str(chain.key))).key
+            yield Chain(key, chain.text, chain.token_ids, chain.logprob, chain.finish_reason)
+
+    def _abandon(self) -> None:
+        """Forget what is in flight; calls already handed to an engine come before that in its queue."""
+        for engine in self._roster.engines:
+            if engine.asked and engine.actor is not None and engine.reviving is None:
+                engine.actor.abandon.remote()
+            engine.asked.clear()
+            engine.calls.clear()
+
+
+class _SentImages:
+    """Images in Ray's object store, which carries each to a node once; the ones used last are kept."""
+
+    def __init__(self, source: ImageSource) -> None:
+        self._source = source
+        self._kept: OrderedDict[str, tuple[Any, int]] = OrderedDict()
+        self._size = 0
+
+    def references(self, prompts: Iterable[Prompt]) -> dict[str, Any]:
+        """The references of the prompts' images by name."""
+        return {name: self._reference(name) for prompt in prompts for name in prompt.images}
+
+    def _reference(self, name: str) -> Any:
+        import ray
+
+        if name not in self._kept:
+            content = self._source.read(name)
+            self._kept[name] = (ray.put(content), len(content))
+            self._size += len(content)
+            while self._size > IMAGES_BYTES and len(self._kept) > 1:
+                self._size -= self._kept.popitem(last=False)[1][1]
+        self._kept.move_to_end(name)
+        return self._kept[name][0]

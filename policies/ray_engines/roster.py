@@ -1,0 +1,292 @@
+"""The engines of a run: begun, begun again when lost, proved to hold the weights that are served, or shut out."""
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from policies import PolicyError, first_line
+from policies.encoding import Prompt
+from policies.ray_engines.actor import DecodeImage, Description, EngineActor, Reply, StartEngine
+from policies.ray_engines.cluster import Resources
+from policies.ray_engines.engine import Engine
+from policies.ray_engines.transfer import Place, SentDirectory, send
+from policies.ray_engines.versions import differing_version, installed_versions
+from policies.sampler import Check
+
+
+@dataclass(frozen=True)
+class ClusterSettings:
+    """How many engines, where, and how long they may take.
+
+    `waiting` requests are with each engine at once. `shared_files`: every node sees the controller's directories.
+    """
+
+    replicas: int
+    each: Resources
+    waiting: int
+    address: str | None = None
+    shared_files: bool = False
+    environment: Mapping[str, str] = field(default_factory=dict)
+    start_seconds: float = 1800.0
+    swap_seconds: float = 600.0
+    restarts_without_progress: int = 3
+
+
+@dataclass(frozen=True)
+class ImageSource:
+    """Encoded images by name, and what decodes them in an engine's process (picklable)."""
+
+    read: Callable[[str], bytes]
+    decode: DecodeImage
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What every engine scores before it serves, and what its scores must be."""
+
+    prompts: Sequence[Prompt]
+    completions: Sequence[Sequence[int]]
+    images: Mapping[str, Any]
+    check: Check
+
+
+class NoEngines(PolicyError):
+    """Every engine is shut out."""
+
+
+class Roster:
+    """The engines, and what each of them must serve."""
+
+    def __init__(
+        self,
+        settings: ClusterSettings,
+        start_engine: StartEngine,
+        decode: DecodeImage,
+        model: Path,
+        say: Callable[[str], object],
+    ) -> None:
+        import ray
+
+        self._settings, self._start_engine, self._decode, self._say = settings, start_engine, decode, say
+        self._here: str = ray.get_runtime_context().get_node_id()
+        self._model, self._weights, self._probe = model, None, None
+        self._sent: dict[Path, SentDirectory] = {}
+        self._sha256: str | None = None
+        self._weights: Path | None
+        self._probe: Probe | None
+        self.engines = [Engine(number) for number in range(settings.replicas)]
+        for engine in self.engines:
+            self._begin(engine)
+        self.wait_for_revived()
+
+    def serving(self) -> list[Engine]:
+        """The engines that hold the weights. Raises NoEngines if every one is shut out."""
+        if all(engine.out for engine in self.engines):
+            raise NoEngines("no engine is left: " + "; ".join(f"{e.name}: {e.lost_because}" for e in self.engines))
+        return [engine for engine in self.engines if not engine.out and engine.reviving is None]
+
+    def load(self, directory: Path) -> str:
+        """Swap the weights of every engine; returns the sha256 of what they loaded.
+
+        An engine that fails, takes longer than the swap's time limit, or loads other bytes than most do is begun again.
+        """
+        self._weights, self._sha256, self._probe = directory, None, None
+        self.wait_for_revived()
+        calls = {engine.number: engine.actor.load.remote(self._place(directory, engine)) for engine in self.serving()}
+        found = dict(self._collect(calls, self._settings.swap_seconds, "swap"))
+        digests = list(found.values())
+        self._sha256 = max(digests, key=digests.count) if digests else None
+        for number, digest in found.items():
+            self.engines[number].serves = digest
+            if digest != self._sha256:
+                self.lose(self.engines[number], f"loaded sha256 {digest[:12]}…, most engines {str(self._sha256)[:12]}…")
+        self.wait_for_revived()
+        self.serving()
+        self._sent = {path: sent for path, sent in self._sent.items() if path == self._model}
+        assert self._sha256 is not None
+        return self._sha256
+
+    def prove(self, probe: Probe) -> list[float]:
+        """Let every engine score the probe; one whose scores fail is begun again, and shut out if it fails twice.
+
+        Returns the scores of the first one. Raises PolicyError with the fault of the last if all of them fail.
+        """
+        self._probe = probe
+        self.wait_for_revived()
+        calls = {engine.number: self._score(engine, probe) for engine in self.serving()}
+        passed: dict[int, list[float]] = {}
+        for number, scores in self._collect(calls, self._settings.swap_seconds, "probe"):
+            if fault := probe.check(scores):
+                self._failed_proof(self.engines[number], fault)
+            else:
+                self.engines[number].failed_proofs = 0
+                passed[number] = scores
+        passed |= self.wait_for_revived()
+        self.serving()
+        return passed[min(passed)]
+
+    def lose(self, engine: Engine, reason: str) -> None:
+        """Give an engine up: begin it again, or shut it out if it was lost too often without finishing anything."""
+        engine.failures += 1
+        self._restart(engine, reason, out=engine.failures > self._settings.restarts_without_progress)
+
+    def admit(self, engine: Engine) -> list[float] | None:
+        """Take up an engine that was begun again, once its calls are done; its scores of the probe if there is one."""
+        import ray
+
+        calls, engine.reviving = engine.reviving, None
+        try:
+            place, *rest = [self._logged(engine, ray.get(call)) for call in calls]
+        except Exception as error:  # whatever a process of another machine dies of
+            self.lose(engine, reason_of(error))
+            return None
+        self._take_place(engine, place)
+        if engine.out or not rest:
+            return None
+        engine.serves = rest[0]
+        self._sha256 = self._sha256 or rest[0]
+        if engine.serves != self._sha256:
+            self.lose(engine, f"loaded sha256 {str(engine.serves)[:12]}…, the others {self._sha256[:12]}…")
+            return None
+        if self._probe is None or len(rest) < 2:
+            return None
+        if fault := self._probe.check(rest[1]):
+            self._failed_proof(engine, fault)
+            return None
+        engine.failed_proofs = 0
+        return list(rest[1])
+
+    def wait_for_revived(self) -> dict[int, list[float]]:
+        """Wait until no engine is being begun any more; the probe's scores of those that were, by number."""
+        import ray
+
+        scores: dict[int, list[float]] = {}
+        until = time.monotonic() + self._settings.start_seconds
+        while waiting := [engine for engine in self.engines if engine.reviving is not None]:
+            for engine in waiting:
+                done, _ = ray.wait([engine.reviving[-1]], timeout=max(0.0, until - time.monotonic()))
+                if done:
+                    if (found := self.admit(engine)) is not None:
+                        scores[engine.number] = found
+                else:
+                    engine.reviving = None
+                    self.lose(engine, f"did not start within {self._settings.start_seconds:.0f} s")
+                    until = time.monotonic() + self._settings.start_seconds
+        return scores
+
+    def close(self) -> None:
+        """Free every engine; one that does not answer is killed."""
+        import ray
+
+        calls = [engine.actor.close.remote() for engine in self.engines if engine.actor is not None]
+        ray.wait(calls, num_returns=len(calls), timeout=30.0)
+        for engine in self.engines:
+            self._kill(engine)
+
+    @property
+    def sha256(self) -> str:
+        """Of the weights that are served."""
+        assert self._sha256 is not None, "load() comes first"
+        return self._sha256
+
+    def log(self, engine: Engine, reply: Reply[Any]) -> Any:
+        """The value of a reply; what its process has logged goes to the run's log under the engine's name."""
+        return self._logged(engine, reply)
+
+    def _begin(self, engine: Engine) -> None:
+        import ray
+
+        each = self._settings.each
+        remote = ray.remote(EngineActor).options(
+            num_cpus=each.cpus, num_gpus=each.gpus, max_restarts=0, max_task_retries=0, scheduling_strategy="SPREAD"
+        )
+        engine.serves, engine.place = None, None
+        engine.actor = remote.remote(dict(self._settings.environment))
+        # Which node it gets is known when it runs: a model that only this node has would fail on another one.
+        model: Place = self._model if self._everywhere() else self._send(self._model)
+        calls = [engine.actor.start.remote(self._start_engine, self._decode, model)]
+        if self._weights is not None:
+            weights: Place = self._weights if self._everywhere() else self._send(self._weights)
+            calls.append(engine.actor.load.remote(weights))
+            if self._probe is not None and self._sha256 is not None:
+                calls.append(self._score(engine, self._probe))
+        engine.reviving = calls
+
+    def _score(self, engine: Engine, probe: Probe) -> Any:
+        return engine.actor.score.remote(self._sha256, probe.prompts, probe.completions, dict(probe.images))
+
+    def _collect(self, calls: Mapping[int, Any], seconds: float, what: str) -> Iterator[tuple[int, Any]]:
+        """(engine's number, value) of each call that succeeds in time; the engines of the others are begun again."""
+        import ray
+
+        until = time.monotonic() + seconds
+        for number, call in calls.items():
+            engine = self.engines[number]
+            try:
+                yield number, self._logged(engine, ray.get(call, timeout=max(0.0, until - time.monotonic())))
+            except ray.exceptions.GetTimeoutError:
+                self.lose(engine, f"its {what} took more than {seconds:.0f} s")
+            except ray.exceptions.RayError as error:
+                self.lose(engine, reason_of(error))
+
+    def _restart(self, engine: Engine, reason: str, *, out: bool) -> None:
+        tail = engine.last_log_lines(self._here)
+        engine.lost_because = f"{reason}; its last lines: {tail}" if tail else reason
+        where = engine.where
+        self._kill(engine)
+        engine.asked.clear()
+        engine.calls.clear()
+        engine.serves, engine.out = None, out
+        if out:
+            self._say(f"  {where} is shut out: {engine.lost_because}")
+            return
+        self._say(f"  {where} is lost and begun again: {engine.lost_because}")
+        engine.restarts += 1
+        self._begin(engine)
+
+    def _failed_proof(self, engine: Engine, fault: str) -> None:
+        engine.failed_proofs += 1
+        self._restart(engine, fault, out=engine.failed_proofs > 1)
+
+    def _take_place(self, engine: Engine, place: Description) -> None:
+        engine.place = place
+        if different := differing_version(installed_versions(), place.versions):
+            engine.failures = self._settings.restarts_without_progress
+            self.lose(engine, f"node {place.host} has other packages: {different}; install the same set on every node")
+
+    def _place(self, directory: Path, engine: Engine) -> Place:
+        assert engine.place is not None
+        local = self._settings.shared_files or engine.place.node == self._here
+        return directory if local else self._send(directory)
+
+    def _everywhere(self) -> bool:
+        import ray
+
+        return self._settings.shared_files or len([node for node in ray.nodes() if node["Alive"]]) == 1
+
+    def _send(self, directory: Path) -> SentDirectory:
+        if directory not in self._sent:
+            self._sent[directory] = send(directory)
+        return self._sent[directory]
+
+    def _kill(self, engine: Engine) -> None:
+        import ray
+
+        if engine.actor is not None:
+            ray.kill(engine.actor)
+            engine.actor = None
+
+    def _logged(self, engine: Engine, reply: Reply[Any]) -> Any:
+        for level, text in reply.log:
+            logging.getLogger(engine.name).log(level, text)
+        return reply.value
+
+
+def reason_of(error: Exception) -> str:
+    """The line of an error of Ray that says what happened."""
+    cause = getattr(error, "cause", None) or error
+    lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
+    return f"{type(cause).__name__}: {lines[-1] if isinstance(cause, type(error)) and lines else first_line(cause)}"
