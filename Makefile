@@ -84,7 +84,7 @@ base-model: $(INSTALLED)
 	$(BIN)/python -m base_model.pretrain
 
 lock:
-	uv pip compile pyproject.toml --quiet --extra cpu --extra dev --python-version 3.11 --generate-hashes \
+	uv pip compile pyproject.toml --quiet --extra cpu --extra cluster --extra dev --python-version 3.11 --generate-hashes \
 	  --find-links $(FIND_LINKS) --no-emit-find-links --no-annotate --no-header \
 	  --no-emit-package torch --no-emit-package torchvision --no-emit-package torchaudio \
 	  --no-emit-package torchcodec --no-emit-package triton \

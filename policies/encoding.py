@@ -5,7 +5,6 @@ The sampler and the learner both go through the same `Encoder`, so they agree on
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from policies import PolicyError
 from policies.context_length import context_length
 from policies.image_cache import ImageCache
 from policies.packaged_model import model_directory
+from policies.prompt import Prompt as Prompt
 
 IGNORED = -100
 """Label of positions outside the loss (PyTorch's cross-entropy convention)."""
@@ -25,14 +25,6 @@ IGNORED = -100
 
 KNOWN_SIZES = 65536
 """Sizes of images whose number of tokens is kept."""
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """What is asked: the text after the style's template, and the hashes of its images."""
-
-    text: str
-    images: tuple[str, ...] = ()
 
 
 class Encoder:

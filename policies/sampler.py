@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from policies import PolicyError
-from policies.encoding import Prompt
+from policies.prompt import Prompt
 
 
 @dataclass(frozen=True)

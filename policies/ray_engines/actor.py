@@ -15,7 +15,7 @@ from policies import PolicyError
 
 # Nothing heavy: PyTorch reads the environment that the actor sets when it is imported.
 if TYPE_CHECKING:
-    from policies.encoding import Prompt
+    from policies.prompt import Prompt
     from policies.ray_engines.transfer import Place
     from policies.sampler import Chain, Request, Sampler
 

@@ -45,7 +45,9 @@ def joined(address: str | None) -> Iterator[None]:
         ray.init(address or "local", log_to_driver=False, logging_level=logging.ERROR, **options)
     except (ConnectionError, RuntimeError, ValueError) as error:
         where = f"cluster.address = {address!r}" if address else "a local Ray"
-        raise PolicyError(f"{where} cannot be joined ({first_line(error)}); start it with 'ray start --head'") from error
+        raise PolicyError(
+            f"{where} cannot be joined ({first_line(error)}); start it with 'ray start --head'"
+        ) from error
     try:
         yield
     finally:

@@ -95,4 +95,3 @@ def status_of(engine: Engine) -> EngineStatus:
         engine.restarts,
         engine.lost_because,
     )
-

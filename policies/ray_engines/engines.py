@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from policies.encoding import Prompt
+from policies.prompt import Prompt
 from policies.ray_engines.actor import Finished, StartEngine
 from policies.ray_engines.cluster import joined, require_room
 from policies.ray_engines.engine import Engine, EngineStatus, status_of

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from policies import PolicyError, first_line
-from policies.encoding import Prompt
+from policies.prompt import Prompt
 from policies.ray_engines.actor import DecodeImage, Description, EngineActor, Reply, StartEngine
 from policies.ray_engines.cluster import Resources
 from policies.ray_engines.engine import Engine

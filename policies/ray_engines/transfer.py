@@ -57,7 +57,9 @@ def at_hand(place: Place) -> Iterator[Path]:
     """
     if isinstance(place, Path):
         if not place.is_dir():
-            raise PolicyError(f"{place} is not on node {os.uname().nodename}; copy it there, or set cluster.shared_files = false")
+            raise PolicyError(
+                f"{place} is not on node {os.uname().nodename}; copy it there, or set cluster.shared_files = false"
+            )
         yield place
         return
     root = Path(tempfile.gettempdir()) / f"ratchet-{os.getuid()}"
