@@ -39,6 +39,26 @@ Refuse = Callable[[Request, str], object]
 """Told of a request that the engine does not take, and why."""
 
 
+@dataclass(frozen=True)
+class EngineStatus:
+    """One engine of a sampler with several. `state` is "serving", "starting" or "shut out".
+
+    `serves` is the sha256 of the weights that it is proved to hold; `tokens_per_s` counts the seconds in which it
+    sampled; `note` says why it was begun again last, or is shut out.
+    """
+
+    number: int
+    host: str
+    pid: int
+    state: str
+    serves: str | None
+    chains: int
+    tokens: int
+    tokens_per_s: float
+    restarts: int
+    note: str
+
+
 Check = Callable[[Sequence[float]], str | None]
 """Scores of the probe -> what is wrong with them, None if they prove the weights."""
 
@@ -78,6 +98,9 @@ class Sampler(Protocol):
         A score is the summed log-probability in nats of a completion after its prompt. Raises PolicyError if no engine
         passes; engines that are begun again later are proved in the same way.
         """
+
+    def status(self) -> list[EngineStatus]:
+        """The engines, where they are processes of their own."""
 
     def close(self) -> None:
         """Free the engine."""

@@ -10,7 +10,7 @@ from typing import Any
 from policies import PolicyError
 from policies.encoding import Encoder, Prompt
 from policies.packaged_model import model_directory
-from policies.sampler import Chain, Check, ProofFailed, Refuse, Request, RequestRefused
+from policies.sampler import Chain, Check, EngineStatus, ProofFailed, Refuse, Request, RequestRefused
 from policies.weights import reading
 
 # The engine lives in this process: swaps hand tensors over without another process in between.
@@ -90,7 +90,8 @@ class VllmEngine:
 
         Requests are drawn lazily, twice `max_num_seqs` in flight, so memory stays flat however
         many there are and no batch boundary ever leaves the engine idle. An iterator that had none is
-        asked again after each step, while others are in flight. A consumer that stops early aborts what is in flight. A prompt that comes several times in a row is rendered once.
+        asked again after each step, while others are in flight. A consumer that stops early aborts
+        what is in flight. A prompt that comes several times in a row is rendered once.
         A request that vLLM refuses is told to `refused`; without it RequestRefused is raised.
         """
         source = iter(requests)
@@ -153,6 +154,10 @@ class VllmEngine:
             tail = output.prompt_logprobs[-len(completion) :]
             scores.append(sum(entry[token].logprob for entry, token in zip(tail, completion, strict=True)))
         return scores
+
+    def status(self) -> list[EngineStatus]:
+        """None: the engine is part of this process."""
+        return []
 
     def close(self) -> None:
         """Shut the engine down."""

@@ -2,10 +2,12 @@
 
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import astuple
 
 from loop.context import Context
 from loop.reporting import Bar
 from policies.sampler import Chain
+from store.engines import record_engines
 
 
 def commit_groups(ctx: Context, chains: Iterable[Chain], bar: Bar) -> Iterator[list[Chain]]:
@@ -21,8 +23,15 @@ def commit_groups(ctx: Context, chains: Iterable[Chain], bar: Bar) -> Iterator[l
         bar.update()
         if len(group) >= sizes.commit_chains or time.monotonic() - began > sizes.commit_seconds or ctx.stopping:
             yield group
+            _record_engines(ctx)
             ctx.check_stop()
             group, began = [], time.monotonic()
     if group:
         yield group
+    _record_engines(ctx)
     ctx.check_stop()
+
+
+def _record_engines(ctx: Context) -> None:
+    if ctx.sampler is not None and (engines := ctx.sampler.status()):
+        record_engines(ctx.store, ctx.session, [astuple(engine) for engine in engines])

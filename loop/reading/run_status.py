@@ -1,12 +1,13 @@
 """What a run is doing now, how far it is and how fast: a few look-ups, however large the store."""
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from loop.reading.phase_progress import phase_progress
 from loop.reading.text import format_duration
 from store.database import Store
+from store.engines import latest_engines
 from store.gate import best_policy
 from store.lock import lock_holder
 from store.rounds import Round, latest_round, served_last
@@ -30,7 +31,8 @@ class Status:
     of the last session of `run`. `per_second` is the rate at which the last items were committed, None where nothing
     was timed; `age_s` says how long ago the last of them was. `pid` is the process that works on the run, None if none
     does, and `command` what it does there where it has said; `silent_s` is how long ago run.log grew.
-    `unusable` counts the questions that are not asked any more.
+    `unusable` counts the questions that are not asked any more. `engines` has the latest figures of engines that are
+    processes of their own: where each runs, which policy it serves, tokens per second, restarts.
     """
 
     pid: int | None
@@ -52,6 +54,7 @@ class Status:
     at_most: int | None = None
     last_accepted_policy: int | None = None
     unusable: int = 0
+    engines: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def left_s(self) -> float | None:
@@ -70,6 +73,7 @@ def run_status(store: Store) -> Status:
         "state": _state(pid, silent, session, round_),
         "silent_s": silent,
         "unusable": count_unusable(store),
+        "engines": [dict(row) for row in latest_engines(store)],
         "sessions": store.value("SELECT count(*) FROM session WHERE command = 'run'"),
     }
     if pid is not None:

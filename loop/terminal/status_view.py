@@ -41,6 +41,7 @@ def format_status(run_dir: Path, store: Store, status: Status) -> str:
         *_curve(rows, trained_style(store)),
         *_teacher(store),
         *_unusable(status),
+        *_engines(status),
         _label("sessions", _sessions(status)),
     ]
     return "\n".join(lines)
@@ -108,6 +109,20 @@ def _unusable(status: Status) -> list[str]:
     if not status.unusable:
         return []
     return [_label("unusable", f"{status.unusable:,} questions, not asked ('show DIR question --unusable')")]
+
+
+def _engines(status: Status) -> list[str]:
+    """A line per engine that is a process of its own."""
+    lines = []
+    for engine in status.engines:
+        serves = "no weights" if engine["sha256"] is None else f"policy {engine['policy']}"
+        restarts = f", {engine['restarts']} restarts ({engine['note']})" if engine["restarts"] else ""
+        text = (
+            f"{engine['host']}, process {engine['pid']}: {engine['state']} {serves},"
+            f" {engine['chains']:,} chains, {engine['tokens_per_s']:,.0f} tokens/s{restarts}"
+        )
+        lines.append(_label(f"engine {engine['number']}", one_line(text)))
+    return lines
 
 
 def _sessions(status: Status) -> str:

@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from policies import PolicyError
@@ -95,7 +96,7 @@ class EngineActor:
         self._model = at_hand(model)  # kept while the process lives: the tokenizer's files may be read later
         self._engine = start_engine(str(self._model.__enter__()), load_image)
         node = ray.get_runtime_context().get_node_id()
-        log = os.readlink("/proc/self/fd/2")
+        log = str(Path("/proc/self/fd/2").readlink())
         return self._reply(Description(node, socket.gethostname(), os.getpid(), installed_versions(), log))
 
     def load(self, weights: Place) -> Reply[str]:

@@ -7,6 +7,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from policies import PolicyError, first_line
 
@@ -40,7 +41,7 @@ def joined(address: str | None) -> Iterator[None]:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     if address not in (None, "auto"):
         _require_answer(str(address))
-    options = {} if address else {"num_cpus": os.cpu_count(), "include_dashboard": False}
+    options: dict[str, Any] = {} if address else {"num_cpus": os.cpu_count(), "include_dashboard": False}
     try:
         ray.init(address or "local", log_to_driver=False, logging_level=logging.ERROR, **options)
     except (ConnectionError, RuntimeError, ValueError) as error:
@@ -58,7 +59,7 @@ def require_room(engines: int, each: Resources) -> None:
     """Raise PolicyError, naming the key, if the cluster has too few processors or accelerators."""
     import ray
 
-    there = ray.cluster_resources()
+    there: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     for what, wanted in (("GPU", each.gpus), ("CPU", each.cpus)):
         if engines * wanted > there.get(what, 0):
             raise PolicyError(

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from policies.ray_engines.actor import Description
-from policies.sampler import Chain, Request
+from policies.sampler import Chain, EngineStatus, Request
 
 LOG_LINES = 5
 """How many of a lost engine's last lines a message quotes."""
@@ -62,22 +62,6 @@ class Engine:
             return ""
         lines = Path(self.place.log).read_text(encoding="utf-8", errors="replace").splitlines()
         return " | ".join(line.strip() for line in lines[-LOG_LINES:] if line.strip())
-
-
-@dataclass(frozen=True)
-class EngineStatus:
-    """What is shown of an engine. `state` is "serving", "starting" or "shut out"."""
-
-    number: int
-    host: str
-    pid: int
-    state: str
-    serves: str | None
-    chains: int
-    tokens: int
-    tokens_per_s: float
-    restarts: int
-    note: str
 
 
 def status_of(engine: Engine) -> EngineStatus:

@@ -11,9 +11,9 @@ from typing import Any
 from policies.prompt import Prompt
 from policies.ray_engines.actor import Finished, StartEngine
 from policies.ray_engines.cluster import joined, require_room
-from policies.ray_engines.engine import Engine, EngineStatus, status_of
+from policies.ray_engines.engine import Engine, status_of
 from policies.ray_engines.roster import ClusterSettings, ImageSource, Probe, Roster, reason_of
-from policies.sampler import Chain, Check, Refuse, Request, RequestRefused, Say
+from policies.sampler import Chain, Check, EngineStatus, Refuse, Request, RequestRefused, Say
 
 IMAGES_BYTES = 1 << 30
 """Encoded images that are kept in Ray's object store at once."""

@@ -72,11 +72,11 @@ class Roster:
 
         self._settings, self._start_engine, self._decode, self._say = settings, start_engine, decode, say
         self._here: str = ray.get_runtime_context().get_node_id()
-        self._model, self._weights, self._probe = model, None, None
+        self._model = model
+        self._weights: Path | None = None
+        self._probe: Probe | None = None
         self._sent: dict[Path, SentDirectory] = {}
         self._sha256: str | None = None
-        self._weights: Path | None
-        self._probe: Probe | None
         self.engines = [Engine(number) for number in range(settings.replicas)]
         for engine in self.engines:
             self._begin(engine)
@@ -106,8 +106,7 @@ class Roster:
         self.wait_for_revived()
         self.serving()
         self._sent = {path: sent for path, sent in self._sent.items() if path == self._model}
-        assert self._sha256 is not None
-        return self._sha256
+        return self.sha256
 
     def prove(self, probe: Probe) -> list[float]:
         """Let every engine score the probe; one whose scores fail is begun again, and shut out if it fails twice.
@@ -265,7 +264,8 @@ class Roster:
     def _everywhere(self) -> bool:
         import ray
 
-        return self._settings.shared_files or len([node for node in ray.nodes() if node["Alive"]]) == 1
+        nodes = ray.nodes()  # type: ignore[no-untyped-call]
+        return self._settings.shared_files or sum(node["Alive"] for node in nodes) == 1
 
     def _send(self, directory: Path) -> SentDirectory:
         if directory not in self._sent:

@@ -357,6 +357,27 @@ def m012_unusable_questions(db: Database) -> None:
     db.execute("CREATE INDEX question_unusable ON question (id) WHERE unusable IS NOT NULL")
 
 
+@MIGRATIONS()
+def m015_engines(db: Database) -> None:
+    """The engines of a session that has several: where each runs, what it serves, how it fares."""
+    db.execute("""
+        CREATE TABLE engine (
+            session INTEGER NOT NULL REFERENCES session(id),
+            number INTEGER NOT NULL,
+            host TEXT NOT NULL,
+            pid INTEGER NOT NULL,
+            state TEXT NOT NULL CHECK (state IN ('serving', 'starting', 'shut out')),
+            sha256 TEXT,
+            chains INTEGER NOT NULL,
+            tokens INTEGER NOT NULL,
+            tokens_per_s REAL NOT NULL,
+            restarts INTEGER NOT NULL,
+            note TEXT NOT NULL,
+            updated TEXT NOT NULL,
+            PRIMARY KEY (session, number)
+        ) WITHOUT ROWID""")
+
+
 def _without_row_ids(db: Database) -> None:
     """Key the verdicts by sample, judge and version alone: 24 bytes less for each of millions."""
     sql = str(db.execute("SELECT sql FROM sqlite_master WHERE name = 'verdict'").fetchone()[0])

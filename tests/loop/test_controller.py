@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from tests.support.command_line import BASE_MODEL, log_of, run_command, run_new_command, start_command
+from tests.support.command_line import log_of, run_command, run_new_command, start_command
 from tests.support.forked import until
-from tests.support.real_runs import SAME_EACH_TIME, poll, query, write_recipe
+from tests.support.real_runs import SAME_EACH_TIME, SMALL_EASY_VQA, poll, query, write_recipe
 
 pytestmark = pytest.mark.heavy
 
@@ -19,45 +19,7 @@ pytestmark = pytest.mark.heavy
 @pytest.fixture(scope="module")
 def easy_vqa_recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """easy-VQA with the shipped model and endpoint, small; direct style, so that some answers are right."""
-    return write_recipe(
-        tmp_path_factory.mktemp("easy_vqa"),
-        f"""
-[run]
-rounds = 1
-[policy]
-model = "{BASE_MODEL}"
-dtype = "float32"
-[questions]
-source = "easy_vqa"
-train_limit = 600
-[teacher]
-base_url = "embedded"
-model = "embedded-teacher"
-[cold_start]
-rationales = 48
-direct_items = 64
-format_items = 16
-learning_rate = 1e-3
-epochs = 2
-[sampling]
-questions = 150
-samples = 8
-style = "direct"
-max_tokens = 12
-[pairs]
-per_question = 2
-[update]
-learning_rate = 1e-5
-batch_size = 16
-losses = {{ sigmoid = 0.2, sft = 1.0 }}
-[evaluation]
-styles = ["cot", "direct"]
-limit = 300
-max_tokens = 12
-[gate]
-limit = 300
-""",
-    )
+    return write_recipe(tmp_path_factory.mktemp("easy_vqa"), SMALL_EASY_VQA)
 
 
 @pytest.fixture(scope="module")

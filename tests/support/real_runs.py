@@ -4,7 +4,7 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
-from tests.support.command_line import SMALL_ENGINE
+from tests.support.command_line import BASE_MODEL, SMALL_ENGINE
 
 SAME_EACH_TIME = {
     "question": "SELECT hash, split FROM question ORDER BY id",
@@ -16,6 +16,44 @@ SAME_EACH_TIME = {
     "policy": "SELECT number, parent, made_by FROM policy ORDER BY number",
     "evaluation": "SELECT policy, split, style, question FROM evaluation ORDER BY 1, 2, 3, 4",
 }
+
+SMALL_EASY_VQA = f"""
+[run]
+rounds = 1
+[policy]
+model = "{BASE_MODEL}"
+dtype = "float32"
+[questions]
+source = "easy_vqa"
+train_limit = 600
+[teacher]
+base_url = "embedded"
+model = "embedded-teacher"
+[cold_start]
+rationales = 48
+direct_items = 64
+format_items = 16
+learning_rate = 1e-3
+epochs = 2
+[sampling]
+questions = 150
+samples = 8
+style = "direct"
+max_tokens = 12
+[pairs]
+per_question = 2
+[update]
+learning_rate = 1e-5
+batch_size = 16
+losses = {{ sigmoid = 0.2, sft = 1.0 }}
+[evaluation]
+styles = ["cot", "direct"]
+limit = 300
+max_tokens = 12
+[gate]
+limit = 300
+"""
+"""easy-VQA with the shipped model and endpoint, small; direct style, so that some answers are right."""
 
 
 def query(run_dir: Path, sql: str) -> list[Any]:

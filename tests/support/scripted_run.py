@@ -28,7 +28,7 @@ from loop.trackers.feed import observe_with_trackers
 from policies import PolicyError
 from policies.encoding import Encoder, Prompt
 from policies.learner.base import Algorithm, Progress, TrainingDiverged, TrainingResult, TrainingSettings, TrainingStep
-from policies.sampler import Chain, Check, ProofFailed, Refuse, Request
+from policies.sampler import Chain, Check, EngineStatus, ProofFailed, Refuse, Request
 from policies.verifier import ScoredChain
 from policies.vllm_engine import EngineSettings
 from policies.weights import publish, reading, weights_sha256
@@ -183,6 +183,9 @@ class ScriptedEngine:
         if fault := check(scores):
             raise ProofFailed(fault)
         return scores
+
+    def status(self) -> list[EngineStatus]:
+        return []
 
     def close(self) -> None:
         pass

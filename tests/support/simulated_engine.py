@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from policies.prompt import Prompt
-from policies.sampler import Chain, Check, ProofFailed, Refuse, Request
+from policies.sampler import Chain, Check, EngineStatus, ProofFailed, Refuse, Request
 from policies.weights import weights_sha256
 
 
@@ -62,6 +62,10 @@ class SimulatedEngine:
         if fault := check(scores):
             raise ProofFailed(fault)
         return scores
+
+    def status(self) -> list[EngineStatus]:
+        """It is one."""
+        return []
 
     def close(self) -> None:
         """Nothing to free."""

@@ -34,13 +34,15 @@ def judged(
 ) -> tuple[list[dict[str, Any]], PreferenceSummary]:
     lines = [(row if isinstance(row, str) else json.dumps(row)).encode() for row in rows]
     out = io.StringIO()
+    start_sampler = scripted_parts(script, [], lambda _: None).start_sampler
+    assert start_sampler is not None
     summary = judge_rows(
         lines,
         out,
         open_judge_run(judge_dir),
         folder=PROJECT / "tests" / "fixtures",
         make_encoder=make_encoder,
-        start_sampler=scripted_parts(script, [], lambda _: None).start_sampler,
+        start_sampler=start_sampler,
         **options,
     )
     return [json.loads(line) for line in out.getvalue().splitlines()], summary

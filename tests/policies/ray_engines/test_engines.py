@@ -44,7 +44,7 @@ def cluster() -> Iterator[Cluster]:
     running.add_node(num_cpus=4)
     running.wait_for_nodes()
     yield running
-    running.shutdown()
+    running.shutdown()  # type: ignore[no-untyped-call]
 
 
 @pytest.fixture

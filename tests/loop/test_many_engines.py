@@ -1,0 +1,86 @@
+"""A run whose samples come from two vLLM engines, which are killed: it ends like a run with one."""
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.support.command_line import run_command, start_command
+from tests.support.real_runs import SAME_EACH_TIME, SMALL_EASY_VQA, poll, query, write_recipe
+
+pytestmark = pytest.mark.heavy
+
+CONTENT = {
+    **SAME_EACH_TIME,
+    "text": 'SELECT round, question, author, "index", text FROM sample ORDER BY 1, 2, 3, 4',
+    "answer": "SELECT policy, split, style, question, text FROM evaluation ORDER BY 1, 2, 3, 4",
+    "sha256": "SELECT number, sha256 FROM policy ORDER BY number",
+}
+TWO_ENGINES = ("--set", "engine.replicas=2")
+
+
+def content(run_dir: Path) -> dict[str, list[Any]]:
+    return {table: query(run_dir, sql) for table, sql in CONTENT.items()}
+
+
+def ray_processes() -> set[int]:
+    """Processes of Ray on this machine, those of other tests among them."""
+    found = set()
+    for process in psutil.process_iter(["cmdline"]):
+        words = " ".join(process.info["cmdline"] or ())
+        if "raylet" in words or "gcs_server" in words or words.startswith("ray::"):
+            found.add(process.pid)
+    return found
+
+
+def kill_engines_until_it_ends(run_dir: Path, command: Any) -> int:
+    """Kill one engine each time that samples or answers have come; returns how many were killed."""
+    killed, seen, deadline = 0, 0, time.monotonic() + 400
+    while not command.has_ended() and time.monotonic() < deadline:
+        time.sleep(0.2)
+        counted = poll(run_dir, "SELECT (SELECT count(*) FROM sample) + (SELECT count(*) FROM evaluation)")
+        if killed < 3 and counted and counted[0][0] > seen:
+            seen = counted[0][0] + 300
+            for (pid,) in poll(run_dir, "SELECT pid FROM engine WHERE state = 'serving' ORDER BY updated, pid LIMIT 1"):
+                os.kill(pid, signal.SIGKILL)
+                killed += 1
+    return killed
+
+
+def test_two_engines_that_are_killed_end_like_one_that_is_not(tmp_path: Path) -> None:
+    recipe, before = write_recipe(tmp_path, SMALL_EASY_VQA), ray_processes()
+    one, two = tmp_path / "one", tmp_path / "two"
+    run_command("run", "--config", recipe, "--run-dir", one)
+    running = start_command("run", "--config", recipe, "--run-dir", two, *TWO_ENGINES)
+    killed = kill_engines_until_it_ends(two, running)
+    done = running.wait()
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert killed == 3
+    assert content(two) == content(one)
+    engines = json.loads(run_command("status", two, "--json", check=3).stdout)["engines"]
+    assert sum(engine["restarts"] for engine in engines) == 3
+    assert all(engine["chains"] > 0 and engine["policy"] is not None for engine in engines)
+    assert "is lost and begun again" in (two / "run.log").read_text()
+    assert not ray_processes() - before
+
+
+def test_a_controller_killed_with_its_engines_goes_on_and_leaves_no_process(tmp_path: Path) -> None:
+    recipe, before, run_dir = write_recipe(tmp_path, SMALL_EASY_VQA), ray_processes(), tmp_path / "run"
+    running = start_command("run", "--config", recipe, "--run-dir", run_dir, *TWO_ENGINES)
+    deadline = time.monotonic() + 300
+    while not poll(run_dir, "SELECT 1 FROM evaluation LIMIT 1") and time.monotonic() < deadline:
+        time.sleep(0.2)
+    running.kill_alone()
+    deadline = time.monotonic() + 30
+    while (left := ray_processes() - before) and time.monotonic() < deadline:
+        time.sleep(0.5)
+    assert not left
+    run_command("run", "--run-dir", run_dir, *TWO_ENGINES)
+    assert query(run_dir, "SELECT count(*), count(DISTINCT number) FROM round WHERE finished IS NOT NULL") == [(2, 2)]
+    keys = "SELECT count(*), count(DISTINCT policy || split || style || question) FROM evaluation"
+    assert len(set(query(run_dir, keys)[0])) == 1
