@@ -127,8 +127,8 @@ def test_a_budget_without_a_price_and_a_key_in_the_address_are_refused(questions
 def test_run_stops_before_it_spends_and_names_the_flag(questions: Path, tmp_path: Path) -> None:
     recipe = tmp_path / "recipe.toml"
     recipe.write_text(
-        f'[policy]\nmodel = "{BASE_MODEL}"\n[questions]\nsource = "jsonl"\npath = "{questions}"\n[evaluation]\nsplit = "train"\n'
-        f'[teacher]\nbase_url = "{ENDPOINT}"\nconfirm_usd = 0.01\n'
+        f'[policy]\nmodel = "{BASE_MODEL}"\n[questions]\nsource = "jsonl"\npath = "{questions}"\n'
+        f'[evaluation]\nsplit = "train"\n[teacher]\nbase_url = "{ENDPOINT}"\nconfirm_usd = 0.01\n'
     )
     done = run_command("run", "--config", recipe, "--run-dir", tmp_path / "run", check=2)
     assert "add --yes to agree" in done.stderr
