@@ -10,6 +10,7 @@ import click
 
 from loop.commands.add import add
 from loop.commands.archive import archive
+from loop.commands.backup import backup
 from loop.commands.doctor import doctor
 from loop.commands.drop import drop
 from loop.commands.evaluate import evaluate
@@ -25,7 +26,7 @@ from loop.commands.views.serve import serve
 from loop.commands.views.show import show
 from loop.commands.views.status import status
 
-COMMANDS = (run, add, drop, evaluate, judge, import_, archive, doctor)
+COMMANDS = (run, add, drop, evaluate, judge, import_, archive, backup, doctor)
 VIEWS = (log, status, check, show, export, report, serve)
 
 

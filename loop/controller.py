@@ -9,6 +9,7 @@ from pathlib import Path
 from loop.config.run_identity import as_begun, record_run
 from loop.config.schema import Config
 from loop.context import Context, Stopped
+from loop.current_policy import point_to_current
 from loop.phases.distil import distil
 from loop.phases.evaluate import evaluate
 from loop.phases.gate_and_rollback import gate
@@ -26,12 +27,10 @@ from loop.reporting import Observer, RunReporter
 from loop.retention import delete_old_weights
 from loop.session import Parts, open_encoder, open_session, work_on
 from loop.teaching.cost import confirm_cold_start
-from store.gate import best_policy
 from store.rounds import (
     Round,
     add_phase_time,
     end_phase,
-    get_policy,
     get_round,
     latest_round,
     recent_decisions,
@@ -97,7 +96,7 @@ def run(
 
 def _rounds(ctx: Context, reporter: RunReporter, observe: Observer) -> None:
     round_ = latest_round(ctx.store) or _start_round(ctx, 0, 0)
-    _point_to_current(ctx)
+    point_to_current(ctx.store, ctx.run_dir)
     observe(ctx.store)
     while True:
         _finish_round(ctx, round_, reporter, observe)
@@ -144,7 +143,7 @@ def _finish_round(ctx: Context, round_: Round, reporter: RunReporter, observe: O
         reporter.phase_ends(round_.number, round_.phase, seconds)
         if following == "done":
             reporter.round_ends(ctx.store, round_.number)
-        _point_to_current(ctx)
+        point_to_current(ctx.store, ctx.run_dir)
         ctx.check_stop()
         round_ = get_round(ctx.store, round_.number)
 
@@ -158,16 +157,3 @@ def _start_round(ctx: Context, number: int, serving: int) -> Round:
     first = next(iter(ROUND_PHASES if number else COLD_START_PHASES))
     start_round(ctx.store, number, first, serving, questions)
     return get_round(ctx.store, number)
-
-
-def _point_to_current(ctx: Context) -> None:
-    """`DIR/policies/current` is a link to the accepted policy's directory; `DIR/policy` is `DIR/policies`."""
-    served = best_policy(ctx.store)
-    if served == 0:
-        return
-    temporary, link = ctx.run_dir / "policies" / "current.tmp", ctx.run_dir / "policies" / "current"
-    temporary.unlink(missing_ok=True)
-    temporary.symlink_to(Path(get_policy(ctx.store, served).path).name)
-    temporary.replace(link)
-    if not (ctx.run_dir / "policy").is_symlink():
-        (ctx.run_dir / "policy").symlink_to("policies")

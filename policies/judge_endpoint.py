@@ -7,6 +7,7 @@ from typing import Any
 import openai
 
 from policies import PolicyError
+from policies.limited_answers import LimitedClient, is_too_long, most_response_bytes
 from policies.loopback import LOOPBACK_KEY, is_loopback
 from policies.redirects import refused_redirect
 from policies.teacher.image_parts import ImageFile, data_url
@@ -36,11 +37,11 @@ class JudgeEndpoint:
             api_key=key,
             timeout=timeout_s,
             max_retries=ATTEMPTS - 1,
-            http_client=openai.DefaultHttpxClient(trust_env=not loopback, follow_redirects=False),
+            http_client=LimitedClient(most_response_bytes(max_tokens), trust_env=not loopback, follow_redirects=False),
         )
 
     def ask(self, prompt: str, images: Sequence[ImageFile] = ()) -> str:
-        """The answer's text, "" where the server rejects the request (400) or the model gives no text.
+        """The answer's text; "" where the server rejects the request (400), or gives no text or far too much.
 
         The client retries what may pass (connection, 408, 409, 429, 5xx) with growing pauses.
         Raises PolicyError where the endpoint cannot be asked.
@@ -50,13 +51,14 @@ class JudgeEndpoint:
         ]
         content.append({"type": "text", "text": prompt.encode("utf-8", "replace").decode("utf-8")})
         try:
-            completion: Any = self._client.chat.completions.create(
+            response = self._client.chat.completions.with_raw_response.create(
                 model=self.model,
                 messages=[{"role": "user", "content": content}],  # type: ignore[misc, list-item]
                 temperature=0.0,
                 max_tokens=self.max_tokens,
             )
-            answer: str = completion.choices[0].message.content or ""
+            completion: Any = None if is_too_long(response.http_response) else response.parse()
+            answer: str = "" if completion is None else completion.choices[0].message.content or ""
             self._answered += 1
             return answer
         except openai.BadRequestError as error:

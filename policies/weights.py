@@ -110,15 +110,16 @@ def publish(model: Any, processor: Any, directory: Path) -> str:
     except SafetensorError as error:
         raise PolicyError(f"{directory}: the weights cannot be written ({error}); free some space") from error
     for file in temporary.iterdir():
-        _flush(file)
-    _flush(temporary)
+        flush(file)
+    flush(temporary)
     shutil.rmtree(directory, ignore_errors=True)
     temporary.rename(directory)
-    _flush(directory.parent)
+    flush(directory.parent)
     return weights_sha256(directory)
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
+    """Have a file, or a directory's list of names, on the disk before what comes next."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

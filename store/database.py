@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from store.errors import NoRunError, StoreDamagedError, StoreError, damage_named
 from store.schema.migrations import MIGRATIONS
 
 if TYPE_CHECKING:
@@ -40,16 +41,11 @@ CACHE_KIB = 64 * 1024
 FULL = re.compile("is full|disk I/O error")
 """What SQLite says of a disk that takes no more."""
 
+OPENED: set[Path] = set()
+"""The stores that this process has opened: after an error that nobody expects, one of them may be damaged."""
+
 APPLICATION_ID = 0x52544348
 """'RTCH' in the file's header: a database of another program is refused, not repaired."""
-
-
-class StoreError(Exception):
-    """The store cannot be opened or does not hold what was asked for."""
-
-
-class NoRunError(StoreError):
-    """There is no run in the directory that was named."""
 
 
 CrashPoint = Callable[[str], None]
@@ -84,10 +80,14 @@ class Store:
         return Database(self.connection)
 
     def stream(self, sql: str, *parameters: Any) -> Iterator[sqlite3.Row]:
-        """The rows of a query one by one, for results that should not be held in memory."""
+        """The rows of a query one by one, for results that should not be held in memory.
+
+        Raises StoreDamagedError where the file is damaged.
+        """
         cursor = self.connection.cursor()
         cursor.row_factory = sqlite3.Row
-        yield from cursor.execute(sql, parameters)
+        with damage_named(self.path):
+            yield from cursor.execute(sql, parameters)
 
     def rows(self, sql: str, *parameters: Any) -> list[sqlite3.Row]:
         """Every row of a query."""
@@ -108,19 +108,20 @@ class Store:
         """Everything inside is committed together, or nothing of it; an inner one joins the outer.
 
         The write lock is taken at the start, so a second writer waits its turn instead of failing. It waits as long
-        as another process holds the store, and says so.
+        as another process holds the store, and says so. Raises StoreDamagedError where the file is damaged.
         """
         if self.connection.in_transaction:
             yield
             return
-        try:
-            self._begin()
-            yield
-            self.crash_point("before commit")
-        except BaseException:
-            self.connection.rollback()
-            raise
-        self.connection.commit()
+        with damage_named(self.path):
+            try:
+                self._begin()
+                yield
+                self.crash_point("before commit")
+            except BaseException:
+                self.connection.rollback()
+                raise
+            self.connection.commit()
         self.crash_point("after commit")
 
     def _begin(self) -> None:
@@ -179,13 +180,15 @@ def open_store(
     With `read_only` nothing is changed, and a store that an older version wrote is refused. `say` is told while a
     transaction waits for another process.
     Raises NoRunError where there is no store (unless `create`). Raises StoreError where the directory holds a run
-    whose store is gone, where the file is not a store or is damaged, or where a newer version wrote it.
+    whose store is gone, where the file is not a store, or where a newer version wrote it. Raises StoreDamagedError
+    where it is damaged.
     """
     path = run_dir / FILE_NAME
     if (absent := _absent(path)) is not None:
         _refuse_without_store(run_dir, absent, create=create)
+    OPENED.add(path)
     try:
-        connection = _connect(path, read_only)
+        connection = connect(path, read_only=read_only)
         new = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
         if new:
             connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
@@ -202,9 +205,7 @@ def open_store(
             raise
         raise StoreError(f"{path} cannot be opened: {error}") from error
     except sqlite3.DatabaseError as error:
-        raise StoreError(
-            f"{path} cannot be opened as a store: {error}; it is damaged or cut short, put a copy of it back"
-        ) from error
+        raise StoreDamagedError(path, error) from error
     return store
 
 
@@ -228,7 +229,8 @@ def _refuse_without_store(run_dir: Path, absent: str, *, create: bool) -> None:
         raise NoRunError(f"{run_dir} holds no run ({absent}); start one with 'run'")
 
 
-def _connect(path: Path, read_only: bool) -> sqlite3.Connection:
+def connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
+    """A connection to the file, whatever it holds."""
     if not read_only:
         return sqlite3.connect(path, timeout=BUSY_TIMEOUT_S)
     # A reader of a WAL database writes the lock file beside it; where it may not, and no writer left

@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Sequence
 from typing import Any
 
-from store.database import StoreError
+from store.errors import StoreError
 
 WIDTHS = {1: "B", 2: "H", 3: "I", 4: "I"}
 """The array that ids of so many bytes are read into; there is none of three bytes."""

@@ -11,7 +11,8 @@ from typing import Any, Literal
 
 from PIL.Image import Image
 
-from store.database import Store, StoreError, as_json
+from store.database import Store, as_json
+from store.errors import StoreError
 from store.image_decoding import decode_image, inspect_image
 from store.staging import Staging, open_staging
 from store.unusable import mark_units_of_unusable

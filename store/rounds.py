@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from store.database import Store, StoreError, as_json, now
+from store.database import Store, as_json, now
+from store.errors import StoreError
 from store.summary import summarise_round
 
 GATE = "gate"

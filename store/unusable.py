@@ -6,7 +6,8 @@ Too long when they came, refused by the sampler, or taken out by the user. The q
 import sqlite3
 from collections.abc import Collection, Iterable, Mapping
 
-from store.database import Store, StoreError, as_json
+from store.database import Store, as_json
+from store.errors import StoreError
 
 WITH_UNIT = """
 SELECT id FROM question WHERE id IN (SELECT value FROM json_each(?1)) OR unit IN (

@@ -13,7 +13,8 @@ from loop.errors import InputError, LoopError
 from loop.terminal.escape import block
 from policies import PolicyError
 from store import RunLocked, StoreError
-from store.database import FULL, NoRunError
+from store.database import FULL, OPENED
+from store.errors import NoRunError, StoreDamagedError
 
 FAILURE, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
@@ -24,6 +25,7 @@ def run_command_line(command_line: Callable[[], object]) -> None:
         if isinstance(stream, io.TextIOWrapper):
             # A terminal that lacks a character gets its number.
             stream.reconfigure(errors="backslashreplace")
+    OPENED.clear()
     try:
         command_line()
     except click.ClickException as error:
@@ -39,13 +41,32 @@ def run_command_line(command_line: Callable[[], object]) -> None:
         _fail(error, FAILURE)
     except (click.Abort, KeyboardInterrupt):
         _fail("interrupted; what was committed is kept", INTERRUPTED)
-    except (OSError, sqlite3.Error) as error:
-        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EFBIG) or FULL.search(str(error)):
+    except Exception as error:
+        if isinstance(error, OSError | sqlite3.Error) and _is_full(error):
             _fail(
                 f"the disk is full or failing ({error}); free some space and run again, nothing committed is lost",
                 FAILURE,
             )
+        if (damage := _damage()) is not None:
+            # What a damaged store holds may be anything, and so may be the error that it leads to.
+            _fail(damage, FAILURE)
+        if not isinstance(error, OSError | sqlite3.Error):
+            raise
         _fail(f"{type(error).__name__}: {error}; nothing committed is lost", FAILURE)
+
+
+def _is_full(error: OSError | sqlite3.Error) -> bool:
+    return getattr(error, "errno", None) in (errno.ENOSPC, errno.EFBIG) or FULL.search(str(error)) is not None
+
+
+def _damage() -> StoreDamagedError | None:
+    """What is damaged in a store that this process has opened, if anything is."""
+    from store.maintenance.damage import find_damage
+
+    for path in sorted(OPENED):
+        if path.exists() and (found := next(find_damage(path), None)) is not None:
+            return StoreDamagedError(path, found)
+    return None
 
 
 def _failures() -> tuple[type[Exception], ...]:

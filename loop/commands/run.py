@@ -81,7 +81,7 @@ def _resolve(
     """
     from loop.config.load import keys_overridden, keys_set_by_user, load_config
     from loop.config.run_identity import stored_config_with
-    from store.database import NoRunError
+    from store.errors import NoRunError
 
     if config is not None:
         return load_config(config, overrides, recipe), keys_set_by_user(config, overrides, recipe)
@@ -103,7 +103,7 @@ def _resolve(
 def _continued(config: Config, own: frozenset[str], run_dir: Path) -> tuple[Config, bool]:
     """The configuration as the run would have it, and whether the directory holds a run with questions."""
     from loop.config.run_identity import as_begun, require_same
-    from store.database import NoRunError
+    from store.errors import NoRunError
     from store.questions import has_questions
 
     try:

@@ -3,7 +3,7 @@
 from loop.context import Context
 from loop.errors import LoopError
 from policies.sampler import Request
-from store.unusable import mark_refused
+from store.unusable import mark_refused, unusable_questions
 
 
 class Refusals:
@@ -35,14 +35,18 @@ class Refusals:
         self._waiting = {}
 
     def finish(self, *, taken: bool) -> None:
-        """Mark the rest. Raises LoopError where the sampler has `taken` no request at all."""
+        """Mark the rest.
+
+        Raises LoopError where the sampler has `taken` no request at all, unless all questions were dropped meanwhile.
+        """
         if not self._waiting:
             return
-        if not taken:
-            question, reason = next(iter(self._waiting.items()))
+        usable = self._waiting.keys() - unusable_questions(self._ctx.store).keys()
+        if usable and not taken:
+            question = min(usable)
             raise LoopError(
                 f"the sampler takes none of the {len(self._waiting)} questions it is asked; question {question} was"
-                f" {reason}; raise engine.max_model_len, or take questions out with 'drop'"
+                f" {self._waiting[question]}; raise engine.max_model_len, or take questions out with 'drop'"
             )
         with self._ctx.store.transaction():
             self.record()

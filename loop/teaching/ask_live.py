@@ -22,7 +22,7 @@ def ask_live(session: TeacherSession, tasks: Sequence[TeacherTask]) -> Iterator[
     unanswered = session.unanswered(tasks)
     budget = session.remaining_budget()
     requests = (session.request(task) for task in unanswered.values())
-    for group in session.teacher.ask_all(requests, session.stopping, budget):
+    for group in session.teacher.ask_all(requests, session.stopping, budget, session.reporter.say):
         calls = [with_reply(session.pending_call(unanswered[request.key]), reply) for request, reply in group]
         with session.store.transaction():
             add_calls(session.store, calls)

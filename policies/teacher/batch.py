@@ -188,6 +188,6 @@ def _read_batch(batch: Any, redact: Callable[[str], str]) -> Batch:
 def _parse_item(line: str) -> dict[str, Any]:
     try:
         item = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return item if isinstance(item, dict) else {}

@@ -12,6 +12,7 @@ from typing import Any
 import httpx2
 import openai
 
+from policies.limited_answers import LimitedAsyncClient, LimitedClient, most_response_bytes
 from policies.loopback import LOOPBACK_KEY
 from policies.teacher.budget import Budget
 from policies.teacher.completion import TeacherReply
@@ -38,16 +39,18 @@ class Teacher:
         requests: Iterable[TeacherRequest],
         stopping: Callable[[], bool] = lambda: False,
         budget: Budget | None = None,
+        say: Callable[[str], object] = lambda line: None,
     ) -> Iterator[list[tuple[TeacherRequest, TeacherReply]]]:
         """Replies as they arrive, in groups; commit each group before taking the next.
 
         The iteration ends early once `stopping` is true or `budget` is exhausted. Requests that are
-        in flight then, or at an error, are still waited for and handed out: they are paid for.
+        in flight then, or at an error, are still waited for and handed out: they are paid for. `say` is told for
+        what and until when it waits, where the server asks for a long wait.
         Raises TeacherOutage when the endpoint is down, TeacherError for what a retry cannot mend.
         """
         # An event loop of its own: the main thread's current one is left as it is, others may rely on it.
         with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
-            pool = RequestPool(self._async_client(), self.settings, self.replies, budget or Budget([]))
+            pool = RequestPool(self._async_client(), self.settings, self.replies, budget or Budget([]), say)
             try:
                 yield from pool.run(runner, iter(requests), stopping)
             finally:
@@ -59,7 +62,8 @@ class Teacher:
         It has neither time-out nor retries: `RequestPool` has both.
         """
         settings = self.settings
-        http_client = openai.DefaultAioHttpClient(
+        http_client = LimitedAsyncClient(
+            most_response_bytes(settings.max_tokens),
             trust_env=not self.embedded,
             follow_redirects=False,
             timeout=None,
@@ -82,7 +86,7 @@ class Teacher:
             api_key=self._key,
             timeout=timeout_s,
             max_retries=settings.attempts - 1,
-            http_client=openai.DefaultHttpxClient(follow_redirects=False),
+            http_client=LimitedClient(most_response_bytes(settings.max_tokens), follow_redirects=False),
             **self._azure_options(),
         )
 

@@ -6,11 +6,12 @@ from typing import Any, Literal
 
 from policies.teacher.prices import Usage, text_tokens
 
-Status = Literal["answered", "empty", "refusal", "content_filter", "rejected", "failed"]
+Status = Literal["answered", "empty", "refusal", "content_filter", "too_long", "rejected", "failed"]
 """What became of a request.
 
 `answered`: text to be judged. `empty`, `refusal`, `content_filter`: the model gave none (paid all
-the same). `rejected`: the server will not take this request (400, 413, 422). These five are final.
+the same). `too_long`: far more than was asked for; it is not read. `rejected`: the server will not take this
+request (400, 413, 422). These six are final.
 `failed`: no answer after every attempt; it may be asked again.
 """
 

@@ -5,12 +5,19 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
 
 BURST_S = 0.2
 """How many seconds' worth of units may be sent early, to make up for late timers: 0.3% of a minute."""
 
 POLL_S = 0.05
+
+MAX_PAUSE_S = 900.0
+"""A longer wait that the server asks for ends the phase: the run need not stay open for a daily quota."""
+
+SAY_FROM_S = 10.0
+"""A shorter wait that the server asks for is waited in silence."""
 
 DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -47,10 +54,19 @@ class Remaining:
         return max(0.0, self.full_at - now) if units > self.left else 0.0
 
 
+class LimitUsedUp(Exception):
+    """The server takes no more for longer than is waited: of `what`, for `seconds`."""
+
+    def __init__(self, what: str, seconds: float) -> None:
+        super().__init__(what, seconds)
+        self.what, self.seconds = what, seconds
+
+
 class RateLimit:
     """Requests and tokens a minute, kept to what is configured and to what the server says.
 
-    `sleep` waits so many seconds; it may raise, which ends every waiting request. `clock` gives seconds.
+    `sleep` waits so many seconds; it may raise, which ends every waiting request. `say` is told of long waits, `clock`
+    gives seconds.
     """
 
     def __init__(
@@ -59,20 +75,26 @@ class RateLimit:
         tokens_per_minute: float | None,
         sleep: Callable[[float], Awaitable[None]],
         clock: Callable[[], float] = time.monotonic,
+        say: Callable[[str], object] = lambda line: None,
     ) -> None:
         now = clock()
         self._requests = PerMinute(requests_per_minute, now) if requests_per_minute else None
         self._tokens = PerMinute(tokens_per_minute, now) if tokens_per_minute else None
         self._server = {"requests": Remaining(), "tokens": Remaining()}
         self._paused_until = now
-        self._sleep = sleep
+        self._sleep, self._say = sleep, say
+        self._said_until = now
         self._clock = clock
         self._lock = asyncio.Lock()
 
     async def acquire(self, tokens: int) -> None:
-        """Wait until a request may be sent, first come first served, and count it with its estimated tokens."""
+        """Wait until a request may be sent, first come first served, and count it with its estimated tokens.
+
+        Raises LimitUsedUp where the server's own limit lets nothing through for longer than `MAX_PAUSE_S`.
+        """
         async with self._lock:
             while (seconds := self._wait_s(tokens)) > 0:
+                self._look_at_servers_wait(tokens)
                 # Short sleeps: tokens given back and new headers may shorten the wait.
                 await self._sleep(min(seconds, POLL_S))
             now = self._clock()
@@ -89,6 +111,21 @@ class RateLimit:
         waits += [self._server["requests"].wait_s(1, now), self._server["tokens"].wait_s(tokens, now)]
         return max(waits)
 
+    def _look_at_servers_wait(self, tokens: int) -> None:
+        """Say once for what and until when the server has requests wait; raises LimitUsedUp where that is too long."""
+        now = self._clock()
+        waits = {unit: self._server[unit].wait_s(units, now) for unit, units in (("requests", 1), ("tokens", tokens))}
+        what = max(waits, key=lambda unit: waits[unit])
+        if waits[what] > MAX_PAUSE_S:
+            raise LimitUsedUp(what, waits[what])
+        self._say_wait(waits[what], f"its limit of {what} is used up")
+
+    def _say_wait(self, seconds: float, why: str) -> None:
+        until = self._clock() + seconds
+        if seconds >= SAY_FROM_S and until > self._said_until + SAY_FROM_S:
+            self._said_until = until
+            self._say(f"  waiting for the teacher until {moment_after(seconds)}: {why}")
+
     def settle(self, estimated: int, used: int) -> None:
         """Replace an estimate by the tokens that were used."""
         if self._tokens is not None:
@@ -97,6 +134,7 @@ class RateLimit:
     def pause(self, seconds: float) -> None:
         """Send nothing for so many seconds."""
         self._paused_until = max(self._paused_until, self._clock() + seconds)
+        self._say_wait(seconds, "it asks for a pause")
 
     def observe(self, headers: Mapping[str, str], in_flight: int, tokens_in_flight: int) -> None:
         """Keep to `x-ratelimit-remaining-*` and `x-ratelimit-reset-*` of an answer.
@@ -108,6 +146,13 @@ class RateLimit:
             reset = duration_s(headers.get(f"x-ratelimit-reset-{unit}", ""))
             if reset is not None and re.fullmatch(r"\d+(\.\d+)?", left):
                 self._server[unit] = Remaining(float(left) - pending, self._clock() + reset)
+
+
+def moment_after(seconds: float) -> str:
+    """The time of day in so many seconds, with the day where it is another."""
+    now = datetime.now()
+    then = now + timedelta(seconds=min(seconds, 10**9))
+    return then.strftime("%H:%M:%S" if then.date() == now.date() else "%Y-%m-%d %H:%M")
 
 
 def duration_s(text: str) -> float | None:

@@ -3,16 +3,20 @@
 from dataclasses import replace
 from typing import Any
 
+from policies.limited_answers import TOKEN_BYTES
 from policies.loopback import LOOPBACK_KEY
 from policies.teacher.completion import MAX_DETAIL_CHARS, TeacherReply, read_completion, server_message
 from policies.teacher.errors import TeacherError
-from policies.teacher.prices import cost_usd
+from policies.teacher.prices import Usage, cost_usd
 from policies.teacher.request import TeacherSettings
 
 REJECTED_STATUSES = (400, 413, 422)
 """Statuses that say this one request cannot be answered; the others may be."""
 
 KEY_REFUSED_STATUSES = (401, 403)
+
+OTHER_CHARS = 4096
+"""For servers that count tokens in another way."""
 
 
 class ReplyReader:
@@ -29,6 +33,8 @@ class ReplyReader:
         Raises MalformedCompletion.
         """
         reply = read_completion(body, request_prompt_tokens)
+        if len(reply.text) > OTHER_CHARS + TOKEN_BYTES * self._settings.max_tokens:
+            reply = replace(reply, status="too_long", text="", detail=f"{len(reply.text):,} characters")
         price = self._settings.price
         return replace(
             reply,
@@ -37,6 +43,12 @@ class ReplyReader:
             finish_reason=self.redact(reply.finish_reason)[:MAX_DETAIL_CHARS],
             detail=self.redact(reply.detail)[:MAX_DETAIL_CHARS],
         )
+
+    def too_long(self, prompt_tokens: int) -> TeacherReply:
+        """The reply of which there was more than is read; booked as if it were as long as it may be."""
+        usage, price = Usage(prompt_tokens, 0, self._settings.max_tokens), self._settings.price
+        cost = cost_usd(price, usage) if price else None
+        return TeacherReply("too_long", usage=usage, usage_reported=False, cost_usd=cost, detail="more than is read")
 
     def redact(self, text: str) -> str:
         """The text without the key. Redact before shortening, or a part of the key could stay."""

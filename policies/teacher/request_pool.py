@@ -8,11 +8,12 @@ from typing import Any
 import httpx2
 import openai
 
+from policies.limited_answers import is_too_long
 from policies.teacher.budget import Budget
 from policies.teacher.completion import MalformedCompletion, TeacherReply, parse_completion
 from policies.teacher.errors import TeacherError, TeacherOutage
 from policies.teacher.image_parts import needs_no_conversion
-from policies.teacher.rate_limit import RateLimit
+from policies.teacher.rate_limit import LimitUsedUp, RateLimit, moment_after
 from policies.teacher.replies import ReplyReader
 from policies.teacher.request import TeacherRequest, TeacherSettings, max_cost_usd, request_body, request_tokens
 from policies.teacher.retries import TransientError, read_error, retrying
@@ -35,13 +36,18 @@ class RequestPool:
     """Sends requests, `settings.concurrency` at once; used for one iteration and then closed."""
 
     def __init__(
-        self, client: openai.AsyncOpenAI, settings: TeacherSettings, replies: ReplyReader, budget: Budget
+        self,
+        client: openai.AsyncOpenAI,
+        settings: TeacherSettings,
+        replies: ReplyReader,
+        budget: Budget,
+        say: Callable[[str], object],
     ) -> None:
         self._client = client
         self._settings = settings
         self._replies = replies
         self._budget = budget
-        self._rate_limit = RateLimit(settings.requests_per_minute, settings.tokens_per_minute, self._sleep)
+        self._rate_limit = RateLimit(settings.requests_per_minute, settings.tokens_per_minute, self._sleep, say=say)
         self._closing = asyncio.Event()
         self._failure: Exception | None = None
         self._last_fault = ""
@@ -166,6 +172,11 @@ class RequestPool:
                     reply = await self._send(body, tokens, expected)
         except TransientError as error:
             return TeacherReply("failed", detail=str(error), cost_usd=0.0, attempts=attempts)
+        except LimitUsedUp as limit:
+            raise TeacherOutage(
+                f"teacher at {self._settings.base_url} takes no more {limit.what} for {limit.seconds:.0f} s, until"
+                f" {moment_after(limit.seconds)}; run again then"
+            ) from None
         except _PoolClosed:
             if not attempts:
                 raise
@@ -201,7 +212,10 @@ class RequestPool:
                     "/chat/completions", cast_to=httpx2.Response, body=body
                 )
             self._observe_limits(response, expected)
-            reply = self._replies.read(parse_completion(response.content), prompt_tokens)
+            if is_too_long(response):
+                reply = self._replies.too_long(prompt_tokens)
+            else:
+                reply = self._replies.read(parse_completion(response.content), prompt_tokens)
             used = reply.usage.prompt + reply.usage.completion
             self._completion_tokens += reply.usage.completion
             self._completions += 1

@@ -9,15 +9,12 @@ from policies.redirects import refused_redirect
 from policies.teacher.budget import Budget
 from policies.teacher.completion import TeacherReply
 from policies.teacher.errors import TeacherError, TeacherOutage
-from policies.teacher.rate_limit import retry_after_s
+from policies.teacher.rate_limit import MAX_PAUSE_S, moment_after, retry_after_s
 from policies.teacher.replies import KEY_REFUSED_STATUSES, REJECTED_STATUSES, ReplyReader
 from policies.teacher.request import TeacherSettings
 
 TRANSIENT_STATUSES = (408, 409, 425, 429)
 """Statuses that may pass, beside those from 500 on."""
-
-MAX_PAUSE_S = 900.0
-"""A longer `Retry-After` ends the phase: the run need not stay open for a daily quota."""
 
 MAX_BACKOFF_S = 60.0
 
@@ -69,7 +66,8 @@ def read_error(error: openai.APIStatusError, settings: TeacherSettings, replies:
         after_s = retry_after_s(error.response.headers) or 0.0
         if after_s > MAX_PAUSE_S:
             raise TeacherOutage(
-                f"teacher at {settings.base_url} asks to wait {after_s:.0f} s ({detail}); run again then"
+                f"teacher at {settings.base_url} asks to wait {after_s:.0f} s, until {moment_after(after_s)}"
+                f" ({detail}); run again then"
             ) from None
         raise TransientError(detail, after_s) from None
     raise TeacherError(

@@ -13,7 +13,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from store.database import Store, StoreError, now
+from store.database import Store, now
+from store.errors import StoreError
 from store.schema.views_004 import verdict_of
 from store.summary import summarise_round
 

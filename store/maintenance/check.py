@@ -1,21 +1,13 @@
 """What is wrong inside the store: integrity, references, orphans, contents that do not match their hashes."""
 
-import hashlib
-import json
-import sqlite3
 from collections.abc import Callable, Iterator
 
-from store.database import Store, as_json
+from store.database import Store
 from store.maintenance.archive import FOLDER, file_sha256
+from store.maintenance.damage import LOOKS, Fault, guarded
 from store.schema.sums_007 import EVALUATION_GROUPS, EVALUATION_SUMS, round_sums
 from store.schema.views_005 import COLUMNS
 from store.summary import count_compared
-
-Fault = str
-"""One line: table, row, and what is wrong with it."""
-
-MOST_OF_ONE_KIND = 100
-"""Rows named of one kind of fault; what follows is counted."""
 
 ORPHANS = {
     "verdict of sample {sample} by {judge} {judge_version}: there is no such sample": """
@@ -56,44 +48,23 @@ ORPHANS = {
 
 def find_faults(store: Store, step: Callable[[str], None]) -> Iterator[Fault]:
     """Every fault that the database alone shows; `step` is told what is looked at next. Changes nothing."""
-    step("integrity")
-    try:
-        for row in store.rows("PRAGMA integrity_check"):
-            if row[0] != "ok":
-                yield f"store.db: {row[0]}"
-        step("references")
-        yield from _limited(
-            f"{row['table']} {row['rowid'] or '(a row)'}: refers to a row of {row['parent']} that is not there"
-            for row in store.stream("PRAGMA foreign_key_check")
-            if row["table"] != "verdict"  # it has no row numbers; below it is named by its sample
-        )
-        for fault, sql in ORPHANS.items():
-            step("orphans")
-            yield from _limited(fault.format(**dict(row)) for row in store.stream(sql))
-        step("figures of rounds")
-        with store.snapshot():  # a run that evaluates meanwhile changes both sides
-            yield from _summaries(store)
-        step("questions")
-        yield from _limited(_questions(store))
-        step("images")
-        yield from _limited(_images(store))
-        step("archive")
-        yield from _archives(store)
-    except sqlite3.DatabaseError as error:
-        yield f"store.db: {error}; it is damaged, put a copy of it back"
+    orphans = {"orphans": _orphans, "figures of rounds": _summaries}
+    for name, look in {**LOOKS, **orphans, "archive": _archives}.items():
+        step(name)
+        yield from guarded(name, look(store))
 
 
-def _limited(faults: Iterator[Fault]) -> Iterator[Fault]:
-    count = 0
-    for fault in faults:
-        count += 1
-        if count <= MOST_OF_ONE_KIND:
-            yield fault
-    if count > MOST_OF_ONE_KIND:
-        yield f"... and {count - MOST_OF_ONE_KIND} more of this kind"
+def _orphans(store: Store) -> Iterator[Fault]:
+    for fault, sql in ORPHANS.items():
+        yield from guarded("orphans", (fault.format(**dict(row)) for row in store.stream(sql)))
 
 
 def _summaries(store: Store) -> Iterator[Fault]:
+    with store.snapshot():  # a run that evaluates meanwhile changes both sides
+        yield from _wrong_summaries(store)
+
+
+def _wrong_summaries(store: Store) -> Iterator[Fault]:
     wrong = (
         f"SELECT number FROM round WHERE phase = 'done' AND number NOT IN (SELECT round FROM archive) AND EXISTS"
         f" (SELECT * FROM ({round_sums('= round.number')}) EXCEPT SELECT {', '.join(COLUMNS)} FROM round_summary)"
@@ -108,25 +79,6 @@ def _summaries(store: Store) -> Iterator[Fault]:
     for row in store.rows("SELECT * FROM comparison"):
         if count_compared(store, *row[:4]) != row[4:]:
             yield f"comparison of policies {row['policy']} and {row['other']}: its figures are not those of evaluations"
-
-
-def _questions(store: Store) -> Iterator[Fault]:
-    images = (
-        "(SELECT json_group_array(image) FROM (SELECT image FROM question_image"
-        " WHERE question = question.id ORDER BY position)) AS images"
-    )
-    for row in store.stream(f"SELECT question.*, {images} FROM question ORDER BY id"):
-        content = [row["text"], json.loads(row["answers"]), row["judge"], row["split"], json.loads(row["images"])]
-        if row["choices"] != "[]":
-            content.append(json.loads(row["choices"]))
-        if hashlib.sha256(as_json(content).encode()).hexdigest() != row["hash"]:
-            yield f"question {row['id']}: text, answers, judge, split or images were altered since it was added"
-
-
-def _images(store: Store) -> Iterator[Fault]:
-    for row in store.stream("SELECT sha256, bytes FROM image"):
-        if hashlib.sha256(row["bytes"]).hexdigest() != row["sha256"]:
-            yield f"image {row['sha256']}: its bytes are not those of its hash"
 
 
 def _archives(store: Store) -> Iterator[Fault]:

@@ -14,7 +14,7 @@ OPEN = ("failed", "pending")
 class TeacherCall:
     """One request to the teacher and what became of it.
 
-    `status`: `answered`, `empty`, `refusal`, `content_filter`, `rejected` (final), `failed` (no
+    `status`: `answered`, `empty`, `refusal`, `content_filter`, `too_long`, `rejected` (final), `failed` (no
     answer after `attempts` tries) or `pending` (in the batch named by `batch`). `prompt` is the
     template's hash. `usage` says whether the tokens were `reported` or `estimated`; `cost_usd` is
     None where no price is known.

@@ -121,6 +121,30 @@ def test_a_sampler_that_refuses_everything_ends_the_run_and_marks_nothing(tmp_pa
     assert rows(tmp_path / "run", "SELECT count(*) FROM question WHERE unusable NOTNULL") == [(0,)]
 
 
+def refusing_a_round(folder: Path) -> None:
+    """The sampler takes no question of round 1; they are dropped, and the run is continued."""
+    run_dir, config = folder / "run", scripted_config(folder)
+    trained = tuple(f"{kind} {n}:" for kind in ("easy", "hard") for n in range(13))
+    with pytest.raises(LoopError, match=r"takes none of the \d+ questions.*'drop'"):
+        run_scripted(run_dir, config, script=Script(refuses=lambda text: text.startswith(trained)))
+    store = open_store(run_dir)
+    drawn = [row[0] for row in store.rows("SELECT question FROM round_question WHERE round = 1")]
+    texts = [store.value("SELECT text FROM question WHERE id = ?", each) for each in drawn]
+    drop_questions(store, drawn, "too long")
+    store.close()
+    run_scripted(run_dir, config, script=Script(refuses=lambda text: text.startswith(tuple(texts))))
+
+
+def test_a_round_whose_questions_are_all_refused_goes_on_once_they_are_dropped(tmp_path: Path) -> None:
+    run_forked(refusing_a_round, tmp_path)
+    assert rows(tmp_path / "run", "SELECT number, phase FROM round ORDER BY 1") == [
+        (0, "done"),
+        (1, "done"),
+        (2, "done"),
+    ]
+    assert rows(tmp_path / "run", "SELECT count(*) FROM sample WHERE round = 1 AND author = 'policy'") == [(0,)]
+
+
 def dropping(folder: Path) -> None:
     """Questions of round 1 are dropped while it samples: by another process, as `drop` is."""
     run_dir, dropped = folder / "run", False

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from store import StoreError, open_store
-from store.database import NoRunError
+from store.errors import NoRunError
 from tests.support.stores import finished_run, run_here
 
 

@@ -220,7 +220,13 @@ def test_pass_rates_are_of_the_judged_samples_of_the_rounds_between(store: Store
     assert pass_rates(store, 2, 4) == {}
 
 
+def test_a_question_without_samples_has_no_vote(store: Store) -> None:
+    assert questions_without_vote(store, 1, 9) == []
+
+
 def test_a_vote_settles_its_question(store: Store) -> None:
+    for question in (1, 3):
+        sampled(store, question, RIGHT)
     assert [question.id for question in questions_without_vote(store, 1, 9)] == [1, 3]
     assert [question.id for question in questions_without_vote(store, 1, 1)] == [1]
     with store.transaction():

@@ -97,7 +97,7 @@ def test_opening_refuses_what_is_not_a_store(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="holds no run"):
         open_store(tmp_path)
     (tmp_path / "store.db").write_bytes(b"hello, this is no database at all" * 50)
-    with pytest.raises(StoreError, match="cannot be opened"):
+    with pytest.raises(StoreError, match=r"is damaged \(file is not a database\)"):
         open_store(tmp_path)
     (tmp_path / "store.db").unlink()
     other = sqlite3.connect(tmp_path / "store.db")

@@ -4,6 +4,7 @@ Written on bare sockets, because real faults (a reset in the middle of a body, a
 """
 
 import asyncio
+import gzip
 import json
 import threading
 from collections import Counter
@@ -54,6 +55,7 @@ BODIES: dict[str, dict[str, Any]] = {
         "### Answer: red",
         usage={"prompt_tokens": 1000, "completion_tokens": 10, "prompt_tokens_details": {"cached_tokens": 600}},
     ),
+    "long text": completion("It is red. " * 10_000),
     "no completion": {"hello": "world"},
     "odd choice": completion("", choices=[{"message": 3}]),
 }
@@ -126,6 +128,13 @@ class FaultServer:
             return await self.send(writer, 200, '{"choices": [')
         if what == "html":
             return await self.send(writer, 200, "<html>Sign in</html>", kind="text/html")
+        if what == "50 MB":
+            return await self.send(writer, 200, json.dumps(completion("It is red. " * 5_000_000)))
+        if what == "unfolds to 50 MB":
+            body = gzip.compress(json.dumps(completion("It is red. " * 5_000_000)).encode())
+            return await self.send(writer, 200, body, headers={"Content-Encoding": "gzip"})
+        if what == "50 MB of an error":
+            return await self.send(writer, 503, "x" * 50_000_000)
         if what in BODIES:
             return await self.send(writer, 200, json.dumps(BODIES[what]))
         kind = "text/plain" if what == "wrong type" else "application/json"
@@ -137,14 +146,14 @@ class FaultServer:
         self,
         writer: asyncio.StreamWriter,
         status: int,
-        body: str,
+        body: str | bytes,
         *,
         kind: str = "application/json",
         headers: dict[str, str] | None = None,
         cut: int | None = None,
     ) -> bool:
         """Write a response; `cut` sends only so many bytes of its body."""
-        content = body.encode()
+        content = body.encode() if isinstance(body, str) else body
         lines = [f"HTTP/1.1 {status} X", f"Content-Type: {kind}", f"Content-Length: {len(content)}"]
         lines += [f"{name}: {value}" for name, value in {**self.headers, **(headers or {})}.items()]
         writer.write("\r\n".join([*lines, "", ""]).encode() + content[:cut])

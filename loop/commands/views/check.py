@@ -18,7 +18,7 @@ from store import open_store
 
 if TYPE_CHECKING:
     from store import Store
-    from store.maintenance.check import Fault
+    from store.maintenance.damage import Fault
 
 
 @click.command()
@@ -40,6 +40,7 @@ def check(run_dir: Path, as_json: bool) -> None:
 def check_run(store: Store, run_dir: Path, console: Console) -> list[Fault]:
     """Every fault of the store and of the weights beside it."""
     from store.maintenance.check import find_faults
+    from store.maintenance.damage import guarded
 
     with console.bar("checking", 0, "step") as bar:
 
@@ -49,7 +50,7 @@ def check_run(store: Store, run_dir: Path, console: Console) -> list[Fault]:
 
         faults = list(find_faults(store, step))
         step("weights")
-        return faults + list(_weights(store, run_dir))
+        return faults + list(guarded("weights", _weights(store, run_dir)))
 
 
 def _weights(store: Store, run_dir: Path) -> Iterator[Fault]:

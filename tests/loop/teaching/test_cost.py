@@ -19,7 +19,7 @@ from store import Store, open_store
 from store.questions import NewQuestion, add_questions, find_questions
 from store.rounds import Policy, add_policy, start_round
 from store.teacher.calls import TeacherCall, add_calls
-from tests.support.command_line import run_command
+from tests.support.command_line import BASE_MODEL, run_command
 
 ENDPOINT = "http://127.0.0.1:9/v1"
 
@@ -127,8 +127,8 @@ def test_a_budget_without_a_price_and_a_key_in_the_address_are_refused(questions
 def test_run_stops_before_it_spends_and_names_the_flag(questions: Path, tmp_path: Path) -> None:
     recipe = tmp_path / "recipe.toml"
     recipe.write_text(
-        f'[policy]\nmodel = "m"\n[questions]\nsource = "jsonl"\npath = "{questions}"\n[evaluation]\nsplit = "train"\n'
-        f'[teacher]\nbase_url = "{ENDPOINT}"\nconfirm_usd = 0.01\n'
+        f'[policy]\nmodel = "{BASE_MODEL}"\n[questions]\nsource = "jsonl"\npath = "{questions}"\n'
+        f'[evaluation]\nsplit = "train"\n[teacher]\nbase_url = "{ENDPOINT}"\nconfirm_usd = 0.01\n'
     )
     done = run_command("run", "--config", recipe, "--run-dir", tmp_path / "run", check=2)
     assert "add --yes to agree" in done.stderr

@@ -95,6 +95,37 @@ def test_an_answer_that_was_paid_for_is_recorded_as_what_it_is_and_never_asked_a
     assert sum(server.asked.values()) == 1
 
 
+@pytest.mark.parametrize("fault", ["50 MB", "unfolds to 50 MB", "long text"])
+def test_an_answer_far_longer_than_was_asked_for_is_left_and_booked(fault: str) -> None:
+    with serve(lambda number, _: fault if number == 0 else "ok") as server:
+        started = time.monotonic()
+        (_, reply), (_, next_one) = ask(teacher(server, concurrency=1), 2)
+    assert time.monotonic() - started < 10
+    assert (reply.status, reply.text, reply.attempts, next_one.status) == ("too_long", "", 1, "answered")
+    assert reply.cost_usd is not None
+    assert reply.cost_usd > 0
+    assert sum(server.asked.values()) == 2
+
+
+def test_an_error_of_50_mb_is_an_error() -> None:
+    with serve(lambda number, _: "50 MB of an error" if number == 0 else "ok") as server:
+        ((_, reply),) = ask(teacher(server))
+    assert (reply.status, reply.attempts) == ("answered", 2)
+
+
+USED_UP = {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "24h"}
+
+
+def test_a_limit_that_is_used_up_until_tomorrow_ends_the_asking_with_what_there_is() -> None:
+    with serve("ok", headers=USED_UP) as server:
+        got: list[TeacherReply] = []
+        with pytest.raises(
+            TeacherOutage, match=r"takes no more requests for 86\d\d\d s, until 20\d\d-.*; run again then"
+        ):
+            collect(teacher(server, concurrency=1).ask_all(request(n) for n in range(9)), got)
+    assert len(got) == 1
+
+
 def test_a_request_that_the_server_rejects_is_recorded_with_its_reason_and_the_others_go_on() -> None:
     with serve(lambda number, _: "400" if number == 0 else "ok") as server:
         replies = ask(teacher(server, concurrency=1), 3)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from policies.teacher.budget import Budget, Limit
 from policies.teacher.completion import MalformedCompletion, TeacherReply, read_completion, server_message
 from policies.teacher.prices import Price, Usage, cost_usd, image_tokens, scaled, text_tokens
-from policies.teacher.rate_limit import BURST_S, PerMinute, RateLimit, duration_s, retry_after_s
+from policies.teacher.rate_limit import BURST_S, LimitUsedUp, PerMinute, RateLimit, duration_s, retry_after_s
 
 GPT_4O = Price(2.5, 1.25, 10.0)
 tokens = st.integers(0, 10**9)
@@ -144,6 +144,32 @@ def test_what_the_server_says_is_left_is_left_and_no_more() -> None:
         return [*left, time.now]
 
     assert asyncio.run(ask()) == pytest.approx([0.0, 0.0, 60.0, 60.0])
+
+
+def test_a_long_wait_is_said_once_with_its_end_and_one_that_is_too_long_ends_it() -> None:
+    time = FakeTime()
+    said: list[str] = []
+
+    async def ask() -> None:
+        limit = RateLimit(None, None, time.sleep, lambda: time.now, said.append)
+        used_up = {"x-ratelimit-remaining-tokens": "10", "x-ratelimit-reset-tokens": "1m"}
+        limit.observe(used_up, 0, 0)
+        await limit.acquire(500)
+        limit.pause(5.0)
+        await limit.acquire(1)
+        limit.pause(30.0)
+        await limit.acquire(1)
+        limit.observe({**used_up, "x-ratelimit-reset-tokens": "1d"}, 0, 0)
+        await limit.acquire(5)
+        await limit.acquire(500)
+
+    with pytest.raises(LimitUsedUp) as raised:
+        asyncio.run(ask())
+    assert raised.value.what == "tokens"
+    assert raised.value.seconds == pytest.approx(86400)
+    assert [line.partition(": ")[2] for line in said] == ["its limit of tokens is used up", "it asks for a pause"]
+    assert all(line.startswith("  waiting for the teacher until ") for line in said)
+    assert time.now == pytest.approx(95.0, abs=1)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,22 @@
+"""A copy of the store as it is at one moment, whoever writes to it meanwhile: SQLite's online backup."""
+
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+from store.database import Store
+from store.errors import damage_named
+
+STEP_PAGES = 2048
+"""Pages (of 16 KiB) between two calls of `progress`."""
+
+
+def copy_store(store: Store, target: Path, progress: Callable[[int, int], object] = lambda left, total: None) -> None:
+    """Write the store to the file `target`, which is new; `progress` is told pages left and in all.
+
+    Nobody waits for it: readers and a writer go on. Raises StoreDamagedError where the file is damaged.
+    """
+    with damage_named(store.path), store.snapshot(), closing(sqlite3.connect(target)) as copy:
+        store.value("SELECT count(*) FROM sqlite_master")  # from here on the snapshot is this moment's
+        store.connection.backup(copy, pages=STEP_PAGES, progress=lambda _, left, total: progress(left, total))

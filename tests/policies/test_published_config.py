@@ -1,0 +1,50 @@
+"""The configuration that is published: its own ids are right, and what transformers warns of is not in it."""
+
+import json
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from transformers import AutoConfig, Idefics3Config
+from transformers.utils import logging as transformers_logging
+
+from tests.support.command_line import BASE_MODEL
+
+
+def special_ids(config: Any) -> Iterator[tuple[str, int]]:
+    """Every id of a special token, at whatever depth."""
+    for key, value in config.items():
+        if isinstance(value, dict):
+            yield from special_ids(value)
+        elif key.endswith("_token_id") and value is not None:
+            yield key, value
+
+
+def test_every_special_token_is_in_the_vocabulary() -> None:
+    for name in ("config.json", "generation_config.json"):
+        published = json.loads((BASE_MODEL / name).read_text())
+        assert all(0 <= number < 540 for _, number in special_ids(published)), name
+    assert AutoConfig.from_pretrained(BASE_MODEL).text_config.vocab_size == 540
+
+
+def warnings_of(caplog: pytest.LogCaptureFixture, work: Any) -> set[str]:
+    """What transformers warns of meanwhile, also what it says once a process."""
+    transformers_logging.warning_once.cache_clear()
+    caplog.clear()
+    logger = logging.getLogger("transformers")
+    logger.addHandler(caplog.handler)
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        work()
+    finally:
+        logger.removeHandler(caplog.handler)
+        logger.setLevel(level)
+    return {record.getMessage() for record in caplog.records}
+
+
+def test_transformers_warns_of_nothing_but_its_own_default(caplog: pytest.LogCaptureFixture) -> None:
+    """It builds `Idefics3Config()` to print the difference from it, and that has pad_token_id 128002 of 32000."""
+    of_the_default = warnings_of(caplog, Idefics3Config)
+    assert warnings_of(caplog, lambda: AutoConfig.from_pretrained(BASE_MODEL)) <= of_the_default
