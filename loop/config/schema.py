@@ -385,6 +385,12 @@ class EngineConfig(ConfigTable):
     probe_tolerance: PositiveFloat = 0.02
 
 
+class LearnerConfig(ConfigTable):
+    """`[learner]`: how the learner does its work on this machine; what is learned stays the same."""
+
+    reference: Literal["start", "sampler"] = "start"
+
+
 class Config(ConfigTable):
     """A whole configuration; `recipe` is the name of the recipe that it was laid over."""
 
@@ -407,6 +413,7 @@ class Config(ConfigTable):
     gate: GateConfig = GateConfig()
     retention: RetentionConfig = RetentionConfig()
     engine: EngineConfig = EngineConfig()
+    learner: LearnerConfig = LearnerConfig()
     tracking: TrackingConfig = TrackingConfig()
 
     @model_validator(mode="after")

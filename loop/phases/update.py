@@ -69,9 +69,12 @@ def _train(
     ctx: Context, round_: Round, start: int, with_items: Sequence[tuple[Stage, Sequence[Any]]]
 ) -> list[Training]:
     """Every stage that has items, in order, on the same model."""
+    prepared = [
+        (stage, stage.references(ctx, items, start if n == 0 else None)) for n, (stage, items) in enumerate(with_items)
+    ]
     model, trainings = ctx.load_policy(start), list[Training]()
     ctx.check_stop()
-    for stage, items in with_items:
+    for stage, items in prepared:
         table = lower_after_rejections(ctx, round_, stage.settings(ctx.config))
         settings = training_settings(table, ctx.config.run.seed + round_.number)
         with _progress(ctx, round_, stage) as progress:

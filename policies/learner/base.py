@@ -17,6 +17,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback
 
 from policies import PolicyError
 from policies.encoding import Encoder
+from policies.verifier import ScoredChain, token_logprobs
 
 Progress = Callable[[int, int, float | None], None]
 """(steps done, steps in all, latest loss) -> None."""
@@ -131,6 +132,24 @@ class Algorithm(ABC):
     def remarks(self, steps: int) -> tuple[str, ...]:
         """Lines for the user about settings that had no effect in so many steps."""
         return ()
+
+
+def logprobs_at_start(
+    model: Any, encoder: Encoder, chains: Sequence[ScoredChain], settings: TrainingSettings, progress: Progress
+) -> list[list[float]]:
+    """Log-probabilities of the chains' tokens before the first step, in the arithmetic of the training.
+
+    `progress` counts chains here, and steps after it.
+    """
+    done = 0
+
+    def scored(count: int) -> None:
+        nonlocal done
+        done += count
+        progress(done, len(chains), None)
+
+    found: list[list[float]] = token_logprobs(model, encoder, chains, scored, settings.mixed_precision)
+    return found
 
 
 def lora_config(settings: TrainingSettings) -> LoraConfig | None:

@@ -34,7 +34,11 @@ class Learner(Protocol):
         """Train the model on the items. Raises TrainingDiverged where there is nothing to publish."""
 
     def token_logprobs(
-        self, model: Any, chains: Sequence[ScoredChain], progress: Callable[[int], object] = ...
+        self,
+        model: Any,
+        chains: Sequence[ScoredChain],
+        progress: Callable[[int], object] = ...,
+        mixed_precision: str = "no",
     ) -> list[list[float]]:
         """Log-probability in nats of every completion token of each chain."""
 
@@ -86,10 +90,14 @@ class LocalLearner:
         return algorithm.train(model, self._encoder, items, settings, work_dir, progress)
 
     def token_logprobs(
-        self, model: Any, chains: Sequence[ScoredChain], progress: Callable[[int], object] = lambda _: None
+        self,
+        model: Any,
+        chains: Sequence[ScoredChain],
+        progress: Callable[[int], object] = lambda _: None,
+        mixed_precision: str = "no",
     ) -> list[list[float]]:
         """Score by forward passes of the model."""
-        found: list[list[float]] = token_logprobs(model, self._encoder, chains, progress)
+        found: list[list[float]] = token_logprobs(model, self._encoder, chains, progress, mixed_precision)
         return found
 
     def interpolate(self, start: Any, end: Any, alpha: float) -> Any:
