@@ -76,7 +76,7 @@ def _train(
     ctx.check_stop()
     for stage, items in prepared:
         table = lower_after_rejections(ctx, round_, stage.settings(ctx.config))
-        settings = training_settings(table, ctx.config.run.seed + round_.number)
+        settings = training_settings(table, ctx.config.learner, ctx.config.run.seed + round_.number)
         with _progress(ctx, round_, stage) as progress:
             result = ctx.learner.train(stage.algorithm(ctx), model, items, settings, ctx.run_dir / "training", progress)
         trainings.append(Training(stage, table, settings, len(items), result))
@@ -144,6 +144,7 @@ def _publish(ctx: Context, round_: Round, start: int, trainings: list[Training])
             "loss": training.result.loss,
             "seconds": training.result.seconds,
             "settings": asdict(training.settings),
+            "dtype": ctx.config.learner.dtype,
         }
         for training in trainings
     }

@@ -67,7 +67,7 @@ def _by_sampler(ctx: Context, items: Sequence[PairItem], reference: int | None) 
     config, why = ctx.config, ""
     if config.policy.dtype != "float32":
         why = f"the sampler computes in {config.policy.dtype}"
-    elif config.update.mixed_precision != "no":
+    elif config.learner.dtype != "float32" or config.update.mixed_precision != "no":
         why = "the learner computes in bfloat16"
     elif reference is None:
         why = "DPO starts after another stage of this update"

@@ -1,6 +1,6 @@
 """The stages of an update: which algorithm learns from what. To add an algorithm: its file, and a line here."""
 
-from loop.config.schema import TrainingConfig
+from loop.config.schema import LearnerConfig, TrainingConfig
 from loop.context import Context, Stage, Stages
 from loop.training.grpo_items import grpo_items
 from loop.training.references import completion_references, pair_references
@@ -51,8 +51,8 @@ STAGES = Stages(
 )
 
 
-def training_settings(table: TrainingConfig, seed: int) -> TrainingSettings:
-    """The learner's settings of a training table of the configuration."""
+def training_settings(table: TrainingConfig, learner: LearnerConfig, seed: int) -> TrainingSettings:
+    """The learner's settings of a training table and of `[learner]`."""
     return TrainingSettings(
         learning_rate=table.learning_rate,
         epochs=table.epochs,
@@ -68,4 +68,5 @@ def training_settings(table: TrainingConfig, seed: int) -> TrainingSettings:
         frozen=tuple(table.frozen),
         lora_rank=table.lora_rank,
         lora_alpha=table.lora_alpha,
+        optimizer=learner.optimizer,
     )

@@ -67,7 +67,7 @@ class Counting(LocalLearner):
 
 
 @contextmanager
-def session(model: Path, run_dir: Path, stages: Stages = STAGES, **tables: dict[str, Any]) -> Iterator[Context]:
+def session(model: Path, run_dir: Path, stages: Stages = STAGES, **tables: Any) -> Iterator[Context]:
     """A run whose policy 1 is the cold start's; round 2 is at its update. Both policies have the model's weights."""
     config = parse_config(
         {
@@ -135,7 +135,7 @@ def test_where_the_samplers_figures_do_not_hold_the_learner_computes_them_and_sa
 
 @pytest.mark.heavy
 def test_the_cold_starts_policy_is_asked_and_dropped(text_model: Path, tmp_path: Path) -> None:
-    tables: dict[str, dict[str, Any]] = {
+    tables: dict[str, Any] = {
         "update": {"reference": "cold_start"},
         "grpo": {"beta": 0.1, "reference": "cold_start"},
     }
@@ -157,7 +157,7 @@ def test_one_model_is_in_memory_when_the_training_begins(text_model: Path, tmp_p
         return pairs(ctx.encoder)
 
     stage = Stage("dpo", lambda config: config.update, items, dpo, pair_references)
-    tables: dict[str, dict[str, Any]] = {"update": {"reference": reference, "learning_rate": 1e-3}}
+    tables: dict[str, Any] = {"update": {"reference": reference, "learning_rate": 1e-3}}
     with session(text_model, tmp_path, Stages((), (stage,)), **tables) as ctx:
         with ctx.store.transaction():
             add_policy(ctx.store, Policy(2, 1, "dpo", SHA, str(text_model), {}))
