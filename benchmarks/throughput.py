@@ -153,7 +153,9 @@ def _loop_training(ctx: Context, directory: str, items: list[Any]) -> float:
     model = ctx.learner.load(directory)
     dpo = Dpo(losses=update.losses, beta=update.beta)
     started = time.monotonic()
-    ctx.learner.train(dpo, model, items, training_settings(update, 0), ctx.run_dir / "work", lambda *_: None)
+    ctx.learner.train(
+        dpo, model, items, training_settings(update, ctx.config.learner, 0), ctx.run_dir / "work", lambda *_: None
+    )
     return len(items) * update.epochs / (time.monotonic() - started)
 
 

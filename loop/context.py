@@ -49,6 +49,11 @@ class Stage:
     """What a round has for it; the stage is left out where that is nothing."""
     algorithm: Callable[["Context"], Algorithm]
     """The algorithm with its own settings, made when the stage begins."""
+    references: Callable[["Context", Sequence[Any], int | None], Sequence[Any]] = lambda _, items, __: items
+    """(context, items, start) -> items with what is known of another policy before the update's own is loaded.
+
+    `start` is the policy that the stage starts from, None after another stage.
+    """
 
 
 @dataclass(frozen=True)

@@ -107,7 +107,7 @@ def open_session(
             store=store,
             encoder=encoder,
             reporter=reporter,
-            learner=parts.make_learner(encoder, trust_remote_code=trust),
+            learner=parts.make_learner(encoder, trust_remote_code=trust, dtype=config.learner.dtype),
             start_sampler=parts.start_sampler or sampler_starter(config, store, reporter.say),
             stages=parts.stages,
             batch_sizes=parts.batch_sizes,

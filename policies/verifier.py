@@ -11,10 +11,14 @@ from typing import Any
 
 import torch
 
+from policies import PolicyError
 from policies.encoding import IGNORED, Encoder, Prompt
 
 BATCH = 16
-"""Chains a forward pass; log-probabilities are then taken a chain at a time, at its own tokens only."""
+"""Chains a forward pass."""
+
+LOGITS = 1 << 25
+"""Logits computed at once, positions times words: 128 MiB in float32, whatever the vocabulary."""
 
 
 @dataclass(frozen=True)
@@ -31,26 +35,78 @@ def token_logprobs(
     encoder: Encoder,
     chains: Sequence[ScoredChain],
     progress: Callable[[int], object] = lambda _: None,
+    mixed_precision: str = "no",
 ) -> list[list[float]]:
     """Log-probability in nats of every completion token, by the learner's own forward pass.
 
-    `progress` is told how many more chains are done. Chains of like length share a batch.
+    `progress` is told how many more chains are done. Chains of like length share a batch. With `mixed_precision`
+    "bf16" the arithmetic is that of a training under bfloat16 autocast.
     """
     was_training = model.training
     model.eval()
     found: list[list[float]] = [[] for _ in chains]
     order = sorted(range(len(chains)), key=lambda n: len(chains[n].completion))
-    for start in range(0, len(order), BATCH):
-        places = order[start : start + BATCH]
-        batch = encoder.batch([chains[n].prompt for n in places], [chains[n].completion for n in places])
-        labels = encoder.labels(batch)[:, 1:]
-        inputs = {k: v.to(model.device) for k, v in batch.items() if k != "completion_mask"}
-        logits = model(**inputs).logits[:, :-1]
-        for row, n in enumerate(places):
-            mask = (labels[row] != IGNORED).to(logits.device)
-            own = logits[row, mask].float()
-            targets = labels[row].to(logits.device)[mask]
-            found[n] = (own.gather(-1, targets[:, None])[:, 0] - own.logsumexp(-1)).tolist()
-        progress(len(places))
+    with torch.autocast(model.device.type, torch.bfloat16, enabled=mixed_precision == "bf16"):
+        for start in range(0, len(order), BATCH):
+            places = order[start : start + BATCH]
+            batch = encoder.batch([chains[n].prompt for n in places], [chains[n].completion for n in places])
+            labels = encoder.labels(batch)[:, 1:].to(model.device)
+            inputs = {k: v.to(model.device) for k, v in batch.items() if k != "completion_mask"}
+            own = _own_logprobs(model, inputs, labels)
+            for n, values in zip(places, own.split([len(chains[n].completion) for n in places]), strict=True):
+                found[n] = values.tolist()
+            progress(len(places))
     model.train(was_training)
     return found
+
+
+def _own_logprobs(model: Any, inputs: dict[str, torch.Tensor], labels: torch.Tensor) -> torch.Tensor:
+    """Log-probabilities of the labels that are not IGNORED, row by row in one tensor.
+
+    The output layer sees those positions alone, some at a time: the logits of all positions would be larger than
+    everything else where the vocabulary is large.
+    """
+    head, hidden = model.get_output_embeddings(), list[torch.Tensor]()
+
+    def keep_hidden(_: Any, arguments: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor]:
+        hidden.append(arguments[0])
+        return (arguments[0][:, :1],)  # the model itself goes on with one position a row
+
+    hook = head.register_forward_pre_hook(keep_hidden)
+    try:
+        first = model(**inputs, use_cache=False).logits[:, 0].float()
+    finally:
+        hook.remove()
+    finish = _after_head(model.config.get_text_config())
+    states = hidden[0][:, :-1]
+    if not torch.allclose(finish(head(hidden[0][:, 0]).float()), first, rtol=1e-2, atol=1e-2):
+        raise PolicyError(
+            f"{type(model).__name__} changes its logits after the output layer in a way that is not known here;"
+            " add it to policies/verifier.py"
+        )
+    mask = labels != IGNORED
+    found = []
+    positions = max(1, LOGITS // head.weight.shape[0])
+    for at, targets in zip(states[mask].split(positions), labels[mask].split(positions), strict=True):
+        logits = finish(head(at).float())
+        found.append(logits.gather(-1, targets[:, None])[:, 0] - logits.logsumexp(-1))
+    return torch.cat(found)
+
+
+def _after_head(config: Any) -> Callable[[torch.Tensor], torch.Tensor]:
+    """What some architectures do with their output layer's logits: a factor, a soft cap (as TRL 1.16 lists them)."""
+    factor = next((value for name in FACTORS if (value := getattr(config, name, None)) is not None), None)
+    divisor, cap = getattr(config, "logits_scaling", None), getattr(config, "final_logit_softcapping", None)
+    if factor is None and divisor is not None:
+        factor = divisor if config.model_type == "hyperclovax" else 1 / divisor
+
+    def finish(logits: torch.Tensor) -> torch.Tensor:
+        if factor is not None:
+            logits = logits * factor
+        return logits if cap is None else cap * torch.tanh(logits / cap)
+
+    return finish
+
+
+FACTORS = ("logit_scale", "output_multiplier", "lm_head_multiplier")
+"""Keys of configurations that multiply the logits."""

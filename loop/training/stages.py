@@ -1,13 +1,13 @@
 """The stages of an update: which algorithm learns from what. To add an algorithm: its file, and a line here."""
 
-from loop.config.schema import TrainingConfig
+from loop.config.schema import LearnerConfig, TrainingConfig
 from loop.context import Context, Stage, Stages
 from loop.training.grpo_items import grpo_items
+from loop.training.references import completion_references, pair_references
 from loop.training.training_items import cold_start_items, imitation_items, pair_items
 from policies.learner.base import Algorithm, TrainingSettings
 from policies.learner.dpo import Dpo
 from policies.learner.sft import Sft
-from store.rounds import cold_start_policy
 
 
 def sft(ctx: Context) -> Algorithm:
@@ -16,32 +16,28 @@ def sft(ctx: Context) -> Algorithm:
 
 
 def dpo(ctx: Context) -> Algorithm:
-    """DPO by `[update]`, against the start, a moving reference, or the cold start's policy."""
+    """DPO by `[update]`, against the start, a moving reference, or what the items hold of the cold start's policy."""
     settings = ctx.config.update
-    reference = ctx.load_policy(cold_start_policy(ctx.store)) if settings.reference == "cold_start" else None
     return Dpo(
         losses=settings.losses,
         beta=settings.beta,
         label_smoothing=settings.label_smoothing,
         ema_steps=settings.ema_steps if settings.reference == "ema" else None,
         ema_mixup=settings.ema_mixup,
-        reference=reference,
     )
 
 
 def grpo(ctx: Context) -> Algorithm:
-    """GRPO by `[grpo]`, held to its start or to the cold start's policy where it is held at all."""
+    """GRPO by `[grpo]`, held to its start or to what the items hold of the cold start's policy, if held at all."""
     from policies.learner.grpo import Grpo  # TRL loads what it generates with, which takes seconds
 
     settings = ctx.config.grpo
-    held = settings.beta > 0.0 and settings.reference == "cold_start"
     return Grpo(
         loss=settings.loss,
         clip=settings.clip,
         clip_high=settings.clip_high,
         beta=settings.beta,
         max_tokens=ctx.config.sampling.max_tokens,
-        reference=ctx.load_policy(cold_start_policy(ctx.store)) if held else None,
     )
 
 
@@ -49,14 +45,14 @@ STAGES = Stages(
     cold_start=(Stage("sft", lambda config: config.cold_start, cold_start_items, sft),),
     rounds=(
         Stage("rft", lambda config: config.rft, imitation_items, sft),
-        Stage("dpo", lambda config: config.update, pair_items, dpo),
-        Stage("grpo", lambda config: config.grpo, grpo_items, grpo),
+        Stage("dpo", lambda config: config.update, pair_items, dpo, pair_references),
+        Stage("grpo", lambda config: config.grpo, grpo_items, grpo, completion_references),
     ),
 )
 
 
-def training_settings(table: TrainingConfig, seed: int) -> TrainingSettings:
-    """The learner's settings of a training table of the configuration."""
+def training_settings(table: TrainingConfig, learner: LearnerConfig, seed: int) -> TrainingSettings:
+    """The learner's settings of a training table and of `[learner]`."""
     return TrainingSettings(
         learning_rate=table.learning_rate,
         epochs=table.epochs,
@@ -72,4 +68,5 @@ def training_settings(table: TrainingConfig, seed: int) -> TrainingSettings:
         frozen=tuple(table.frozen),
         lora_rank=table.lora_rank,
         lora_alpha=table.lora_alpha,
+        optimizer=learner.optimizer,
     )

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from itertools import islice, zip_longest
 from typing import Any
 
@@ -95,12 +96,16 @@ def pair_items(ctx: Context, round_: Round) -> list[PairItem]:
     for n, row in enumerate(rows):
         if not _enters(row["weight"], f"{ctx.config.run.seed}:{round_.number}:{n}"):
             continue
-        chosen, rejected = unpack_token_ids(row["chosen"]), unpack_token_ids(row["rejected"])
+        sides = written = [unpack_token_ids(row["chosen"]), unpack_token_ids(row["rejected"])]
         if settings.max_words is not None:
-            chosen, rejected = (_cut(ctx, ids, settings.max_words) for ids in (chosen, rejected))
-            if chosen == rejected:
+            sides = [_cut(ctx, ids, settings.max_words) for ids in written]
+            if sides[0] == sides[1]:
                 continue  # they differed after the cut alone, as a counter-pair does
-        items.append(PairItem(ctx.prompt(questions[row["question"]], row["style"]), tuple(chosen), tuple(rejected)))
+        item = PairItem(ctx.prompt(questions[row["question"]], row["style"]), tuple(sides[0]), tuple(sides[1]))
+        if row["policy"] is not None and sides == written:
+            logprobs = (row["chosen_logprob"], row["rejected_logprob"])
+            item = replace(item, sampled=logprobs, sampled_by=row["policy"])
+        items.append(item)
     if settings.max_words is not None and items:
         kept = sum(
             extract_answer(ctx.encoder.text(item.chosen), needs_marker=True) is not None for item in items

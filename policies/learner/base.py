@@ -17,6 +17,9 @@ from transformers import PrinterCallback, Trainer, TrainerCallback
 
 from policies import PolicyError
 from policies.encoding import Encoder
+from policies.learner.optimizer_names import ROUNDED
+from policies.learner.rounded_adamw import RoundedAdamW
+from policies.verifier import ScoredChain, token_logprobs
 
 Progress = Callable[[int, int, float | None], None]
 """(steps done, steps in all, latest loss) -> None."""
@@ -44,6 +47,7 @@ class TrainingSettings:
     frozen: tuple[str, ...] = ()
     lora_rank: int = 0
     lora_alpha: int = 32
+    optimizer: str = "adamw_torch_fused"
 
 
 @dataclass(frozen=True)
@@ -109,6 +113,9 @@ class Algorithm(ABC):
             callbacks=[_ReportProgress(progress), _WarmUpFromFirstStep()],
             peft_config=lora_config(settings),
         )
+        if settings.optimizer in ROUNDED and any(p.dtype == torch.bfloat16 for p in _trained(trainer.model)):
+            options = {"lr": settings.learning_rate, "betas": (trainer.args.adam_beta1, trainer.args.adam_beta2)}
+            trainer.optimizer_cls_and_kwargs = (RoundedAdamW, {**options, "seed": settings.seed})
         result = run_trainer(trainer)
         return replace(result, remarks=self.remarks(result.steps))
 
@@ -131,6 +138,28 @@ class Algorithm(ABC):
     def remarks(self, steps: int) -> tuple[str, ...]:
         """Lines for the user about settings that had no effect in so many steps."""
         return ()
+
+
+def _trained(model: Any) -> list[torch.nn.Parameter]:
+    return [parameter for parameter in model.parameters() if parameter.requires_grad]
+
+
+def logprobs_at_start(
+    model: Any, encoder: Encoder, chains: Sequence[ScoredChain], settings: TrainingSettings, progress: Progress
+) -> list[list[float]]:
+    """Log-probabilities of the chains' tokens before the first step, in the arithmetic of the training.
+
+    `progress` counts chains here, and steps after it.
+    """
+    done = 0
+
+    def scored(count: int) -> None:
+        nonlocal done
+        done += count
+        progress(done, len(chains), None)
+
+    found: list[list[float]] = token_logprobs(model, encoder, chains, scored, settings.mixed_precision)
+    return found
 
 
 def lora_config(settings: TrainingSettings) -> LoraConfig | None:
@@ -164,6 +193,7 @@ def trainer_arguments(settings: TrainingSettings, work_dir: Path) -> dict[str, A
         "length_column_name": "length",
         "remove_unused_columns": False,
         "save_strategy": "no",
+        "optim": settings.optimizer,
         "report_to": "none",
         "logging_steps": 1,
         "logging_nan_inf_filter": False,

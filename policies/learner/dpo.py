@@ -2,21 +2,26 @@
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from trl import DPOConfig, DPOTrainer
 
 from policies.encoding import Encoder
-from policies.learner.base import Algorithm
+from policies.learner.base import Algorithm, Progress, TrainingResult, TrainingSettings, logprobs_at_start
 from policies.learner.items import PairItem
+from policies.verifier import ScoredChain
 
 
 class _PairTrainer(DPOTrainer):  # type: ignore[misc]
-    """DPOTrainer whose rows are already token ids: there is nothing to prepare."""
+    """DPOTrainer whose rows are already token ids, with the reference's log-probabilities: nothing to prepare."""
 
     def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:
+        return dataset
+
+    def _precompute_ref_logps(self, dataset: Any, *_: Any, **__: Any) -> Any:
         return dataset
 
 
@@ -24,9 +29,10 @@ class _PairTrainer(DPOTrainer):  # type: ignore[misc]
 class Dpo(Algorithm):
     """Prefer the chosen completions of `PairItem`s, on the sampler's own token ids.
 
-    `losses` are TRL's by name (`sigmoid`, `sft`, `ipo`, ...) with their weights. Without a `reference` the model as it
-    comes is the reference. With `ema_steps` the reference follows the policy: every so many steps it becomes
-    `ema_mixup` * policy + (1 - `ema_mixup`) * reference (TR-DPO, arXiv 2404.09656).
+    `losses` are TRL's by name (`sigmoid`, `sft`, `ipo`, ...) with their weights. The model as it comes is the reference
+    of the items that have none: one pass before the first step, so that no second model is needed. With `ema_steps`
+    the reference is a second model that follows the policy: every so many steps it becomes `ema_mixup` * policy +
+    (1 - `ema_mixup`) * reference (TR-DPO, arXiv 2404.09656).
     """
 
     losses: dict[str, float] = field(default_factory=lambda: {"sigmoid": 1.0})
@@ -34,16 +40,27 @@ class Dpo(Algorithm):
     label_smoothing: float = 0.0
     ema_steps: int | None = None
     ema_mixup: float = 0.6
-    reference: Any = None
 
     config_class = DPOConfig
 
+    def train(
+        self,
+        model: Any,
+        encoder: Encoder,
+        items: Sequence[PairItem],
+        settings: TrainingSettings,
+        work_dir: Path,
+        progress: Progress,
+    ) -> TrainingResult:
+        """Score the pairs that have no `reference`, then train as every algorithm does."""
+        if self.ema_steps is None:
+            items = _with_reference(model, encoder, items, settings, progress)
+        return super().train(model, encoder, items, settings, work_dir, progress)
+
     def trainer(self, **common: Any) -> DPOTrainer:
-        """TRL's DPOTrainer; with an adapter the model without it is the reference."""
-        reference = self.reference
-        if reference is None and common["peft_config"] is None:
-            reference = copy.deepcopy(common["model"])
-        return _PairTrainer(ref_model=reference, **common)
+        """TRL's DPOTrainer; only a reference that moves is a model."""
+        moving = None if self.ema_steps is None else copy.deepcopy(common["model"])
+        return _PairTrainer(ref_model=moving, **common)
 
     def arguments(self) -> dict[str, Any]:
         """Losses, beta and the reference's schedule; nothing is truncated: that would cut image tokens."""
@@ -52,6 +69,7 @@ class Dpo(Algorithm):
             "loss_type": list(self.losses),
             "loss_weights": list(self.losses.values()),
             "label_smoothing": self.label_smoothing,
+            "precompute_ref_log_probs": self.ema_steps is None,
             "sync_ref_model": self.ema_steps is not None,
             "ref_model_sync_steps": self.ema_steps or 1,
             "ref_model_mixup_alpha": self.ema_mixup,
@@ -59,10 +77,14 @@ class Dpo(Algorithm):
         }
 
     def batch(self, encoder: Encoder, items: Sequence[PairItem]) -> dict[str, torch.Tensor]:
-        """Prompts with chosen, then with rejected completions."""
-        return encoder.batch(
+        """Prompts with chosen, then with rejected completions; the reference's sums for both."""
+        batch = encoder.batch(
             [item.prompt for item in items], [item.chosen for item in items], [item.rejected for item in items]
         )
+        if self.ema_steps is None:
+            known = torch.tensor([item.reference for item in items])
+            batch |= {"ref_chosen_logps": known[:, 0], "ref_rejected_logps": known[:, 1]}
+        return batch
 
     def length(self, item: PairItem) -> int:
         """Tokens of the longer side."""
@@ -73,3 +95,13 @@ class Dpo(Algorithm):
         if self.ema_steps is None or steps >= self.ema_steps:
             return ()
         return (f"update.reference = 'ema' never moved: {steps} steps, and update.ema_steps = {self.ema_steps}",)
+
+
+def _with_reference(
+    model: Any, encoder: Encoder, items: Sequence[PairItem], settings: TrainingSettings, progress: Progress
+) -> list[PairItem]:
+    """The pairs, those without a reference scored by the model."""
+    unknown = [item for item in items if item.reference is None]
+    chains = [ScoredChain(item.prompt, side) for item in unknown for side in (item.chosen, item.rejected)]
+    sums = iter([sum(tokens) for tokens in logprobs_at_start(model, encoder, chains, settings, progress)])
+    return [replace(item, reference=(next(sums), next(sums))) if item.reference is None else item for item in items]

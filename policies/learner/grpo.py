@@ -10,9 +10,9 @@ import torch
 from transformers import Trainer
 
 from policies.encoding import Encoder
-from policies.learner.base import Algorithm, Progress, TrainingResult, TrainingSettings
+from policies.learner.base import Algorithm, Progress, TrainingResult, TrainingSettings, logprobs_at_start
 from policies.learner.items import GrpoItem
-from policies.verifier import ScoredChain, token_logprobs
+from policies.verifier import ScoredChain
 
 with warnings.catch_warnings():
     warnings.filterwarnings("ignore", message="TRL currently supports vLLM")  # nothing here generates with it
@@ -65,9 +65,9 @@ class Grpo(Algorithm):
 
     The ratio is of each token's probability to the one before the first step, which the model itself gives: with
     dozens of optimizer steps in one pass it does not stay 1. `clip_high` None is 0.28 (clip-higher, DAPO); of `cispo`,
-    where it is the most that a ratio counts, 5. `beta` weighs the KL divergence (k3, arXiv 2402.03300) from the
-    model as it comes, for which no second model is needed, or from `reference`. `max_tokens` divides the sums of
-    `dr_grpo`. Probabilities are at temperature 1, whatever the completions were sampled at.
+    where it is the most that a ratio counts, 5. `beta` weighs the KL divergence (k3, arXiv 2402.03300) from the items'
+    `reference`, or from the model as it comes where they have none. `max_tokens` divides the sums of `dr_grpo`.
+    Probabilities are at temperature 1, whatever the completions were sampled at.
     """
 
     loss: str = "dapo"
@@ -75,7 +75,6 @@ class Grpo(Algorithm):
     clip_high: float | None = None
     beta: float = 0.0
     max_tokens: int = 256
-    reference: Any = None
 
     config_class = GRPOConfig
 
@@ -89,24 +88,14 @@ class Grpo(Algorithm):
         progress: Progress,
     ) -> TrainingResult:
         """Score the completions that have no `old` log-probabilities, then train as every algorithm does."""
-        chains = [ScoredChain(item.prompt, item.completion) for item in items]
-
-        def score(scorer: Any) -> list[tuple[float, ...]]:
-            """Log-probabilities by a model; `progress` counts completions here, and steps after it."""
-            done = 0
-
-            def scored(count: int) -> None:
-                nonlocal done
-                done += count
-                progress(done, len(chains), None)
-
-            return [tuple(each) for each in token_logprobs(scorer, encoder, chains, scored)]
-
-        old = [item.old for item in items]
+        old: Sequence[Sequence[float]] = [item.old for item in items]
         if not all(old):
-            old = score(model)
-        reference = score(self.reference) if self.beta and self.reference is not None else old
-        scored = [replace(i, old=o, reference=r) for i, o, r in zip(items, old, reference, strict=True)]
+            chains = [ScoredChain(item.prompt, item.completion) for item in items]
+            old = logprobs_at_start(model, encoder, chains, settings, progress)
+        scored = [
+            replace(item, old=tuple(own), reference=item.reference or tuple(own))
+            for item, own in zip(items, old, strict=True)
+        ]
         return super().train(model, encoder, scored, settings, work_dir, progress)
 
     def trainer(self, **common: Any) -> GRPOTrainer:

@@ -15,11 +15,18 @@ class SftItem:
 
 @dataclass(frozen=True)
 class PairItem:
-    """A prompt with a chosen and a rejected completion, as the sampler wrote them."""
+    """A prompt with a chosen and a rejected completion, as the sampler wrote them.
+
+    `reference` has the log-probabilities of both by DPO's reference, in nats; None until they are known. `sampled` has
+    those that the sampler gave both while it served policy `sampled_by`, where one policy sampled them.
+    """
 
     prompt: Prompt
     chosen: tuple[int, ...]
     rejected: tuple[int, ...]
+    reference: tuple[float, float] | None = None
+    sampled: tuple[float, float] | None = None
+    sampled_by: int | None = None
 
 
 @dataclass(frozen=True)

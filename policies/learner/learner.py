@@ -34,7 +34,11 @@ class Learner(Protocol):
         """Train the model on the items. Raises TrainingDiverged where there is nothing to publish."""
 
     def token_logprobs(
-        self, model: Any, chains: Sequence[ScoredChain], progress: Callable[[int], object] = ...
+        self,
+        model: Any,
+        chains: Sequence[ScoredChain],
+        progress: Callable[[int], object] = ...,
+        mixed_precision: str = "no",
     ) -> list[list[float]]:
         """Log-probability in nats of every completion token of each chain."""
 
@@ -51,21 +55,22 @@ class Learner(Protocol):
 class LocalLearner:
     """The learner in this process, on the accelerator if there is one."""
 
-    def __init__(self, encoder: Encoder, *, trust_remote_code: bool = False) -> None:
+    def __init__(self, encoder: Encoder, *, trust_remote_code: bool = False, dtype: str = "float32") -> None:
         self._encoder = encoder
         self._trust_remote_code = trust_remote_code
+        self._dtype: torch.dtype = getattr(torch, dtype)
 
     def load(self, directory: Path | str) -> Any:
-        """Load in float32, whatever the sampler computes in.
+        """Load in the learner's dtype, whatever the sampler computes in; so it is trained and published.
 
-        At the learning rates of DPO a bfloat16 weight is too coarse to move at all. `mixed_precision` makes the
-        arithmetic bfloat16.
+        At the learning rates of DPO a bfloat16 weight moves only where the optimizer rounds it stochastically
+        (`rounded_adamw.py`). `mixed_precision` makes the arithmetic alone bfloat16.
         """
         loader: Any = AutoModelForImageTextToText if self._encoder.is_vision else AutoModelForCausalLM
         try:
             loaded = loader.from_pretrained(
                 str(directory),
-                dtype=torch.float32,
+                dtype=self._dtype,
                 use_safetensors=True,
                 trust_remote_code=self._trust_remote_code,
             )
@@ -86,14 +91,18 @@ class LocalLearner:
         return algorithm.train(model, self._encoder, items, settings, work_dir, progress)
 
     def token_logprobs(
-        self, model: Any, chains: Sequence[ScoredChain], progress: Callable[[int], object] = lambda _: None
+        self,
+        model: Any,
+        chains: Sequence[ScoredChain],
+        progress: Callable[[int], object] = lambda _: None,
+        mixed_precision: str = "no",
     ) -> list[list[float]]:
         """Score by forward passes of the model."""
-        found: list[list[float]] = token_logprobs(model, self._encoder, chains, progress)
+        found: list[list[float]] = token_logprobs(model, self._encoder, chains, progress, mixed_precision)
         return found
 
     def interpolate(self, start: Any, end: Any, alpha: float) -> Any:
-        """Interpolate in float32, in place of `start`."""
+        """Interpolate in place of `start`."""
         return interpolate(start, end, alpha)
 
     def publish(self, model: Any, directory: Path) -> str:

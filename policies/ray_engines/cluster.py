@@ -7,7 +7,6 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from policies import PolicyError, first_line
@@ -38,11 +37,11 @@ def joined(address: str | None) -> Iterator[None]:
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    if _has_token():
-        # A head that finds a token asks for it; a driver sends one only if it is told to (Ray 2.60).
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
     import ray
+    from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
 
+    # A head that finds a token asks for it; a driver sends it only if it is told to (Ray 2.60 has no public call).
+    maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
     if address not in (None, "auto"):
         _require_answer(str(address))
     options: dict[str, Any] = {} if address else {"num_cpus": os.cpu_count(), "include_dashboard": False}
@@ -70,11 +69,6 @@ def require_room(engines: int, each: Resources) -> None:
                 f"engine.replicas = {engines} needs {engines * wanted} {what}s, the cluster has"
                 f" {there.get(what, 0):.0f}; lower engine.replicas or add nodes"
             )
-
-
-def _has_token() -> bool:
-    file = Path(os.environ.get("RAY_AUTH_TOKEN_PATH", "~/.ray/auth_token")).expanduser()
-    return "RAY_AUTH_TOKEN" in os.environ or file.is_file()
 
 
 def _require_answer(address: str) -> None:

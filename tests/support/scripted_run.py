@@ -228,7 +228,11 @@ class ScriptedLearner:
         return TrainingResult(trained, 1, len(items) / 100, 0.01, {}, curve)
 
     def token_logprobs(
-        self, model: Weights, chains: Sequence[ScoredChain], progress: Callable[[int], object] = lambda _: None
+        self,
+        model: Weights,
+        chains: Sequence[ScoredChain],
+        progress: Callable[[int], object] = lambda _: None,
+        mixed_precision: str = "no",
     ) -> list[list[float]]:
         """One figure a chain, as if it were a single token."""
         found = logprobs(model.sha256, [chain.prompt for chain in chains], [chain.completion for chain in chains])

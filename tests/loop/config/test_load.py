@@ -214,3 +214,16 @@ def test_a_published_recipe_has_the_published_settings(name: str) -> None:
 def test_every_name_that_the_configuration_knows_has_its_file_or_function() -> None:
     assert sorted(EMBEDDED_TASKS) == sorted(WORKED)
     assert sorted(NOTES) == sorted(path.stem.removeprefix("note_") for path in FOLDER.glob("note_*.txt"))
+
+
+def test_an_optimizer_that_the_machine_lacks_or_nobody_knows_is_one_line_before_anything_loads(tmp_path: Path) -> None:
+    lacking = ["--set", "learner.optimizer=adamw_torch_8bit"]
+    line = "learner.optimizer = 'adamw_torch_8bit' needs the package torchao, which is not installed"
+    assert f"before it can run: {line}" in run_command("run", "--config", "easy_vqa", "--dry-run", *lacking).stdout
+    run = run_command("run", "--config", "easy_vqa", "--run-dir", tmp_path / "run", *lacking, check=2)
+    assert line in run.stderr
+    assert "starting vLLM" not in run.stdout
+    with pytest.raises(InputError, match=r"learner: optimizer: 'adamm' is unknown; known: adafactor, "):
+        load_config("easy_vqa", ["learner.optimizer=adamm"])
+    with pytest.raises(InputError, match=r"dtype = 'bfloat16' needs optimizer = 'adamw_torch', which rounds"):
+        load_config("easy_vqa", ["learner.dtype=bfloat16", "learner.optimizer=sgd"])

@@ -170,8 +170,8 @@ def test_the_kl_term_is_to_the_reference(text_model: Path, text_encoder: Encoder
     expected = gradients(model, oracle("dapo", 0.3, model, text_encoder, known))
     without = gradients(model, oracle("dapo", 0.0, model, text_encoder, known))
     assert relative(without, expected) > 0.01
-    grpo = Watched(beta=0.3, max_tokens=MAX_TOKENS, reference=reference)
-    found = trained_gradients(grpo, text_encoder, model, made, tmp_path, ONE_STEP)
+    grpo = Watched(beta=0.3, max_tokens=MAX_TOKENS)
+    found = trained_gradients(grpo, text_encoder, model, known, tmp_path, ONE_STEP)
     assert relative(found, expected) < 1e-4
 
 
