@@ -17,6 +17,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback
 
 from policies import PolicyError
 from policies.encoding import Encoder
+from policies.learner.distributed import gathered, processes, shard_on_cpu, sharding_options
 from policies.learner.optimizer_names import ROUNDED
 from policies.learner.rounded_adamw import RoundedAdamW
 from policies.verifier import ScoredChain, token_logprobs
@@ -31,7 +32,10 @@ class TrainingDiverged(PolicyError):
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """Settings that every algorithm needs, by the names of the configuration's training tables."""
+    """Settings that every algorithm needs, by the names of the configuration's training tables.
+
+    `batch_size` is that of all processes that train together. `sharded`: they share the weights too (FSDP2).
+    """
 
     learning_rate: float
     epochs: float
@@ -47,6 +51,7 @@ class TrainingSettings:
     frozen: tuple[str, ...] = ()
     lora_rank: int = 0
     lora_alpha: int = 32
+    sharded: bool = False
     optimizer: str = "adamw_torch_fused"
 
 
@@ -104,9 +109,14 @@ class Algorithm(ABC):
             return self.batch(encoder, [items[row["item"]] for row in rows])
 
         rows = [{"item": n, "length": self.length(item)} for n, item in enumerate(items)]
+        model = freeze(model, settings.frozen)
+        sharding = sharding_options(model) if settings.sharded else {}
+        arguments = self.config_class(**trainer_arguments(settings, work_dir), **self.arguments(), **sharding)
+        if settings.sharded:
+            shard_on_cpu(arguments)
         trainer = self.trainer(
-            model=freeze(model, settings.frozen),
-            args=self.config_class(**trainer_arguments(settings, work_dir), **self.arguments()),
+            model=model,
+            args=arguments,
             data_collator=collate,
             train_dataset=Dataset.from_list(rows),
             processing_class=encoder.processor,
@@ -151,15 +161,20 @@ def logprobs_at_start(
 
     `progress` counts chains here, and steps after it.
     """
-    done = 0
+    done, together = 0, processes()
 
     def scored(count: int) -> None:
         nonlocal done
-        done += count
-        progress(done, len(chains), None)
+        done += count * together
+        progress(min(done, len(chains)), len(chains), None)
 
-    found: list[list[float]] = token_logprobs(model, encoder, chains, scored, settings.mixed_precision)
-    return found
+    if together == 1:
+        found: list[list[float]] = token_logprobs(model, encoder, chains, scored, settings.mixed_precision)
+        return found
+    own = token_logprobs(
+        model, encoder, chains[torch.distributed.get_rank() :: together], scored, settings.mixed_precision
+    )
+    return gathered(own, len(chains))
 
 
 def lora_config(settings: TrainingSettings) -> LoraConfig | None:
@@ -179,7 +194,7 @@ def trainer_arguments(settings: TrainingSettings, work_dir: Path) -> dict[str, A
     """Arguments of transformers' Trainer that are the same for every algorithm."""
     return {
         "output_dir": str(work_dir),
-        "per_device_train_batch_size": settings.batch_size,
+        "per_device_train_batch_size": settings.batch_size // processes(),
         "gradient_accumulation_steps": settings.accumulation,
         "num_train_epochs": settings.epochs,
         "learning_rate": settings.learning_rate,

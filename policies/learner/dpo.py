@@ -11,11 +11,12 @@ from trl import DPOConfig, DPOTrainer
 
 from policies.encoding import Encoder
 from policies.learner.base import Algorithm, Progress, TrainingResult, TrainingSettings, logprobs_at_start
+from policies.learner.distributed import SameBatches, share_of_mean
 from policies.learner.items import PairItem
 from policies.verifier import ScoredChain
 
 
-class _PairTrainer(DPOTrainer):  # type: ignore[misc]
+class _PairTrainer(SameBatches, DPOTrainer):  # type: ignore[misc]
     """DPOTrainer whose rows are already token ids, with the reference's log-probabilities: nothing to prepare."""
 
     def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:
@@ -23,6 +24,18 @@ class _PairTrainer(DPOTrainer):  # type: ignore[misc]
 
     def _precompute_ref_logps(self, dataset: Any, *_: Any, **__: Any) -> Any:
         return dataset
+
+    def _compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool = False) -> Any:
+        """TRL takes the mean of `sft` over one process's tokens: weigh it by them."""
+        weights, chosen = self.loss_weights, inputs["completion_mask"].chunk(2)[0]
+        share = share_of_mean(chosen.sum())
+        self.loss_weights = [
+            weight * share if name == "sft" else weight for name, weight in zip(self.loss_types, weights, strict=True)
+        ]
+        try:
+            return super()._compute_loss(model, inputs, return_outputs)
+        finally:
+            self.loss_weights = weights
 
 
 @dataclass(frozen=True)

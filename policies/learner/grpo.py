@@ -11,6 +11,7 @@ from transformers import Trainer
 
 from policies.encoding import Encoder
 from policies.learner.base import Algorithm, Progress, TrainingResult, TrainingSettings, logprobs_at_start
+from policies.learner.distributed import SameBatches, processes, total
 from policies.learner.items import GrpoItem
 from policies.verifier import ScoredChain
 
@@ -34,23 +35,22 @@ OUTSIDE = -1e4
 """Reference log-probability outside the loss: there exp(reference - policy) must not overflow."""
 
 
-class _CompletionTrainer(GRPOTrainer):  # type: ignore[misc]
+class _CompletionTrainer(SameBatches, GRPOTrainer):  # type: ignore[misc]
     """GRPOTrainer on completions that exist: nothing is generated or rewarded, and a row is one completion."""
 
     get_train_dataloader = Trainer.get_train_dataloader
-    _get_train_sampler = Trainer._get_train_sampler
     _prepare_inputs = Trainer._prepare_inputs
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> Any:
         """The batches of an optimizer step, each with what the whole step has: only here is that known."""
         batches, number = super().get_batch_samples(epoch_iterator, num_batches, device)
-        tokens = sum(batch["tool_mask"].sum() for batch in batches)
-        rows = sum(len(batch["tool_mask"]) for batch in batches)
+        tokens = total(torch.stack([batch["tool_mask"].sum() for batch in batches]).sum())
+        rows = total(torch.tensor(sum(len(batch["tool_mask"]) for batch in batches), device=device))
         for batch in batches:
             # TRL multiplies by len(batches) / steps_per_generation, as if these were the tokens of a generation.
             batch["num_items_in_batch"] = tokens * self.args.steps_per_generation / len(batches)
             # TRL takes the mean of each batch, then of the batches: a short last one would count too much.
-            batch["row_share"] = torch.tensor(len(batch["tool_mask"]) * len(batches) / rows)
+            batch["row_share"] = len(batch["tool_mask"]) * len(batches) * processes() / rows
         return batches, number
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:

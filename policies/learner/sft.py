@@ -9,7 +9,12 @@ from trl import SFTConfig, SFTTrainer
 
 from policies.encoding import Encoder
 from policies.learner.base import Algorithm
+from policies.learner.distributed import SameBatches
 from policies.learner.items import SftItem
+
+
+class _CompletionTrainer(SameBatches, SFTTrainer):  # type: ignore[misc]
+    """SFTTrainer with the batches of one process, however many train."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +25,7 @@ class Sft(Algorithm):
 
     def trainer(self, **common: Any) -> SFTTrainer:
         """TRL's SFTTrainer."""
-        return SFTTrainer(**common)
+        return _CompletionTrainer(**common)
 
     def arguments(self) -> dict[str, Any]:
         """Rows are prepared already, and nothing is truncated: that would cut image tokens."""

@@ -1,6 +1,7 @@
 """Two nodes on one machine: each has network, files and Ray of its own, and only Ray goes between them."""
 
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -12,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.support.command_line import BASE_MODEL, start_command
+from tests.support.command_line import BASE_MODEL, PROJECT, command
 from tests.support.real_runs import SMALL_EASY_VQA, poll, query, write_recipe
 
 HEAD, SECOND, PORT = "10.77.13.1", "10.77.13.2", 6399
@@ -32,9 +33,9 @@ def ray(*arguments: object) -> list[str]:
 
 
 @pytest.fixture
-def two_nodes(tmp_path: Path) -> Iterator["subprocess.Popen[bytes]"]:
+def two_nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator["subprocess.Popen[bytes]"]:
     """The head, and the process of the second node, which sees neither the run directory nor the model."""
-    for command in (
+    for line in (
         f"ip netns add {NAMESPACE}",
         "ip link add rtn0 type veth peer name rtn1",
         f"ip link set rtn1 netns {NAMESPACE}",
@@ -44,7 +45,10 @@ def two_nodes(tmp_path: Path) -> Iterator["subprocess.Popen[bytes]"]:
         f"ip netns exec {NAMESPACE} ip link set rtn1 up",
         f"ip netns exec {NAMESPACE} ip link set lo up",
     ):
-        subprocess.run(command.split(), check=True)
+        subprocess.run(line.split(), check=True)
+    # Both nodes must be told to use a token, whether one is there or not.
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
     before = {process.pid for process in psutil.process_iter()}
     # /tmp holds the run, Ray's sessions and what is fetched.
     hidden = f"mount -t tmpfs none /tmp && mount -t tmpfs none {BASE_MODEL} && exec "
@@ -70,9 +74,11 @@ def test_a_run_passes_on_two_nodes_and_when_the_second_is_lost(
 ) -> None:
     recipe, run_dir = write_recipe(tmp_path, SMALL_EASY_VQA), tmp_path / "run"
     settings = ("--set", "engine.replicas=2", "--set", f"cluster.address={HEAD}:{PORT}")
-    running = start_command("run", "--config", recipe, "--run-dir", run_dir, *settings)
+    words = command("run", "--config", recipe, "--run-dir", run_dir, *settings)
+    # A new interpreter: in a forked one that had imported Ray before there was a token Ray sends none.
+    running = subprocess.Popen(words, cwd=PROJECT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 400
-    while not running.has_ended() and time.monotonic() < deadline:
+    while running.poll() is None and time.monotonic() < deadline:
         time.sleep(0.3)
         if lost and poll(run_dir, "SELECT 1 FROM sample WHERE round = 1 AND author = 'policy' LIMIT 1"):
             os.killpg(two_nodes.pid, signal.SIGKILL)
@@ -80,7 +86,7 @@ def test_a_run_passes_on_two_nodes_and_when_the_second_is_lost(
                 if SECOND in " ".join(process.info["cmdline"] or ()):
                     process.kill()
             lost = False
-    done = running.wait(300)
-    assert done.returncode == 0, done.stderr[-3000:]
+    _, said = running.communicate(timeout=300)
+    assert running.returncode == 0, said[-3000:]
     assert query(run_dir, "SELECT count(*) FROM sample WHERE round = 1 AND author = 'policy'") == [(1200,)]
     assert query(run_dir, "SELECT min(chains) > 0 FROM engine") == [(1,)]

@@ -1,0 +1,113 @@
+"""One training by several processes: the same batches, order and losses as by one, and whole weights at the end."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch.utils.data import Sampler
+from transformers.trainer_pt_utils import LengthGroupedSampler
+
+from policies import PolicyError
+
+
+class SameBatches:
+    """Mixed into a trainer: its batches are those of one process, each process taking its share of them.
+
+    transformers groups items by the batch of one process, so that two processes would see other batches.
+    """
+
+    def _get_train_sampler(self: Any, train_dataset: Any = None) -> "Sampler[int]":
+        rows = self.train_dataset if train_dataset is None else train_dataset
+        size = self.args.train_batch_size * self.args.gradient_accumulation_steps * processes()
+        order = LengthGroupedSampler(size, dataset=rows, lengths=rows[self.args.length_column_name])
+        return order if processes() == 1 else _OrderOfFirst(order)
+
+
+class _OrderOfFirst(Sampler[int]):
+    """The order that the first process draws: TRL seeds each process of GRPO differently."""
+
+    def __init__(self, order: LengthGroupedSampler) -> None:
+        self._order = order
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def __iter__(self) -> Iterator[int]:
+        drawn = [list(self._order)]
+        torch.distributed.broadcast_object_list(drawn)
+        return iter(drawn[0])
+
+
+def processes() -> int:
+    """How many processes train together; 1 outside of such a training."""
+    return torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
+
+
+def total(own: torch.Tensor) -> torch.Tensor:
+    """The sum over the processes."""
+    if processes() == 1:
+        return own
+    everywhere = own.detach().clone()
+    torch.distributed.all_reduce(everywhere)
+    return everywhere
+
+
+def share_of_mean(own: torch.Tensor) -> float:
+    """By what a mean over `own` things must be multiplied so that the processes' mean of it is the mean over all.
+
+    A mean of means would give the things of a process with few of them more weight.
+    """
+    return float(own * processes() / total(own))
+
+
+def gathered(own: list[list[float]], count: int) -> list[list[float]]:
+    """What all processes found for `count` things, each having those at its rank, rank + processes, and so on."""
+    shares: list[Any] = [None] * processes()
+    torch.distributed.all_gather_object(shares, own)
+    return [shares[n % len(shares)][n // len(shares)] for n in range(count)]
+
+
+def sharding_options(model: Any) -> dict[str, Any]:
+    """transformers' arguments for FSDP2. Raises PolicyError if the model names no layers that can be sharded."""
+    layers = sorted(layers_to_shard(model))
+    if not layers:
+        raise PolicyError(
+            f"learner.strategy = 'fsdp2': {type(model).__name__} names no layers to shard; take strategy = 'ddp'"
+        )
+    return {"fsdp": True, "fsdp_config": {"version": 2, "transformer_layer_cls_to_wrap": layers}}
+
+
+def layers_to_shard(model: Any) -> set[str]:
+    """The classes of the model's repeated layers."""
+    lists = [module for module in model.modules() if isinstance(module, torch.nn.ModuleList)]
+    return {type(layer).__name__ for each in lists for layer in each}
+
+
+def shard_on_cpu(arguments: Any) -> None:
+    """Let accelerate shard on CPUs too. accelerate 1.15 knows FSDP for accelerators only and trains with DDP instead.
+
+    To be called after the trainer's arguments were made, which reset accelerate's state, and before the trainer.
+    """
+    from accelerate.state import AcceleratorState, PartialState
+    from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin, TorchDynamoPlugin
+
+    if arguments.device.type != "cpu":
+        return
+    plugin = FullyShardedDataParallelPlugin(**arguments.fsdp_plugin_args)
+    state = AcceleratorState(cpu=True, fsdp_plugin=plugin, dynamo_plugin=TorchDynamoPlugin(), _from_accelerator=True)
+    state.fsdp_plugin = plugin
+    PartialState._shared_state["distributed_type"] = DistributedType.FSDP
+
+
+def whole_state(model: Any) -> dict[str, Any]:
+    """The model's weights, gathered on the first process; empty on the others. Tied weights come once."""
+    from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+
+    state: dict[str, Any] = get_model_state_dict(
+        model, options=StateDictOptions(full_state_dict=True, cpu_offload=True)
+    )
+    tied = getattr(model, "_tied_weights_keys", None) or ()
+    if getattr(model.config.get_text_config(), "tie_word_embeddings", False):
+        for name in tied:
+            state.pop(name, None)
+    return state
