@@ -1,6 +1,7 @@
 """One training by several processes: the same batches, order and losses as by one, and whole weights at the end."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -99,15 +100,16 @@ def shard_on_cpu(arguments: Any) -> None:
     PartialState._shared_state["distributed_type"] = DistributedType.FSDP
 
 
-def whole_state(model: Any) -> dict[str, Any]:
-    """The model's weights, gathered on the first process; empty on the others. Tied weights come once."""
+def save_whole(model: Any, directory: Path) -> None:
+    """Gather the model's weights and write them, from the first process; all processes must call it."""
     from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
-    state: dict[str, Any] = get_model_state_dict(
-        model, options=StateDictOptions(full_state_dict=True, cpu_offload=True)
-    )
-    tied = getattr(model, "_tied_weights_keys", None) or ()
-    if getattr(model.config.get_text_config(), "tie_word_embeddings", False):
-        for name in tied:
-            state.pop(name, None)
-    return state
+    options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+    state: dict[str, Any] = get_model_state_dict(model, options=options)
+    if torch.distributed.get_rank() == 0:
+        # A tied output layer comes under two names, and is written once.
+        if getattr(model.config.get_text_config(), "tie_word_embeddings", False):
+            for name in getattr(model, "_tied_weights_keys", None) or ():
+                state.pop(name, None)
+        model.save_pretrained(directory, state_dict=state)
+    torch.distributed.barrier()

@@ -55,10 +55,11 @@ class Learner(Protocol):
 class LocalLearner:
     """The learner in this process, on the accelerator if there is one."""
 
-    def __init__(self, encoder: Encoder, *, trust_remote_code: bool = False, dtype: str = "float32") -> None:
-        self._encoder = encoder
-        self._trust_remote_code = trust_remote_code
-        self._dtype: torch.dtype = getattr(torch, dtype)
+    def __init__(
+        self, encoder: Encoder, *, trust_remote_code: bool = False, dtype: str = "float32", on_device: bool = True
+    ) -> None:
+        self._encoder, self._on_device = encoder, on_device
+        self.trust_remote_code, self.dtype = trust_remote_code, dtype
 
     def load(self, directory: Path | str) -> Any:
         """Load in the learner's dtype, whatever the sampler computes in; so it is trained and published.
@@ -70,13 +71,13 @@ class LocalLearner:
         try:
             loaded = loader.from_pretrained(
                 str(directory),
-                dtype=self._dtype,
+                dtype=getattr(torch, self.dtype),
                 use_safetensors=True,
-                trust_remote_code=self._trust_remote_code,
+                trust_remote_code=self.trust_remote_code,
             )
         except (OSError, ValueError) as error:
             raise PolicyError(f"{directory}: its weights cannot be loaded ({first_line(error)})") from error
-        return loaded.to("cuda") if torch.cuda.is_available() else loaded
+        return loaded.to("cuda") if self._on_device and torch.cuda.is_available() else loaded
 
     def train(
         self,

@@ -33,13 +33,16 @@ def require_ray(key: str) -> None:
 def joined(address: str | None) -> Iterator[None]:
     """Ray while the context lasts: on this machine if there is no address, else the cluster there.
 
-    Raises PolicyError if the cluster does not answer or runs another version.
+    Inside another such context it changes nothing. Raises PolicyError if the cluster does not answer or runs another version.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     import ray
     from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
 
+    if ray.is_initialized():
+        yield
+        return
     # A head that finds a token asks for it; a driver sends it only if it is told to (Ray 2.60 has no public call).
     maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
     if address not in (None, "auto"):

@@ -1,0 +1,188 @@
+"""The learner whose trainings run in several processes."""
+
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from policies import PolicyError
+from policies.encoding import Encoder
+from policies.learner.base import Algorithm, Progress, TrainingDiverged, TrainingResult, TrainingSettings
+from policies.learner.learner import LocalLearner
+from policies.ray_engines.cluster import Resources, joined
+from policies.ray_engines.roster import ImageSource, reason_of
+from policies.ray_engines.transfer import Place, at_hand, send
+from policies.ray_learner.worker import LearnerWorker, Work
+from policies.verifier import ScoredChain
+
+LOOK_SECONDS = 0.5
+"""How often the steps of the first process are read."""
+
+
+@dataclass(frozen=True)
+class WorkerSettings:
+    """How many processes train together, what each takes, and whether they share the weights too (FSDP2)."""
+
+    workers: int
+    each: Resources
+    sharded: bool = False
+    address: str | None = None
+    shared_files: bool = False
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SavedModel:
+    """A model that this process does not hold: its directory."""
+
+    directory: Path
+
+    def save_pretrained(self, folder: Path) -> None:
+        """Copy it, file by file."""
+        for file in self.directory.iterdir():
+            if file.is_file():
+                shutil.copy2(file, folder / file.name)
+
+
+class WorkersLearner:
+    """See `policies.learner.learner.Learner`. Models are directories here; what only scores loads one in this process."""
+
+    def __init__(self, local: LocalLearner, encoder: Encoder, model: Path, images: ImageSource, settings: WorkerSettings):
+        self._local, self._encoder, self._images, self._settings = local, encoder, images, settings
+        self._processor = model
+        self._trained = count(1)
+
+    def load(self, directory: Path | str) -> SavedModel:
+        """Where the model is."""
+        return SavedModel(Path(directory))
+
+    def train(
+        self,
+        algorithm: Algorithm,
+        model: SavedModel,
+        items: Sequence[Any],
+        settings: TrainingSettings,
+        work_dir: Path,
+        progress: Progress,
+    ) -> TrainingResult:
+        """Train in processes that are started for it; the model of the result lies in `work_dir`.
+
+        Raises PolicyError where a process dies or the batch cannot be shared out.
+        """
+        self._require_shares(settings)
+        out = work_dir / f"trained-{next(self._trained)}"
+        out.mkdir(parents=True, exist_ok=True)
+        with joined(self._settings.address), self._workers() as workers:
+            result = self._run(workers, algorithm, model, items, settings, out, progress)
+        return replace(result, model=SavedModel(out))
+
+    def token_logprobs(
+        self,
+        model: SavedModel | Any,
+        chains: Sequence[ScoredChain],
+        progress: Callable[[int], object] = lambda _: None,
+        mixed_precision: str = "no",
+    ) -> list[list[float]]:
+        """Score in this process."""
+        return self._local.token_logprobs(self._at_hand(model), chains, progress, mixed_precision)
+
+    def interpolate(self, start: SavedModel, end: SavedModel, alpha: float) -> Any:
+        """Interpolate in this process."""
+        return self._local.interpolate(self._at_hand(start), self._at_hand(end), alpha)
+
+    def publish(self, model: SavedModel | Any, directory: Path) -> str:
+        """Write model and processor."""
+        return self._local.publish(model, directory)
+
+    def free_memory(self) -> None:
+        """As the learner of one process does."""
+        self._local.free_memory()
+
+    def _at_hand(self, model: SavedModel | Any) -> Any:
+        return self._local.load(model.directory) if isinstance(model, SavedModel) else model
+
+    def _require_shares(self, settings: TrainingSettings) -> None:
+        workers = self._settings.workers
+        if settings.batch_size % workers:
+            raise PolicyError(
+                f"batch_size = {settings.batch_size} cannot be shared out among learner.workers = {workers}; take a"
+                " multiple"
+            )
+        if self._settings.sharded and settings.lora_rank:
+            raise PolicyError("learner.strategy = 'fsdp2' and lora_rank > 0 do not go together; take strategy = 'ddp'")
+
+    @contextmanager
+    def _workers(self) -> Iterator[list[Any]]:
+        import ray
+
+        each = self._settings.each
+        # Two threads: one trains, the other says how far it is.
+        worker = ray.remote(LearnerWorker).options(
+            num_cpus=each.cpus, num_gpus=each.gpus, max_concurrency=2, max_restarts=0, scheduling_strategy="SPREAD"
+        )
+        started = [worker.remote(dict(self._settings.environment)) for _ in range(self._settings.workers)]
+        try:
+            yield started
+        finally:
+            for each_worker in started:
+                ray.kill(each_worker)
+
+    def _run(
+        self,
+        workers: list[Any],
+        algorithm: Algorithm,
+        model: SavedModel,
+        items: Sequence[Any],
+        settings: TrainingSettings,
+        out: Path,
+        progress: Progress,
+    ) -> TrainingResult:
+        import ray
+
+        nodes = ray.get([worker.node.remote() for worker in workers])
+        here = ray.get_runtime_context().get_node_id()
+        # The first process writes the weights, so it should be where they are wanted.
+        order = sorted(range(len(workers)), key=lambda n: nodes[n] != here)
+        workers, nodes = [workers[n] for n in order], [nodes[n] for n in order]
+        if nodes[0] != here and not self._settings.shared_files:
+            raise PolicyError("no process of the learner is on the controller's node; leave it a place, or set cluster.shared_files")
+        local = self._settings.shared_files or set(nodes) == {here}
+        names = sorted({name for item in items for name in item.prompt.images})
+        work = ray.put(
+            Work(
+                algorithm=algorithm,
+                items=items,
+                settings=replace(settings, sharded=self._settings.sharded),
+                model=_place(model.directory, local),
+                processor=_place(self._processor, local),
+                images={name: ray.put(self._images.read(name)) for name in names},
+                decode=self._images.decode,
+                trust_remote_code=self._local.trust_remote_code,
+                dtype=self._local.dtype,
+            )
+        )
+        first = ray.get(workers[0].address.remote())
+        ranks = [nodes[:n].count(node) for n, node in enumerate(nodes)]
+        calls = [
+            worker.train.remote(work, rank, ranks[rank], len(workers), first, str(out))
+            for rank, worker in enumerate(workers)
+        ]
+        waiting = list(calls)
+        try:
+            while waiting:
+                done, waiting = ray.wait(waiting, num_returns=1, timeout=LOOK_SECONDS)
+                progress(*ray.get(workers[0].steps.remote()))
+                ray.get(done)
+        except TrainingDiverged:
+            raise
+        except ray.exceptions.RayError as error:
+            raise PolicyError(f"a process of the learner is lost ({reason_of(error)}); run again to train anew") from error
+        result: TrainingResult = ray.get(calls[0])
+        return result
+
+
+def _place(directory: Path, local: bool) -> Place:
+    return directory.resolve() if local else send(directory)
