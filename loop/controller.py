@@ -10,7 +10,6 @@ from loop.config.run_identity import as_begun, record_run
 from loop.config.schema import Config
 from loop.context import Context, Stopped
 from loop.current_policy import point_to_current
-from loop.errors import InputError
 from loop.phases.distil import distil
 from loop.phases.evaluate import evaluate
 from loop.phases.gate_and_rollback import gate
@@ -28,7 +27,7 @@ from loop.reporting import Observer, RunReporter
 from loop.retention import delete_old_weights
 from loop.session import Parts, open_encoder, open_session, work_on
 from loop.teaching.cost import confirm_cold_start
-from policies.learner.optimizer_names import missing
+from loop.training.check_learner import check_learner
 from store.rounds import (
     Round,
     add_phase_time,
@@ -82,8 +81,7 @@ def run(
             config, kept = as_begun(store, config, set_by_user)
             if kept:
                 reporter.say(f"the run goes on with the values that it began with: {', '.join(kept)}")
-        if fault := missing(config.learner.optimizer):
-            raise InputError(fault)
+        check_learner(config)
         record_run(store, config)
         make_encoder = partial(open_encoder, store, config, parts)
         ingest(store, config, parts.sources[config.questions.source], reporter, make_encoder)

@@ -6,7 +6,7 @@ import fcntl
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -95,11 +95,12 @@ def _locked(directory: Path, how: int) -> Iterator[bool]:
         os.close(descriptor)
 
 
-def publish(model: Any, processor: Any, directory: Path) -> str:
+def publish(model: Any, processor: Any, directory: Path, adapters: Mapping[str, Path] | None = None) -> str:
     """Write model and processor to `directory` so that it appears complete or not at all.
 
     Written beside, flushed to disk, renamed. A leftover of a crash before the store recorded it is
-    replaced. Returns the weights' sha256.
+    replaced. `adapters` are directories that are copied into it, by the name that they get there; they are no part of
+    the weights. Returns the weights' sha256.
     """
     temporary = directory.with_name(directory.name + ".tmp")
     shutil.rmtree(temporary, ignore_errors=True)
@@ -107,9 +108,11 @@ def publish(model: Any, processor: Any, directory: Path) -> str:
     try:
         model.save_pretrained(temporary)
         processor.save_pretrained(temporary)
+        for name, adapter in (adapters or {}).items():
+            shutil.copytree(adapter, temporary / name)
     except SafetensorError as error:
         raise PolicyError(f"{directory}: the weights cannot be written ({error}); free some space") from error
-    for file in temporary.iterdir():
+    for file in temporary.rglob("*"):
         flush(file)
     flush(temporary)
     shutil.rmtree(directory, ignore_errors=True)

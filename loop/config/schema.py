@@ -1,5 +1,6 @@
 """The configuration's tables: every key with its type, default and what it goes together with."""
 
+import re
 from typing import Annotated, Literal
 
 from pydantic import (
@@ -27,6 +28,9 @@ DPO_LOSSES = {
 GRPO_REWARDS = {"answer", "format", "brevity"}
 """The rewards of `loop/training/rewards.py`."""
 
+
+LORA_INITS = r"^(default|gaussian|orthogonal|olora|pissa|pissa_niter_[1-9]\d*)$"
+"""peft's ways to begin an adapter, of those that need no data."""
 
 PILLOW_PIXELS = 178_956_970
 """Pillow opens no larger image: twice its `MAX_IMAGE_PIXELS`."""
@@ -151,6 +155,23 @@ class TrainingConfig(ConfigTable):
     frozen: list[str] = []
     lora_rank: int = Field(0, ge=0)
     lora_alpha: PositiveInt = 32
+    lora_dropout: float = Field(0.0, ge=0.0, lt=1.0)
+    lora_targets: str | list[str] = "all-linear"
+    lora_rslora: bool = False
+    lora_init: str = Field("default", pattern=LORA_INITS)
+
+    @model_validator(mode="after")
+    def _adapter_fits(self) -> "TrainingConfig":
+        if self.lora_targets == []:
+            raise ValueError("lora_targets is empty; name layers, or take 'all-linear'")
+        if isinstance(self.lora_targets, str):
+            try:
+                re.compile(self.lora_targets)
+            except re.error as error:
+                raise ValueError(f"lora_targets = {self.lora_targets!r} is no regular expression: {error}") from error
+        if self.lora_init == "orthogonal" and self.lora_rank % 2:
+            raise ValueError("lora_init = 'orthogonal' needs an even lora_rank")
+        return self
 
 
 class ColdStartConfig(TrainingConfig):
@@ -439,6 +460,18 @@ class Config(ConfigTable):
     cluster: ClusterConfig = ClusterConfig()
     learner: LearnerConfig = LearnerConfig()
     tracking: TrackingConfig = TrackingConfig()
+
+    @model_validator(mode="after")
+    def _adapters_fit_the_weights(self) -> "Config":
+        for name in ("cold_start", "rft", "update", "grpo"):
+            table = getattr(self, name)
+            moves_weights = table.lora_rank and table.lora_init.startswith(("pissa", "olora"))
+            if moves_weights and self.learner.dtype == "bfloat16":
+                raise ValueError(
+                    f"{name}.lora_init = {table.lora_init!r} changes the weights under the adapter, which bfloat16"
+                    " cannot hold; take learner.dtype = 'float32', or lora_init = 'default'"
+                )
+        return self
 
     @model_validator(mode="after")
     def _named_stages_can_train(self) -> "Config":

@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from loop.config.schema import TrainingConfig
@@ -78,7 +79,8 @@ def _train(
         table = lower_after_rejections(ctx, round_, stage.settings(ctx.config))
         settings = training_settings(table, ctx.config.learner, ctx.config.run.seed + round_.number)
         with _progress(ctx, round_, stage) as progress:
-            result = ctx.learner.train(stage.algorithm(ctx), model, items, settings, ctx.run_dir / "training", progress)
+            work_dir = ctx.run_dir / "training" / stage.name
+            result = ctx.learner.train(stage.algorithm(ctx), model, items, settings, work_dir, progress)
         trainings.append(Training(stage, table, settings, len(items), result))
         _report(ctx, trainings[-1])
         model = result.model
@@ -128,7 +130,7 @@ def _reject(ctx: Context, round_: Round, error: TrainingDiverged) -> None:
 def _publish(ctx: Context, round_: Round, start: int, trainings: list[Training]) -> None:
     """Weights first, then one transaction that says so; a crash between leaves a directory to replace."""
     last, method = trainings[-1], "+".join(training.stage.name for training in trainings)
-    policy = publish_policy(ctx, last.result.model, start, method)
+    policy = publish_policy(ctx, last.result.model, start, method, _adapters(trainings))
     if policy.sha256 == get_policy(ctx.store, round_.serving_policy).sha256:
         discard(ctx, policy)
         ctx.reporter.say("  the update left the weights as they were: no update")
@@ -162,6 +164,13 @@ def _publish(ctx: Context, round_: Round, start: int, trainings: list[Training])
             curve=list(_curve(trainings)),
         ),
     )
+
+
+def _adapters(trainings: list[Training]) -> dict[str, Path]:
+    """Adapters by their place in the policy's directory: `adapter/`, of several stages `adapter/STAGE/`."""
+    made = {training.stage.name: training.result.adapter for training in trainings}
+    several = sum(adapter is not None for adapter in made.values()) > 1
+    return {f"adapter/{name}" if several else "adapter": path for name, path in made.items() if path is not None}
 
 
 def _curve(trainings: list[Training]) -> Iterator[NewTrainingStep]:

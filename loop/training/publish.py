@@ -2,7 +2,9 @@
 
 import math
 import shutil
+from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from loop.context import Context
@@ -14,8 +16,10 @@ SHRUNK = "shrunk"
 """What `policy.made_by` says of a policy between two others."""
 
 
-def publish_policy(ctx: Context, model: Any, parent: int, made_by: str) -> Policy:
-    """Write the next policy's weights, whole or not at all; the caller records it.
+def publish_policy(
+    ctx: Context, model: Any, parent: int, made_by: str, adapters: Mapping[str, Path] | None = None
+) -> Policy:
+    """Write the next policy's weights, whole or not at all, adapters beside them; the caller records it.
 
     A crash before it is recorded leaves a directory that the next call replaces. Raises TrainingDiverged where the
     weights give log-probabilities that are not numbers.
@@ -26,7 +30,7 @@ def publish_policy(ctx: Context, model: Any, parent: int, made_by: str) -> Polic
     logprobs = [sum(each) for each in ctx.learner.token_logprobs(model, probe_items(ctx, questions))]
     if not all(map(math.isfinite, logprobs)):
         raise TrainingDiverged("training diverged: what was trained gives log-probabilities that are not numbers")
-    digest = ctx.learner.publish(model, ctx.run_dir / path)
+    digest = ctx.learner.publish(model, ctx.run_dir / path, adapters)
     return Policy(number, parent, made_by, digest, path, {"questions": questions, "logprobs": logprobs})
 
 

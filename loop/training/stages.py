@@ -68,5 +68,9 @@ def training_settings(table: TrainingConfig, learner: LearnerConfig, seed: int) 
         frozen=tuple(table.frozen),
         lora_rank=table.lora_rank,
         lora_alpha=table.lora_alpha,
+        lora_dropout=table.lora_dropout,
+        lora_targets=table.lora_targets if isinstance(table.lora_targets, str) else tuple(table.lora_targets),
+        lora_rslora=table.lora_rslora,
+        lora_init=table.lora_init,
         optimizer=learner.optimizer,
     )

@@ -1,7 +1,6 @@
 """What every learning algorithm shares: settings, results, and the training through TRL and accelerate."""
 
 import math
-import re
 import statistics
 import time
 from abc import ABC, abstractmethod
@@ -13,11 +12,12 @@ from typing import Any, ClassVar
 import torch
 from datasets import Dataset
 from peft import LoraConfig, PeftModel
-from transformers import PrinterCallback, Trainer, TrainerCallback
+from transformers import PrinterCallback, Trainer, TrainerCallback, set_seed
 
 from policies import PolicyError
 from policies.encoding import Encoder
 from policies.learner.distributed import gathered, processes, shard_on_cpu, sharding_options
+from policies.learner.lora import ALL_LINEAR, begin_adapter, check_targets, lora_config, merge, save_adapter
 from policies.learner.optimizer_names import ROUNDED
 from policies.learner.rounded_adamw import RoundedAdamW
 from policies.verifier import ScoredChain, token_logprobs
@@ -52,6 +52,10 @@ class TrainingSettings:
     lora_rank: int = 0
     lora_alpha: int = 32
     sharded: bool = False
+    lora_dropout: float = 0.0
+    lora_targets: str | tuple[str, ...] = ALL_LINEAR
+    lora_rslora: bool = False
+    lora_init: str = "default"
     optimizer: str = "adamw_torch_fused"
 
 
@@ -72,7 +76,8 @@ class TrainingStep:
 class TrainingResult:
     """The trained model (in memory), optimizer steps, mean loss, seconds, TRL's last metrics, every step.
 
-    `remarks` are lines for the user about settings that had no effect.
+    `remarks` are lines for the user about settings that had no effect. `adapter` is the directory of the adapter that
+    was merged into the model.
     """
 
     model: Any
@@ -82,6 +87,7 @@ class TrainingResult:
     metrics: dict[str, float]
     curve: tuple[TrainingStep, ...]
     remarks: tuple[str, ...] = ()
+    adapter: Path | None = None
 
 
 class Algorithm(ABC):
@@ -108,6 +114,9 @@ class Algorithm(ABC):
         def collate(rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
             return self.batch(encoder, [items[row["item"]] for row in rows])
 
+        if settings.lora_rank:
+            check_targets(model, settings.lora_targets, settings.frozen, "lora_targets")
+        set_seed(settings.seed)  # an adapter's first weights are drawn before the trainer sets it
         rows = [{"item": n, "length": self.length(item)} for n, item in enumerate(items)]
         model = freeze(model, settings.frozen)
         sharding = sharding_options(model) if settings.sharded else {}
@@ -121,12 +130,13 @@ class Algorithm(ABC):
             train_dataset=Dataset.from_list(rows),
             processing_class=encoder.processor,
             callbacks=[_ReportProgress(progress), _WarmUpFromFirstStep()],
-            peft_config=lora_config(settings),
+            peft_config=_lora_config(settings),
         )
+        begin_adapter(trainer.model, settings.lora_init, settings.lora_dropout, work_dir)
         if settings.optimizer in ROUNDED and any(p.dtype == torch.bfloat16 for p in _trained(trainer.model)):
             options = {"lr": settings.learning_rate, "betas": (trainer.args.adam_beta1, trainer.args.adam_beta2)}
             trainer.optimizer_cls_and_kwargs = (RoundedAdamW, {**options, "seed": settings.seed})
-        result = run_trainer(trainer)
+        result = run_trainer(trainer, settings, work_dir)
         return replace(result, remarks=self.remarks(result.steps))
 
     @abstractmethod
@@ -177,16 +187,17 @@ def logprobs_at_start(
     return gathered(own, len(chains))
 
 
-def lora_config(settings: TrainingSettings) -> LoraConfig | None:
-    """Low-rank adapters (arXiv 2106.09685) on every linear layer that is not frozen, if the recipe wants them."""
+def _lora_config(settings: TrainingSettings) -> LoraConfig | None:
     if not settings.lora_rank:
         return None
-    excluded = "|".join(re.escape(pattern) for pattern in settings.frozen)
-    return LoraConfig(
-        r=settings.lora_rank,
-        lora_alpha=settings.lora_alpha,
-        target_modules="all-linear",
-        exclude_modules=f".*(?:{excluded}).*" if excluded else None,
+    return lora_config(
+        settings.lora_rank,
+        settings.lora_alpha,
+        dropout=settings.lora_dropout,
+        targets=settings.lora_targets,
+        rslora=settings.lora_rslora,
+        init=settings.lora_init,
+        frozen=settings.frozen,
     )
 
 
@@ -231,14 +242,17 @@ def freeze(model: Any, patterns: Sequence[str]) -> Any:
     return model
 
 
-def run_trainer(trainer: Any) -> TrainingResult:
-    """Train to the end, merge adapters into the model, and check that every weight is a number."""
+def run_trainer(trainer: Any, settings: TrainingSettings, work_dir: Path) -> TrainingResult:
+    """Train to the end, keep an adapter and merge it into the model, and check that every weight is a number."""
     trainer.remove_callback(PrinterCallback)
     started = time.monotonic()
     output = trainer.train()
     model = trainer.accelerator.unwrap_model(trainer.model)
+    adapter = None
     if isinstance(model, PeftModel):
-        model = model.merge_and_unload()
+        adapter = work_dir / "adapter"
+        save_adapter(model, settings.lora_init, adapter)
+        model = merge(model, settings.seed)
     for name, parameter in model.named_parameters():
         if not parameter.isfinite().all():
             raise TrainingDiverged(f"training diverged: after the last step {name} is not finite")
@@ -247,7 +261,7 @@ def run_trainer(trainer: Any) -> TrainingResult:
     kept = {k: statistics.mean(float(entry[k]) for entry in end) for k in (end[0] if end else ()) if k != "epoch"}
     seconds = time.monotonic() - started
     curve = tuple(_training_step(entry) for entry in history)
-    return TrainingResult(model, output.global_step, float(output.training_loss), seconds, kept, curve)
+    return TrainingResult(model, output.global_step, float(output.training_loss), seconds, kept, curve, adapter=adapter)
 
 
 def _training_step(entry: dict[str, Any]) -> TrainingStep:

@@ -1,7 +1,7 @@
 """The learner: a policy's model loaded, trained, scored and published."""
 
 import gc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -45,8 +45,8 @@ class Learner(Protocol):
     def interpolate(self, start: Any, end: Any, alpha: float) -> Any:
         """A model whose weights lie `alpha` of the way from `start` to `end`; `start` itself may be changed."""
 
-    def publish(self, model: Any, directory: Path) -> str:
-        """Write the model to a directory, whole or not at all; returns the weights' sha256."""
+    def publish(self, model: Any, directory: Path, adapters: Mapping[str, Path] | None = None) -> str:
+        """Write the model to a directory, whole or not at all, adapters beside it; returns the weights' sha256."""
 
     def free_memory(self) -> None:
         """Give memory of models that are gone back, for the sampler to use."""
@@ -106,9 +106,9 @@ class LocalLearner:
         """Interpolate in place of `start`."""
         return interpolate(start, end, alpha)
 
-    def publish(self, model: Any, directory: Path) -> str:
+    def publish(self, model: Any, directory: Path, adapters: Mapping[str, Path] | None = None) -> str:
         """Write model and processor."""
-        return publish(model, self._encoder.processor, directory)
+        return publish(model, self._encoder.processor, directory, adapters)
 
     def free_memory(self) -> None:
         """Collect what is gone, and empty the accelerator's cache."""

@@ -14,7 +14,7 @@ from policies.learner.base import Algorithm, Progress, TrainingDiverged, Trainin
 from policies.learner.learner import LocalLearner
 from policies.ray_engines.cluster import Resources, joined
 from policies.ray_engines.roster import ImageSource, reason_of
-from policies.ray_engines.transfer import Place, at_hand, send
+from policies.ray_engines.transfer import Place, send
 from policies.ray_learner.worker import LearnerWorker, Work
 from policies.verifier import ScoredChain
 
@@ -50,7 +50,9 @@ class SavedModel:
 class WorkersLearner:
     """See `policies.learner.learner.Learner`. Models are directories here; what only scores loads one in this process."""
 
-    def __init__(self, local: LocalLearner, encoder: Encoder, model: Path, images: ImageSource, settings: WorkerSettings):
+    def __init__(
+        self, local: LocalLearner, encoder: Encoder, model: Path, images: ImageSource, settings: WorkerSettings
+    ):
         self._local, self._encoder, self._images, self._settings = local, encoder, images, settings
         self._processor = model
         self._trained = count(1)
@@ -148,7 +150,9 @@ class WorkersLearner:
         order = sorted(range(len(workers)), key=lambda n: nodes[n] != here)
         workers, nodes = [workers[n] for n in order], [nodes[n] for n in order]
         if nodes[0] != here and not self._settings.shared_files:
-            raise PolicyError("no process of the learner is on the controller's node; leave it a place, or set cluster.shared_files")
+            raise PolicyError(
+                "no process of the learner is on the controller's node; leave it a place, or set cluster.shared_files"
+            )
         local = self._settings.shared_files or set(nodes) == {here}
         names = sorted({name for item in items for name in item.prompt.images})
         work = ray.put(
@@ -179,7 +183,9 @@ class WorkersLearner:
         except TrainingDiverged:
             raise
         except ray.exceptions.RayError as error:
-            raise PolicyError(f"a process of the learner is lost ({reason_of(error)}); run again to train anew") from error
+            raise PolicyError(
+                f"a process of the learner is lost ({reason_of(error)}); run again to train anew"
+            ) from error
         result: TrainingResult = ray.get(calls[0])
         return result
 

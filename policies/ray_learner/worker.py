@@ -58,14 +58,19 @@ class LearnerWorker:
 
         return str(ray.get_runtime_context().get_node_id())
 
-    def train(self, work: Work, rank: int, local_rank: int, of: int, first: tuple[str, int], out: str) -> TrainingResult:
+    def train(
+        self, work: Work, rank: int, local_rank: int, of: int, first: tuple[str, int], out: str
+    ) -> TrainingResult:
         """Train with the others; the first process writes the whole model to `out`.
 
         The result has no model. Raises what the training raises.
         """
         os.environ |= {
-            **{"RANK": str(rank), "LOCAL_RANK": str(local_rank), "WORLD_SIZE": str(of)},
-            **{"MASTER_ADDR": first[0], "MASTER_PORT": str(first[1])},
+            "RANK": str(rank),
+            "LOCAL_RANK": str(local_rank),
+            "WORLD_SIZE": str(of),
+            "MASTER_ADDR": first[0],
+            "MASTER_PORT": str(first[1]),
         }
         import ray
         import torch
@@ -91,9 +96,7 @@ class LearnerWorker:
                 )
                 work_dir = Path(out).with_name(f"process-{rank}")
                 model = learner.load(directory)
-                result = learner.train(
-                    work.algorithm, model, work.items, work.settings, work_dir, self._progress
-                )
+                result = learner.train(work.algorithm, model, work.items, work.settings, work_dir, self._progress)
                 save_whole(result.model, Path(out))
         finally:
             torch.distributed.destroy_process_group()

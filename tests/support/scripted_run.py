@@ -10,7 +10,7 @@ import random
 import sqlite3
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -217,7 +217,7 @@ class ScriptedLearner:
 
         None at a rate beyond 1; at a rate that no float32 weight can follow they stay.
         """
-        work_dir.mkdir(exist_ok=True)
+        work_dir.mkdir(parents=True, exist_ok=True)
         self.script.while_training()
         if settings.learning_rate > 1:
             raise TrainingDiverged(f"training diverged: the loss is nan at step 1 of 1 ({settings.learning_rate:g})")
@@ -241,8 +241,8 @@ class ScriptedLearner:
     def interpolate(self, start: Weights, end: Weights, alpha: float) -> Weights:
         return Weights(f"{alpha} of the way from ({start.content}) to ({end.content})")
 
-    def publish(self, model: Weights, directory: Path) -> str:
-        return publish(model, self.encoder.processor, directory)
+    def publish(self, model: Weights, directory: Path, adapters: Mapping[str, Path] | None = None) -> str:
+        return publish(model, self.encoder.processor, directory, adapters)
 
     def free_memory(self) -> None:
         pass

@@ -1,95 +1,24 @@
 """Who computes the reference of an update, and that no second model is in memory for it."""
 
-import gc
-import weakref
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from loop.config.load import parse_config
-from loop.config.run_identity import record_run
 from loop.context import Context, Stage, Stages
 from loop.phases.update import update
-from loop.session import Parts, open_session
-from loop.terminal.console import Console
 from loop.training.references import completion_references, pair_references
-from loop.training.stages import STAGES, dpo
+from loop.training.stages import dpo
 from policies.encoding import Encoder, Prompt
 from policies.learner.items import GrpoItem, PairItem
-from policies.learner.learner import LocalLearner
 from policies.verifier import ScoredChain
 from store import open_store
 from store.packing import unpack_token_ids
 from store.pairs import training_pairs
-from store.questions import NewQuestion, add_questions
-from store.rounds import Policy, add_policy, get_round, record_decision, start_round
-
-SHA = "0" * 64
-
-
-class Said(Console):
-    """Keeps what it is told."""
-
-    def __init__(self) -> None:
-        super().__init__(quiet=True)
-        self.lines: list[str] = []
-
-    def say(self, text: str) -> None:
-        self.lines.append(text)
-
-
-class Counting(LocalLearner):
-    """A learner that knows how many of the models it loaded are still in memory, and how many were while it trained."""
-
-    loaded: list[Any]
-    while_training: int
-
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        self.loaded, self.while_training = [], 0
-
-    def load(self, directory: Path | str) -> Any:
-        model = super().load(directory)
-        self.loaded.append(weakref.ref(model))
-        return model
-
-    def in_memory(self) -> int:
-        gc.collect()
-        return sum(model() is not None for model in self.loaded)
-
-    def train(self, *arguments: Any) -> Any:
-        self.while_training = self.in_memory()
-        return super().train(*arguments)
-
-
-@contextmanager
-def session(model: Path, run_dir: Path, stages: Stages = STAGES, **tables: Any) -> Iterator[Context]:
-    """A run whose policy 1 is the cold start's; round 2 is at its update. Both policies have the model's weights."""
-    config = parse_config(
-        {
-            "policy": {"model": str(model), "dtype": "float32"},
-            "questions": {"source": "jsonl", "path": "unused.jsonl"},
-            "teacher": {"enabled": False},
-            **tables,
-        },
-        "here",
-    )
-    store = open_store(run_dir, create=True)
-    record_run(store, config)
-    add_questions(store, [NewQuestion("Which colour?", ["red"], [], "test", "test", "exact")])
-    parts = Parts(stages=stages, make_learner=Counting)
-    with open_session(store, config, run_dir, Said(), parts) as (ctx, _):
-        start_round(store, 0, "gate", 0, [])
-        with store.transaction():
-            add_policy(store, Policy(1, 0, "sft", SHA, str(model), {}))
-            store.connection.execute("UPDATE round SET candidate_policy = 1 WHERE number = 0")
-        record_decision(store, 0, "accepted", "", best=1)
-        yield ctx
-    store.close()
+from store.rounds import get_round
+from tests.support.update_session import session
 
 
 def pairs(encoder: Encoder) -> list[PairItem]:
@@ -159,9 +88,6 @@ def test_one_model_is_in_memory_when_the_training_begins(text_model: Path, tmp_p
     stage = Stage("dpo", lambda config: config.update, items, dpo, pair_references)
     tables: dict[str, Any] = {"update": {"reference": reference, "learning_rate": 1e-3}}
     with session(text_model, tmp_path, Stages((), (stage,)), **tables) as ctx:
-        with ctx.store.transaction():
-            add_policy(ctx.store, Policy(2, 1, "dpo", SHA, str(text_model), {}))
-        start_round(ctx.store, 2, "update", 2, [])
         update(ctx, get_round(ctx.store, 2))
         assert ctx.learner.while_training == 1  # type: ignore[attr-defined]
         assert get_round(ctx.store, 2).candidate_policy == 3
