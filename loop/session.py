@@ -15,11 +15,11 @@ from loop.config.teacher import TeacherConfig
 from loop.context import BatchSizes, Context, Stages, StartSampler, Stopped
 from loop.errors import InputError
 from loop.judge_runs.judge_run import open_judge_run, require_same_model, with_room_for
+from loop.processes import learner_of, sampler_starter
 from loop.questions.limits import longest_sequence
 from loop.questions.registry import RATIONALES, SOURCES, ReadQuestions, WriteRationale
 from loop.reporting import Observer, Reporter
 from loop.run_log import run_log
-from loop.start_engines import sampler_starter
 from loop.swap_and_prove import first_probe_questions, probe_items
 from loop.teaching.setup import open_teacher
 from loop.training.stages import STAGES
@@ -88,7 +88,6 @@ def open_session(
     """
     if importlib.util.find_spec("vllm") is None:
         raise InputError("vllm is not installed; install the extra 'cpu' or 'gpu', whichever this machine is")
-    trust = config.policy.trust_remote_code
     encoder = open_encoder(store, config, parts)
     longest_sequence(config, encoder)
     if not encoder.is_vision and has_images(store):
@@ -107,7 +106,7 @@ def open_session(
             store=store,
             encoder=encoder,
             reporter=reporter,
-            learner=parts.make_learner(encoder, trust_remote_code=trust, dtype=config.learner.dtype),
+            learner=learner_of(config, store, encoder, parts.make_learner),
             start_sampler=parts.start_sampler or sampler_starter(config, store, reporter.say),
             stages=parts.stages,
             batch_sizes=parts.batch_sizes,

@@ -422,6 +422,8 @@ class LearnerConfig(ConfigTable):
     reference: Literal["start", "sampler"] = "start"
     dtype: Literal["float32", "bfloat16"] = "float32"
     optimizer: str = "adamw_torch_fused"
+    workers: PositiveInt = 1
+    strategy: Literal["ddp", "fsdp2"] = "ddp"
 
     @model_validator(mode="after")
     def _optimizer_moves_weights(self) -> "LearnerConfig":

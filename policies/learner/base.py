@@ -16,7 +16,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, set_seed
 
 from policies import PolicyError
 from policies.encoding import Encoder
-from policies.learner.distributed import gathered, processes, shard_on_cpu, sharding_options
+from policies.learner.distributed import gathered, processes, shard_on_cpu, sharding_options, shared_out
 from policies.learner.lora import ALL_LINEAR, begin_adapter, check_targets, lora_config, merge, save_adapter
 from policies.learner.optimizer_names import ROUNDED
 from policies.learner.rounded_adamw import RoundedAdamW
@@ -137,7 +137,8 @@ class Algorithm(ABC):
             options = {"lr": settings.learning_rate, "betas": (trainer.args.adam_beta1, trainer.args.adam_beta2)}
             trainer.optimizer_cls_and_kwargs = (RoundedAdamW, {**options, "seed": settings.seed})
         result = run_trainer(trainer, settings, work_dir)
-        return replace(result, remarks=self.remarks(result.steps))
+        sharded = (shared_out(result.model),) if settings.sharded else ()
+        return replace(result, remarks=(*sharded, *self.remarks(result.steps)))
 
     @abstractmethod
     def trainer(self, **common: Any) -> Trainer:

@@ -24,7 +24,7 @@ class SameBatches:
         return order if processes() == 1 else _OrderOfFirst(order)
 
 
-class _OrderOfFirst(Sampler[int]):
+class _OrderOfFirst(Sampler[int]):  # type: ignore[misc]
     """The order that the first process draws: TRL seeds each process of GRPO differently."""
 
     def __init__(self, order: LengthGroupedSampler) -> None:
@@ -82,6 +82,15 @@ def layers_to_shard(model: Any) -> set[str]:
     """The classes of the model's repeated layers."""
     lists = [module for module in model.modules() if isinstance(module, torch.nn.ModuleList)]
     return {type(layer).__name__ for each in lists for layer in each}
+
+
+def shared_out(model: Any) -> str:
+    """How many of the model's parameters the processes share, in words: what really ran."""
+    from torch.distributed.tensor import DTensor
+
+    parameters = list(model.parameters())
+    shared = sum(isinstance(parameter, DTensor) for parameter in parameters)
+    return f"FSDP2: {shared} of {len(parameters)} parameters are shared out among {processes()} processes"
 
 
 def shard_on_cpu(arguments: Any) -> None:

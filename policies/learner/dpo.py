@@ -19,6 +19,8 @@ from policies.verifier import ScoredChain
 class _PairTrainer(SameBatches, DPOTrainer):  # type: ignore[misc]
     """DPOTrainer whose rows are already token ids, with the reference's log-probabilities: nothing to prepare."""
 
+    loss_weights: list[float]
+
     def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:
         return dataset
 
@@ -27,7 +29,8 @@ class _PairTrainer(SameBatches, DPOTrainer):  # type: ignore[misc]
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool = False) -> Any:
         """TRL takes the mean of `sft` over one process's tokens: weigh it by them."""
-        weights, chosen = self.loss_weights, inputs["completion_mask"].chunk(2)[0]
+        weights = self.loss_weights
+        chosen = inputs["completion_mask"].chunk(2)[0]
         share = share_of_mean(chosen.sum())
         self.loss_weights = [
             weight * share if name == "sft" else weight for name, weight in zip(self.loss_types, weights, strict=True)

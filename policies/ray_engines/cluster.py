@@ -33,7 +33,8 @@ def require_ray(key: str) -> None:
 def joined(address: str | None) -> Iterator[None]:
     """Ray while the context lasts: on this machine if there is no address, else the cluster there.
 
-    Inside another such context it changes nothing. Raises PolicyError if the cluster does not answer or runs another version.
+    Inside another such context it changes nothing. Raises PolicyError if the cluster does not answer or runs another
+    version.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")

@@ -50,20 +50,20 @@ class RayEngines:
         """
         import ray
 
-        source, again = iter(requests), deque[Request]()
+        ahead = _Requests(requests)
         try:
             while True:
-                self._hand_out(source, again)
-                waiting = {call: engine for engine in self._roster.serving() for call in list(engine.calls)[:1]}
-                reviving = {e.reviving[-1]: e for e in self._roster.engines if e.reviving is not None}
-                if not waiting and not (reviving and again):
+                self._hand_out(ahead)
+                waiting = {engine.calls[0]: engine for engine in self._roster.serving() if engine.calls}
+                begun = {e.reviving[-1]: e for e in self._roster.engines if e.reviving is not None}
+                if not waiting and not ahead:
                     return
-                done, _ = ray.wait([*waiting, *reviving], num_returns=1)
+                done, _ = ray.wait([*waiting, *begun], num_returns=1)
                 for call in done:
-                    if call in reviving:
-                        self._roster.admit(reviving[call])
+                    if call in begun:
+                        self._roster.admit(begun[call])
                     else:
-                        yield from self._finished(waiting[call], again, refused)
+                        yield from self._finished(waiting[call], ahead, refused)
         finally:
             self._abandon()
 
@@ -84,7 +84,7 @@ class RayEngines:
         """Free every engine, and Ray where it was started for them."""
         self._open.close()
 
-    def _hand_out(self, source: Iterator[Request], again: deque[Request]) -> None:
+    def _hand_out(self, ahead: "_Requests") -> None:
         """Give each engine as much as it has room for, in turns of a share.
 
         Two calls are with an engine at once, so that it never waits for the controller. The last share of its room is
@@ -95,14 +95,11 @@ class RayEngines:
             free = self._settings.waiting - len(engine.asked)
             rooms[engine.number] = free - self._share if not engine.calls else free if len(engine.calls) == 1 else 0
         batches: dict[int, list[Request]] = {number: [] for number in rooms}
-        # What lost engines had comes first.
-        following = iter(lambda: again.popleft() if again else next(source, None), None)
         hungry = deque(number for number, room in rooms.items() if room > 0)
-        while hungry:
+        while hungry and ahead:
             number = hungry.popleft()
-            took = list(islice(following, min(self._share, rooms[number] - len(batches[number]))))
-            batches[number] += took
-            if took and len(batches[number]) < rooms[number]:
+            batches[number] += ahead.take(min(self._share, rooms[number] - len(batches[number])))
+            if len(batches[number]) < rooms[number]:
                 hungry.append(number)
         for number, batch in batches.items():
             engine = self._roster.engines[number]
@@ -118,14 +115,14 @@ class RayEngines:
         images = self._images.references(request.prompt for request in batch)
         engine.calls.append(engine.actor.work.remote(self._roster.sha256, numbered, images, self._share))
 
-    def _finished(self, engine: Engine, again: deque[Request], refused: Refuse | None) -> Iterator[Chain]:
+    def _finished(self, engine: Engine, ahead: "_Requests", refused: Refuse | None) -> Iterator[Chain]:
         """What the engine's first call has brought; if the engine is lost, what it had is asked again."""
         import ray
 
         try:
             finished: Finished = self._roster.log(engine, ray.get(engine.calls.popleft()))
         except ray.exceptions.RayError as error:
-            again.extend(engine.asked.values())
+            ahead.put_back(engine.asked.values())
             self._roster.lose(engine, reason_of(error))
             return
         engine.answered(finished.chains, finished.seconds)
@@ -145,6 +142,26 @@ class RayEngines:
                 engine.actor.abandon.remote()
             engine.asked.clear()
             engine.calls.clear()
+
+
+class _Requests:
+    """Requests that no engine has: true while there are any. Those of lost engines come first."""
+
+    def __init__(self, requests: Iterable[Request]) -> None:
+        self._source, self._back = iter(requests), deque[Request]()
+
+    def __bool__(self) -> bool:
+        self._back.extend(() if self._back else islice(self._source, 1))
+        return bool(self._back)
+
+    def take(self, count: int) -> list[Request]:
+        """The next ones, at most so many."""
+        back = [self._back.popleft() for _ in range(min(count, len(self._back)))]
+        return back + list(islice(self._source, count - len(back)))
+
+    def put_back(self, requests: Iterable[Request]) -> None:
+        """To be taken again."""
+        self._back.extend(requests)
 
 
 class _SentImages:

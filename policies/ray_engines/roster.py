@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ class ClusterSettings:
     address: str | None = None
     shared_files: bool = False
     environment: Mapping[str, str] = field(default_factory=dict)
-    start_seconds: float = 1800.0
+    start_seconds: float = 900.0
     swap_seconds: float = 600.0
     restarts_without_progress: int = 3
 
@@ -75,12 +75,15 @@ class Roster:
         self._model = model
         self._weights: Path | None = None
         self._probe: Probe | None = None
+        self._passed: dict[int, list[float]] = {}
+        """The probe's scores by the engines that passed it."""
         self._sent: dict[Path, SentDirectory] = {}
         self._sha256: str | None = None
         self.engines = [Engine(number) for number in range(settings.replicas)]
         for engine in self.engines:
             self._begin(engine)
-        self.wait_for_revived()
+        self.wait_for_all()
+        self.serving()
 
     def serving(self) -> list[Engine]:
         """The engines that hold the weights. Raises NoEngines if every one is shut out."""
@@ -92,89 +95,91 @@ class Roster:
         """Swap the weights of every engine; returns the sha256 of what they loaded.
 
         An engine that fails, takes longer than the swap's time limit, or loads other bytes than most do is begun again.
+        Those that are being begun load the new weights when they are there; nobody waits for them.
         """
         self._weights, self._sha256, self._probe = directory, None, None
-        self.wait_for_revived()
-        calls = {engine.number: engine.actor.load.remote(self._place(directory, engine)) for engine in self.serving()}
-        found = dict(self._collect(calls, self._settings.swap_seconds, "swap"))
+        for engine in self.engines:
+            if engine.reviving is not None:
+                self._kill(engine)
+                self._begin(engine)
+        self._wait_for_one()
+        found = self._on_all(lambda engine: engine.actor.load.remote(self._place(directory, engine)), "swap")
         digests = list(found.values())
-        self._sha256 = max(digests, key=digests.count) if digests else None
+        self._sha256 = max(digests, key=digests.count) if digests else self._sha256
         for number, digest in found.items():
             self.engines[number].serves = digest
             if digest != self._sha256:
                 self.lose(self.engines[number], f"loaded sha256 {digest[:12]}…, most engines {str(self._sha256)[:12]}…")
-        self.wait_for_revived()
-        self.serving()
+        self._wait_for_one()
         self._sent = {path: sent for path, sent in self._sent.items() if path == self._model}
         return self.sha256
 
     def prove(self, probe: Probe) -> list[float]:
         """Let every engine score the probe; one whose scores fail is begun again, and shut out if it fails twice.
 
-        Returns the scores of the first one. Raises PolicyError with the fault of the last if all of them fail.
+        Those that are being begun score it when they are there. Returns the scores of the first one that passed. Raises
+        NoEngines, with the fault of each, if none does.
         """
-        self._probe = probe
-        self.wait_for_revived()
-        calls = {engine.number: self._score(engine, probe) for engine in self.serving()}
-        passed: dict[int, list[float]] = {}
-        for number, scores in self._collect(calls, self._settings.swap_seconds, "probe"):
+        self._probe, self._passed = probe, {}
+        for engine in self.engines:
+            if engine.reviving is not None:
+                engine.reviving.append(self._score(engine, probe))
+        for number, scores in self._on_all(lambda engine: self._score(engine, probe), "probe").items():
             if fault := probe.check(scores):
                 self._failed_proof(self.engines[number], fault)
             else:
-                self.engines[number].failed_proofs = 0
-                passed[number] = scores
-        passed |= self.wait_for_revived()
-        self.serving()
-        return passed[min(passed)]
+                self._pass(self.engines[number], scores)
+        self._wait_for_one()
+        return self._passed[min(self._passed)]
 
     def lose(self, engine: Engine, reason: str) -> None:
         """Give an engine up: begin it again, or shut it out if it was lost too often without finishing anything."""
         engine.failures += 1
         self._restart(engine, reason, out=engine.failures > self._settings.restarts_without_progress)
 
-    def admit(self, engine: Engine) -> list[float] | None:
-        """Take up an engine that was begun again, once its calls are done; its scores of the probe if there is one."""
+    def admit(self, engine: Engine) -> None:
+        """Take up an engine that was begun again, once its calls are done; lose it again if it does not pass."""
         import ray
 
         calls, engine.reviving = engine.reviving, None
         try:
-            place, *rest = [self._logged(engine, ray.get(call)) for call in calls]
+            place, *rest = [self.log(engine, ray.get(call)) for call in calls]
         except Exception as error:  # whatever a process of another machine dies of
             self.lose(engine, reason_of(error))
-            return None
+            return
         self._take_place(engine, place)
-        if engine.out or not rest:
-            return None
+        if engine.place is None or not rest:
+            return
         engine.serves = rest[0]
         self._sha256 = self._sha256 or rest[0]
         if engine.serves != self._sha256:
             self.lose(engine, f"loaded sha256 {str(engine.serves)[:12]}…, the others {self._sha256[:12]}…")
-            return None
-        if self._probe is None or len(rest) < 2:
-            return None
-        if fault := self._probe.check(rest[1]):
-            self._failed_proof(engine, fault)
-            return None
-        engine.failed_proofs = 0
-        return list(rest[1])
+        elif self._probe is not None:
+            if fault := self._probe.check(rest[1]):
+                self._failed_proof(engine, fault)
+            else:
+                self._pass(engine, rest[1])
 
-    def wait_for_revived(self) -> dict[int, list[float]]:
-        """Wait until no engine is being begun any more; the probe's scores of those that were, by number."""
+    def wait_for_all(self) -> None:
+        """Wait until no engine is being begun any more."""
+        while any(engine.reviving is not None for engine in self.engines):
+            self._admit_next()
+
+    def _wait_for_one(self) -> None:
+        """Wait until one engine serves. Raises NoEngines if every one is shut out."""
+        while not self.serving():
+            self._admit_next()
+
+    def _admit_next(self) -> None:
+        """Take up the first engine that has begun; lose those that take too long."""
         import ray
 
-        scores: dict[int, list[float]] = {}
-        until = time.monotonic() + self._settings.start_seconds
-        while waiting := [engine for engine in self.engines if engine.reviving is not None]:
-            for engine in waiting:
-                done, _ = ray.wait([engine.reviving[-1]], timeout=max(0.0, until - time.monotonic()))
-                if done:
-                    if (found := self.admit(engine)) is not None:
-                        scores[engine.number] = found
-                else:
-                    engine.reviving = None
-                    self.lose(engine, f"did not start within {self._settings.start_seconds:.0f} s")
-                    until = time.monotonic() + self._settings.start_seconds
-        return scores
+        waiting = {engine.reviving[-1]: engine for engine in self.engines if engine.reviving is not None}
+        done, late = ray.wait(list(waiting), num_returns=1, timeout=self._settings.start_seconds)
+        for call in done:
+            self.admit(waiting[call])
+        for call in late if not done else ():
+            self.lose(waiting[call], f"did not start within {self._settings.start_seconds:.0f} s")
 
     def close(self) -> None:
         """Free every engine; one that does not answer is killed."""
@@ -193,7 +198,9 @@ class Roster:
 
     def log(self, engine: Engine, reply: Reply[Any]) -> Any:
         """The value of a reply; what its process has logged goes to the run's log under the engine's name."""
-        return self._logged(engine, reply)
+        for level, text in reply.log:
+            logging.getLogger(engine.name).log(level, text)
+        return reply.value
 
     def _begin(self, engine: Engine) -> None:
         import ray
@@ -217,19 +224,22 @@ class Roster:
     def _score(self, engine: Engine, probe: Probe) -> Any:
         return engine.actor.score.remote(self._sha256, probe.prompts, probe.completions, dict(probe.images))
 
-    def _collect(self, calls: Mapping[int, Any], seconds: float, what: str) -> Iterator[tuple[int, Any]]:
-        """(engine's number, value) of each call that succeeds in time; the engines of the others are begun again."""
+    def _on_all(self, call: Callable[[Engine], Any], what: str) -> dict[int, Any]:
+        """Engine's number -> value, for each serving engine whose call succeeds in time; the others are begun again."""
         import ray
 
-        until = time.monotonic() + seconds
-        for number, call in calls.items():
-            engine = self.engines[number]
+        seconds = self._settings.swap_seconds
+        calls = [(engine, call(engine)) for engine in self.serving()]
+        until, found = time.monotonic() + seconds, dict[int, Any]()
+        for engine, reference in calls:
             try:
-                yield number, self._logged(engine, ray.get(call, timeout=max(0.0, until - time.monotonic())))
+                reply = ray.get(reference, timeout=max(0.0, until - time.monotonic()))
+                found[engine.number] = self.log(engine, reply)
             except ray.exceptions.GetTimeoutError:
                 self.lose(engine, f"its {what} took more than {seconds:.0f} s")
             except ray.exceptions.RayError as error:
                 self.lose(engine, reason_of(error))
+        return found
 
     def _restart(self, engine: Engine, reason: str, *, out: bool) -> None:
         tail = engine.last_log_lines(self._here)
@@ -245,6 +255,10 @@ class Roster:
         self._say(f"  {where} is lost and begun again: {engine.lost_because}")
         engine.restarts += 1
         self._begin(engine)
+
+    def _pass(self, engine: Engine, scores: Sequence[float]) -> None:
+        engine.failed_proofs = 0
+        self._passed[engine.number] = list(scores)
 
     def _failed_proof(self, engine: Engine, fault: str) -> None:
         engine.failed_proofs += 1
@@ -278,11 +292,6 @@ class Roster:
         if engine.actor is not None:
             ray.kill(engine.actor)
             engine.actor = None
-
-    def _logged(self, engine: Engine, reply: Reply[Any]) -> Any:
-        for level, text in reply.log:
-            logging.getLogger(engine.name).log(level, text)
-        return reply.value
 
 
 def reason_of(error: Exception) -> str:

@@ -1,7 +1,7 @@
 """The learner whose trainings run in several processes."""
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import count
@@ -48,7 +48,10 @@ class SavedModel:
 
 
 class WorkersLearner:
-    """See `policies.learner.learner.Learner`. Models are directories here; what only scores loads one in this process."""
+    """See `policies.learner.learner.Learner`.
+
+    Models are directories here; what only scores or interpolates loads them in this process.
+    """
 
     def __init__(
         self, local: LocalLearner, encoder: Encoder, model: Path, images: ImageSource, settings: WorkerSettings
@@ -95,9 +98,9 @@ class WorkersLearner:
         """Interpolate in this process."""
         return self._local.interpolate(self._at_hand(start), self._at_hand(end), alpha)
 
-    def publish(self, model: SavedModel | Any, directory: Path) -> str:
-        """Write model and processor."""
-        return self._local.publish(model, directory)
+    def publish(self, model: SavedModel | Any, directory: Path, adapters: Mapping[str, Path] | None = None) -> str:
+        """Write model, processor and adapters."""
+        return self._local.publish(model, directory, adapters)
 
     def free_memory(self) -> None:
         """As the learner of one process does."""
@@ -125,7 +128,7 @@ class WorkersLearner:
         worker = ray.remote(LearnerWorker).options(
             num_cpus=each.cpus, num_gpus=each.gpus, max_concurrency=2, max_restarts=0, scheduling_strategy="SPREAD"
         )
-        started = [worker.remote(dict(self._settings.environment)) for _ in range(self._settings.workers)]
+        started: list[Any] = [worker.remote(dict(self._settings.environment)) for _ in range(self._settings.workers)]
         try:
             yield started
         finally:

@@ -50,7 +50,8 @@ class LearnerWorker:
 
         with socket.socket() as free:
             free.bind(("", 0))
-            return ray.util.get_node_ip_address(), int(free.getsockname()[1])
+            host: str = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
+            return host, int(free.getsockname()[1])
 
     def node(self) -> str:
         """The id of the node that it runs on."""

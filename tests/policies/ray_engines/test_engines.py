@@ -66,9 +66,9 @@ def begin(cluster: Cluster, policies: list[Path], tmp_path: Path) -> Iterator[Be
     faults, running = tmp_path / "faults", list[RayEngines]()
     faults.mkdir()
 
-    def start(replicas: int = 2, seconds: float = 0.0, **options: float) -> tuple[RayEngines, Said]:
+    def start(replicas: int = 2, seconds: float = 0.0, cpus: int = 1, **options: float) -> tuple[RayEngines, Said]:
         said: Said = []
-        settings = ClusterSettings(replicas, Resources(1, 0), 16, address=cluster.address, **options)  # type: ignore[arg-type]
+        settings = ClusterSettings(replicas, Resources(cpus, 0), 16, address=cluster.address, **options)  # type: ignore[arg-type]
         source = ImageSource(image, same)
         running.append(RayEngines(policies[0], StartSimulated(faults, seconds), source, settings, said.append))
         return running[-1], said
@@ -221,6 +221,20 @@ def test_a_node_that_is_lost_takes_nothing_along(cluster: Cluster, begin: Begin,
         if len(found) == 30:
             cluster.remove_node(third, allow_graceful=False)
     assert found == expected(policies[1], 300)
+
+
+def test_an_engine_that_finds_no_place_any_more_is_not_waited_for(
+    cluster: Cluster, begin: Begin, policies: list[Path]
+) -> None:
+    third = cluster.add_node(num_cpus=4)
+    cluster.wait_for_nodes()
+    engines, _ = begin(replicas=3, cpus=4)
+    serve(engines, policies[1])
+    cluster.remove_node(third, allow_graceful=False)
+    assert sampled(engines, 100) == expected(policies[1], 100)
+    serve(engines, policies[2])
+    assert sampled(engines, 100) == expected(policies[2], 100)
+    assert sorted(each.state for each in engines.status()) == ["serving", "serving", "starting"]
 
 
 def test_a_cluster_that_does_not_answer_is_one_line_with_the_key(policies: list[Path], tmp_path: Path) -> None:

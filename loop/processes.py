@@ -1,6 +1,7 @@
-"""Which engines sample: one in this process, or several as processes of Ray, as `[engine]` and `[cluster]` want it."""
+"""Who samples and who learns: this process, or several processes of Ray, as `[engine]` and `[learner]` want it."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -10,11 +11,13 @@ from loop.context import StartSampler
 from loop.errors import InputError
 from policies import PolicyError
 from policies.encoding import Encoder
+from policies.learner.learner import Learner, LocalLearner
 from policies.packaged_model import model_directory
 from policies.ray_engines.cluster import Resources, require_ray
 from policies.ray_engines.engines import RayEngines
 from policies.ray_engines.roster import ClusterSettings, ImageSource
 from policies.ray_engines.vllm import StartVllm
+from policies.ray_learner.learner import WorkerSettings, WorkersLearner
 from policies.sampler import Sampler, Say
 from policies.vllm_engine import EngineSettings, VllmEngine
 from store import Store
@@ -30,10 +33,7 @@ def sampler_starter(config: Config, store: Store, say: Say) -> StartSampler:
     replicas, address = replicas_of(config), config.cluster.address
     if replicas == 1 and address is None:
         return VllmEngine
-    try:
-        require_ray("cluster.address" if replicas == 1 else f"engine.replicas = {replicas}")
-    except PolicyError as error:
-        raise InputError(str(error)) from error
+    _require_ray("cluster.address" if replicas == 1 else f"engine.replicas = {replicas}")
     each = _each(config, replicas)
     settings = ClusterSettings(
         replicas=replicas,
@@ -41,16 +41,39 @@ def sampler_starter(config: Config, store: Store, say: Say) -> StartSampler:
         waiting=WAITING * config.engine.max_num_seqs,
         address=address,
         shared_files=config.cluster.shared_files,
-        # Threads of several processes that spin while they wait slow each other tenfold.
-        environment={"OMP_NUM_THREADS": str(each.cpus), "OMP_WAIT_POLICY": "passive"},
+        environment=_environment(each.cpus),
         swap_seconds=config.engine.swap_seconds,
     )
-    images = ImageSource(lambda digest: image_bytes(store, digest)[0], decode_image)
+    images = _images(store)
 
     def start(model: str, encoder: Encoder, engine: EngineSettings, seed: int) -> Sampler:
         return RayEngines(Path(model_directory(model)), StartVllm(engine, seed), images, settings, say)
 
     return start
+
+
+def learner_of(config: Config, store: Store, encoder: Encoder, make_local: Callable[..., Learner]) -> Learner:
+    """The learner of a configuration: `make_local`'s, or one whose trainings run in several processes.
+
+    Raises InputError where it needs Ray and there is none.
+    """
+    local = make_local(encoder, trust_remote_code=config.policy.trust_remote_code, dtype=config.learner.dtype)
+    workers = config.learner.workers
+    if workers == 1:
+        return local
+    assert isinstance(local, LocalLearner)
+    _require_ray(f"learner.workers = {workers}")
+    on_gpu = torch.cuda.is_available()
+    settings = WorkerSettings(
+        workers=workers,
+        # On CPUs the engines have reserved the cores, and wait while the learner trains.
+        each=Resources(cpus=0, gpus=1 if on_gpu else 0),
+        sharded=config.learner.strategy == "fsdp2",
+        address=config.cluster.address,
+        shared_files=config.cluster.shared_files,
+        environment=_environment(max(1, _cores() // workers)),
+    )
+    return WorkersLearner(local, encoder, Path(model_directory(config.policy.model)), _images(store), settings)
 
 
 def replicas_of(config: Config) -> int:
@@ -60,6 +83,22 @@ def replicas_of(config: Config) -> int:
         return wanted
     devices = torch.cuda.device_count() or _cores()
     return max(1, devices // config.engine.tensor_parallel_size)
+
+
+def _require_ray(key: str) -> None:
+    try:
+        require_ray(key)
+    except PolicyError as error:
+        raise InputError(str(error)) from error
+
+
+def _images(store: Store) -> ImageSource:
+    return ImageSource(lambda digest: image_bytes(store, digest)[0], decode_image)
+
+
+def _environment(threads: int) -> dict[str, str]:
+    """Threads of several processes that spin while they wait slow each other tenfold."""
+    return {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "passive"}
 
 
 def _each(config: Config, replicas: int) -> Resources:
