@@ -39,13 +39,10 @@ def joined(address: str | None) -> Iterator[None]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     import ray
-    from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
 
     if ray.is_initialized():
         yield
         return
-    # A head that finds a token asks for it; a driver sends it only if it is told to (Ray 2.60 has no public call).
-    maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
     if address not in (None, "auto"):
         _require_answer(str(address))
     options: dict[str, Any] = {} if address else {"num_cpus": os.cpu_count(), "include_dashboard": False}

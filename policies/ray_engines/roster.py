@@ -16,6 +16,9 @@ from policies.ray_engines.transfer import Place, SentDirectory, send
 from policies.ray_engines.versions import differing_version, installed_versions
 from policies.sampler import Check
 
+CLOSE_SECONDS = 30.0
+"""How long engines have to close before they are killed."""
+
 
 @dataclass(frozen=True)
 class ClusterSettings:
@@ -185,8 +188,9 @@ class Roster:
         """Free every engine; one that does not answer is killed."""
         import ray
 
-        calls = [engine.actor.close.remote() for engine in self.engines if engine.actor is not None]
-        ray.wait(calls, num_returns=len(calls), timeout=30.0)
+        running = [engine for engine in self.engines if engine.actor is not None and engine.reviving is None]
+        if calls := [engine.actor.close.remote() for engine in running]:
+            ray.wait(calls, num_returns=len(calls), timeout=CLOSE_SECONDS)
         for engine in self.engines:
             self._kill(engine)
 
