@@ -10,6 +10,7 @@ from loop.config.run_identity import as_begun, record_run
 from loop.config.schema import Config
 from loop.context import Context, Stopped
 from loop.current_policy import point_to_current
+from loop.disk_room import FreeBytes, require_room
 from loop.phases.distil import distil
 from loop.phases.evaluate import evaluate
 from loop.phases.gate_and_rollback import gate
@@ -88,7 +89,7 @@ def run(
         confirm_cold_start(config, store, agreed=agreed)
         try:
             with open_session(store, config, run_dir, reporter, parts) as (ctx, observe):
-                _rounds(ctx, reporter, observe)
+                _rounds(ctx, reporter, observe, parts.free_bytes)
         except Stopped:
             reporter.say(f"stopped; everything done so far is kept in {run_dir}, run again to go on")
             return False
@@ -96,12 +97,12 @@ def run(
         return True
 
 
-def _rounds(ctx: Context, reporter: RunReporter, observe: Observer) -> None:
+def _rounds(ctx: Context, reporter: RunReporter, observe: Observer, free: FreeBytes) -> None:
     round_ = latest_round(ctx.store) or _start_round(ctx, 0, 0)
     point_to_current(ctx.store, ctx.run_dir)
     observe(ctx.store)
     while True:
-        _finish_round(ctx, round_, reporter, observe)
+        _finish_round(ctx, round_, reporter, observe, free)
         append_finished_rounds(ctx.store, ctx.run_dir / "rounds.jsonl")
         delete_old_weights(ctx)
         write_cards(ctx)
@@ -125,10 +126,11 @@ def _levelled_off(ctx: Context, round_: Round) -> bool:
     return patience > 0 and len(list(without)) >= patience
 
 
-def _finish_round(ctx: Context, round_: Round, reporter: RunReporter, observe: Observer) -> None:
+def _finish_round(ctx: Context, round_: Round, reporter: RunReporter, observe: Observer, free: FreeBytes) -> None:
     phases = COLD_START_PHASES if round_.number == 0 else ROUND_PHASES
     names = [*phases, "done"]
     while round_.phase != "done":
+        require_room(ctx, round_, free)
         reporter.phase_begins(ctx.store, round_.number, round_.phase)
         started = time.monotonic()
         ctx.store.crash_point(f"round {round_.number}: {round_.phase} begins")

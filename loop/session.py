@@ -13,6 +13,7 @@ from typing import Any
 from loop.config.schema import Config
 from loop.config.teacher import TeacherConfig
 from loop.context import BatchSizes, Context, Stages, StartSampler, Stopped
+from loop.disk_room import FreeBytes, free_bytes
 from loop.errors import InputError
 from loop.judge_runs.judge_run import open_judge_run, require_same_model, with_room_for
 from loop.processes import learner_of, sampler_starter
@@ -60,6 +61,7 @@ class Parts:
     stages: Stages = STAGES
     batch_sizes: BatchSizes = field(default_factory=BatchSizes)
     crash_point: CrashPoint = ignore
+    free_bytes: FreeBytes = free_bytes
 
 
 @contextmanager

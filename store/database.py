@@ -277,6 +277,9 @@ def now_s() -> int:
     return int(time.time())
 
 
+CANONICAL = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+
+
 def as_json(value: Any) -> str:
     """Canonical JSON: equal values give equal text."""
-    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return CANONICAL.encode(value)

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import Any, Literal
 from PIL.Image import Image
 
 from store.database import Store, as_json
-from store.errors import StoreError
+from store.errors import StoreError, damage_named
 from store.image_decoding import decode_image, inspect_image
 from store.staging import Staging, open_staging
 from store.unusable import mark_units_of_unusable
@@ -321,6 +320,15 @@ def first_question_ids(store: Store, split: str, limit: int) -> list[int]:
     return [row["id"] for row in store.rows(usable, split, limit)]
 
 
+def train_answer_counts(store: Store) -> Iterator[tuple[list[str], int]]:
+    """Accepted answers, each list once, and how many of the usable train questions have them."""
+    for row in store.stream(
+        "SELECT answers, count(*) FROM question"
+        " WHERE split = 'train' AND answers <> '[]' AND unusable IS NULL GROUP BY answers"
+    ):
+        yield json.loads(row[0]), row[1]
+
+
 def train_answers(store: Store, kinds: Collection[str] = ()) -> list[tuple[int, list[str]]]:
     """(id, accepted answers) of the usable train questions with any, in the order of their hashes; of `kinds` alone."""
     rows = store.rows(
@@ -368,15 +376,33 @@ def judge_and_choices(store: Store, question: int) -> tuple[str, list[str]]:
 
 
 CANDIDATES = """
-SELECT question.id, hash, answers, batch, kind, unit, count(round_question.round) AS times
-FROM question LEFT JOIN round_question ON round_question.question = question.id
-WHERE split = 'train' AND suspect IS NULL AND unusable IS NULL AND (? OR answers != '[]') GROUP BY question.id"""
+SELECT id, CAST(coalesce(unit, hash) AS BLOB), batch, answers FROM question
+WHERE split = 'train' AND suspect IS NULL AND unusable IS NULL AND (?1 OR answers != '[]')
+  AND (?2 = '[]' OR kind IN (SELECT value FROM json_each(?2)))"""
+
+Candidate = tuple[int, bytes, int, str]
+"""(id, the unit or else the hash that it is drawn by, batch, JSON list of its answers)"""
 
 
-def candidate_questions(store: Store, *, unanswered: bool, kinds: Collection[str] = ()) -> list[sqlite3.Row]:
-    """(id, hash, answers, batch, kind, unit, times) of the train questions that a round may ask.
+def candidate_questions(store: Store, *, unanswered: bool, kinds: Collection[str] = ()) -> Iterator[Candidate]:
+    """The train questions that a round may ask, in no order.
 
-    `times` is in how many rounds each was asked. `unanswered`: those without an accepted answer too. `kinds`: of these
-    kinds alone. Suspect and unusable ones never.
+    `unanswered`: those without an accepted answer too. `kinds`: of these kinds alone. Suspect and unusable ones never.
     """
-    return [row for row in store.rows(CANDIDATES, unanswered) if not kinds or row["kind"] in kinds]
+    with damage_named(store.path):
+        yield from store.connection.execute(CANDIDATES, (unanswered, as_json(list(kinds))))
+
+
+def times_asked(store: Store) -> dict[int, int]:
+    """Question -> in how many rounds it was asked, of those that were asked at all."""
+    rows = store.stream("SELECT question, count(*) FROM round_question GROUP BY question")
+    return {row[0]: row[1] for row in rows}
+
+
+def train_kinds(store: Store) -> set[str]:
+    """The kinds of the train questions that have an answer and may be asked."""
+    rows = store.rows(
+        "SELECT DISTINCT kind FROM question WHERE split = 'train' AND suspect IS NULL AND unusable IS NULL"
+        " AND answers != '[]' AND kind IS NOT NULL"
+    )
+    return {row["kind"] for row in rows}

@@ -172,3 +172,10 @@ def cold_start_rationales(store: Store) -> list[sqlite3.Row]:
 def pass_rates(store: Store, first_round: int, last_round: int) -> dict[int, float]:
     """Question -> share of the policy's judged samples that are right, over the rounds from first to last."""
     return {row["question"]: row["pass_rate"] for row in store.stream(SHARES_RIGHT, first_round, last_round)}
+
+
+def mean_sample_bytes(store: Store) -> float:
+    """The mean size of the latest samples' texts and token ids; 0 where there are none."""
+    latest = "SELECT text, token_ids FROM sample ORDER BY id DESC LIMIT 500"
+    mean: float | None = store.value(f"SELECT avg(length(CAST(text AS BLOB)) + length(token_ids)) FROM ({latest})")
+    return mean or 0.0

@@ -2,29 +2,39 @@
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from store import Store
-from store.questions import train_answers
+from store.questions import train_answer_counts
 
 
-def answer_shares(store: Store) -> dict[str, float]:
+class AnswerShares(dict[str, float]):
+    """Case-folded answer -> its share of the train questions."""
+
+    def __init__(self, shares: dict[str, float]) -> None:
+        super().__init__(shares)
+        self.rarest = min(shares.values(), default=1.0)
+        """The smallest share, looked for once: there may be a million of them."""
+
+
+def answer_shares(store: Store) -> AnswerShares:
     """Each accepted answer's share of the train questions, case folded."""
     counts: Counter[str] = Counter()
-    questions = train_answers(store)
-    for _, answers in questions:
-        counts.update({answer.casefold() for answer in answers})
-    return {answer: count / len(questions) for answer, count in counts.items()}
+    questions = 0
+    for answers, count in train_answer_counts(store):
+        questions += count
+        for answer in {answer.casefold() for answer in answers}:
+            counts[answer] += count
+    return AnswerShares({answer: count / questions for answer, count in counts.items()})
 
 
-def information(answers: Sequence[str], share: Mapping[str, float]) -> float:
+def information(answers: Sequence[str], share: AnswerShares) -> float:
     """What being right by chance would have cost: -log of the accepted answers' share, over that of the rarest.
 
-    In (0, 1]. `share` maps each case-folded answer to its share of the train questions. A right "yes" where two
-    answers are as common says little of the chain before it; a right colour among eight says much.
+    In (0, 1]. A right "yes" where two answers are as common says little of the chain before it; a right colour among
+    eight says much.
     """
-    rarest = min(share.values(), default=1.0)
-    if rarest >= 1.0 or not answers:
+    if share.rarest >= 1.0 or not answers:
         return 1.0
-    common = sum(share.get(answer, rarest) for answer in {answer.casefold() for answer in answers})
-    return max(-math.log(min(common, 0.99)) / -math.log(rarest), 0.01)
+    common = sum(share.get(answer, share.rarest) for answer in {answer.casefold() for answer in answers})
+    return max(-math.log(min(common, 0.99)) / -math.log(share.rarest), 0.01)

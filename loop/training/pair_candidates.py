@@ -9,7 +9,7 @@ from judges import find_judge
 from judges.verdict import ANSWERED
 from judges.vote import vote
 from loop.context import Context
-from loop.questions.answer_shares import answer_shares, information
+from loop.questions.answer_shares import AnswerShares, answer_shares, information
 from loop.training.pair_rules import JudgedSample
 from store import Store
 from store.packing import unpack_token_ids
@@ -75,7 +75,7 @@ def question_weight(ctx: Context) -> Callable[[QuestionSamples], float]:
     return lambda own: 1.0
 
 
-def _information(store: Store, question: int, shares: dict[str, float]) -> float:
+def _information(store: Store, question: int, shares: AnswerShares) -> float:
     answers = accepted_answers(store, question)
     return information(answers, shares) if answers else 1.0
 

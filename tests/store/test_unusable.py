@@ -35,7 +35,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 
 def candidates(store: Store) -> list[int]:
-    return [row["id"] for row in candidate_questions(store, unanswered=True)]
+    return sorted(candidate[0] for candidate in candidate_questions(store, unanswered=True))
 
 
 def test_a_dropped_question_is_in_nothing_new_until_it_is_put_back(store: Store) -> None:

@@ -20,6 +20,7 @@ from loop.config.load import parse_config
 from loop.config.schema import Config, PromptsConfig
 from loop.context import BatchSizes
 from loop.controller import run
+from loop.disk_room import free_bytes
 from loop.questions.preferences import JUDGE, Preference
 from loop.reporting import RunReporter
 from loop.session import OpenObserver, Parts
@@ -122,6 +123,8 @@ class Script:
     """Questions of the test split."""
     read: Callable[[int], Iterator[NewQuestion]] = questions
     """How many held-out ones -> all questions: `questions`, or `preferences` for a judge."""
+    free_bytes: Callable[[Path], int] = free_bytes
+    """What is free on the disk."""
     sampler_error: float = 0.0
     """By how many nats the sampler's log-probabilities differ from the learner's."""
     reporter: RunReporter = field(default_factory=lambda: Console(quiet=True))
@@ -287,6 +290,7 @@ def scripted_parts(script: Script, engines: list[ScriptedEngine], crash_point: C
         start_sampler=start_sampler,
         batch_sizes=BatchSizes(commit_chains=6, verdicts=8),
         crash_point=crash_point,
+        free_bytes=script.free_bytes,
     )
 
 

@@ -18,6 +18,7 @@ from judges import Judge, JudgeSpecError, find_judge
 from loop.config.schema import QuestionsConfig
 from loop.errors import InputError
 from loop.questions import preferences
+from loop.questions.lines import Lines
 from loop.questions.splits import SPLITS, Key, SplitRow, Splits, strictest
 from loop.reporting import Reporter
 from store import Store
@@ -62,31 +63,26 @@ def read_file(
 ) -> Iterator[NewQuestion]:
     """Questions of one file. An empty line is skipped; anything else must be a whole row.
 
-    All rows are read at once, to find out which stay together, and then again one by one: images are not kept.
-    A `store` is the run that the rows will be added to: what it has keeps its split.
+    All rows are read first, to find out which stay together, and then again one by one: neither they nor their images
+    are kept. A `store` is the run that the rows will be added to: what it has keeps its split.
     """
-    try:
-        # Not splitlines(): a text may hold other line separators, as U+2028. A byte order mark is left out.
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"questions file {path} cannot be read: {error}") from error
-    numbers = [number for number, line in enumerate(lines, 1) if line.strip()]
-    if not numbers:
+    lines = Lines(path)
+    if not lines.count:
         raise InputError(f"{path} holds no questions; write one JSON object a line")
 
     stored: dict[int, str] = {}
     splits = Splits(config, lambda key: _splits_in(store, key) if store else ())
-    with reporter.bar(f"reading {path.name}", len(numbers), "row") if reporter else nullcontext() as bar:
-        for number in numbers:
-            row = _row(lines[number - 1], path, number, config)
+    with reporter.bar(f"reading {path.name}", lines.count, "row") if reporter else nullcontext() as bar:
+        for number, line in lines:
+            row = _row(line, path, number, config)
             if store and (split := _stored_split(store, row)):
                 stored[number] = split
             splits.add(_split_row(row, stored.get(number)))
             if bar:
                 bar.update()
 
-    def questions(number: int) -> list[NewQuestion]:
-        row = _row(lines[number - 1], path, number, config)
+    def questions(number: int, line: str) -> list[NewQuestion]:
+        row = _row(line, path, number, config)
         if store and row.group is not None and splits.is_drawn(_split_row(row, stored.get(number))):
             raise InputError(
                 f"{path}, line {number}: a run does not keep groups; add the group's earlier rows too, or give the row"
@@ -96,7 +92,7 @@ def read_file(
         split = splits.split_of(_split_row(row, stored.get(number)))
         return [replace(each, split=split, split_from=split_from) for each in row.questions]
 
-    return (each for number in numbers for each in questions(number))
+    return (each for number, line in lines for each in questions(number, line))
 
 
 def _stored_split(store: Store, row: _Row) -> str | None:
@@ -130,7 +126,8 @@ def _row(line: str, path: Path, number: int, config: QuestionsConfig) -> _Row:
     where = f"{path}, line {number}"
     try:
         row = json.loads(line)
-        json.dumps(row, ensure_ascii=False).encode()
+        if "\\u" in line:  # a text of the file itself has no such half
+            json.dumps(row, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
         raise InputError(f"{where}: holds half of a surrogate pair (\\ud800 to \\udfff), which is no text") from error
     except (ValueError, RecursionError) as error:

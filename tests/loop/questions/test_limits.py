@@ -79,7 +79,7 @@ def test_a_question_that_is_too_long_is_refused_by_its_line_and_nothing_is_store
 def test_with_skip_it_is_kept_with_its_reason_and_never_drawn(tmp_path: Path) -> None:
     path = write(tmp_path, "what is it?", LONG)
     store = ingested(tmp_path, config(path, questions={"too_long": "skip"}))
-    assert [row["id"] for row in candidate_questions(store, unanswered=True)] == [1]
+    assert [candidate[0] for candidate in candidate_questions(store, unanswered=True)] == [1]
     (reason,) = unusable_questions(store).values()
     assert reason.startswith("too long: ")
     assert "sampling.max_tokens = 32" in reason

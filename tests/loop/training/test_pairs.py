@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from loop.config.schema import PairsConfig, SamplingConfig
 from loop.evaluation.seeds import sample_seed
-from loop.questions.answer_shares import information
+from loop.questions.answer_shares import AnswerShares, information
 from loop.training.choose_pairs import choose
 from loop.training.pair_candidates import QuestionSamples, with_votes
 from loop.training.pair_rules import (
@@ -168,12 +168,12 @@ def test_margin_prefers_what_the_verifier_likes_on_both_sides() -> None:
 
 
 def test_information_is_one_for_the_rarest_answer_and_small_for_a_coin_toss() -> None:
-    shares = {"yes": 0.4, "no": 0.4, "red": 0.1, "teal": 0.02}
+    shares = AnswerShares({"yes": 0.4, "no": 0.4, "red": 0.1, "teal": 0.02})
     assert information(["Teal"], shares) == pytest.approx(1.0)
     assert information(["yes"], shares) < information(["red"], shares) < 1.0
     assert information(["yes", "no"], shares) < 0.1
     assert information(["never seen"], shares) == pytest.approx(1.0)
-    assert information([], shares) == information(["yes"], {}) == 1.0
+    assert information([], shares) == information(["yes"], AnswerShares({})) == 1.0
 
 
 def test_a_temperature_schedule_ends_on_its_last_step() -> None:
