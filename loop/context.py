@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from loop.config.schema import Config, TrainingConfig
+from loop.config.learner import TrainingConfig
+from loop.config.schema import Config
 from loop.reporting import Reporter
 from policies.encoding import Encoder, Prompt
 from policies.judge_endpoint import JudgeEndpoint

@@ -102,23 +102,40 @@ def publish(model: Any, processor: Any, directory: Path, adapters: Mapping[str, 
     replaced. `adapters` are directories that are copied into it, by the name that they get there; they are no part of
     the weights. Returns the weights' sha256.
     """
+    with written_whole(directory) as temporary:
+        try:
+            model.save_pretrained(temporary)
+            processor.save_pretrained(temporary)
+        except SafetensorError as error:
+            raise PolicyError(f"{directory}: the weights cannot be written ({error}); free some space") from error
+        for name, adapter in (adapters or {}).items():
+            shutil.copytree(adapter, temporary / name)
+    return weights_sha256(directory)
+
+
+@contextmanager
+def written_whole(directory: Path) -> Iterator[Path]:
+    """A directory to write into, which takes the name once everything in it is on disk; what has the name goes."""
     temporary = directory.with_name(directory.name + ".tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    try:
-        model.save_pretrained(temporary)
-        processor.save_pretrained(temporary)
-        for name, adapter in (adapters or {}).items():
-            shutil.copytree(adapter, temporary / name)
-    except SafetensorError as error:
-        raise PolicyError(f"{directory}: the weights cannot be written ({error}); free some space") from error
+    yield temporary
     for file in temporary.rglob("*"):
         flush(file)
     flush(temporary)
     shutil.rmtree(directory, ignore_errors=True)
     temporary.rename(directory)
     flush(directory.parent)
-    return weights_sha256(directory)
+
+
+def write_whole(file: Path, text: str) -> None:
+    """Write a file so that it appears complete or not at all."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_name(file.name + ".tmp")
+    temporary.write_text(text, encoding="utf-8")
+    flush(temporary)
+    temporary.replace(file)
+    flush(file.parent)
 
 
 def flush(path: Path) -> None:

@@ -11,7 +11,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from loop.config.schema import Config, TrainingConfig
+from loop.config.learner import TrainingConfig
+from loop.config.schema import Config
 from loop.config.shipped import CONFIGS, RECIPES
 from loop.errors import InputError
 

@@ -1,6 +1,5 @@
 """The configuration's tables: every key with its type, default and what it goes together with."""
 
-import re
 from typing import Annotated, Literal
 
 from pydantic import (
@@ -14,10 +13,10 @@ from pydantic import (
 
 from judges import FLAGS, JudgeSpecError, find_judge
 from judges.reasoning_gym import TASKS
+from loop.config.learner import LearnerConfig, TrainingConfig
 from loop.config.prompt_styles import PREFERENCE_PLACES, STYLES, Style
 from loop.config.table import ConfigTable
 from loop.config.teacher import EMBEDDED, EMBEDDED_TASKS, TeacherConfig
-from policies.learner.optimizer_names import OPTIMIZERS, ROUNDED
 
 DPO_LOSSES = {
     *("sigmoid", "sigmoid_norm", "hinge", "ipo", "exo_pair", "nca_pair", "robust", "bco_pair"),
@@ -28,9 +27,6 @@ DPO_LOSSES = {
 GRPO_REWARDS = {"answer", "format", "brevity"}
 """The rewards of `loop/training/rewards.py`."""
 
-
-LORA_INITS = r"^(default|gaussian|orthogonal|olora|pissa|pissa_niter_[1-9]\d*)$"
-"""peft's ways to begin an adapter, of those that need no data."""
 
 PILLOW_PIXELS = 178_956_970
 """Pillow opens no larger image: twice its `MAX_IMAGE_PIXELS`."""
@@ -136,41 +132,6 @@ class PromptsConfig(ConfigTable):
         for style in STYLES:
             if "{question}" not in getattr(self, style):
                 raise ValueError(f"{style} must contain {{question}}")
-        return self
-
-
-class TrainingConfig(ConfigTable):
-    """What `[cold_start]`, `[rft]` and `[update]` share: the optimizer's settings."""
-
-    learning_rate: PositiveFloat
-    epochs: PositiveFloat = 1.0
-    batch_size: PositiveInt = 32
-    accumulation: PositiveInt = 1
-    scheduler: Literal["cosine", "linear", "constant", "constant_with_warmup"] = "cosine"
-    warmup_ratio: float = Field(0.03, ge=0.0, lt=1.0)
-    weight_decay: float = Field(0.0, ge=0.0)
-    max_grad_norm: PositiveFloat = 1.0
-    mixed_precision: Literal["no", "bf16"] = "no"
-    gradient_checkpointing: bool = False
-    frozen: list[str] = []
-    lora_rank: int = Field(0, ge=0)
-    lora_alpha: PositiveInt = 32
-    lora_dropout: float = Field(0.0, ge=0.0, lt=1.0)
-    lora_targets: str | list[str] = "all-linear"
-    lora_rslora: bool = False
-    lora_init: str = Field("default", pattern=LORA_INITS)
-
-    @model_validator(mode="after")
-    def _adapter_fits(self) -> "TrainingConfig":
-        if self.lora_targets == []:
-            raise ValueError("lora_targets is empty; name layers, or take 'all-linear'")
-        if isinstance(self.lora_targets, str):
-            try:
-                re.compile(self.lora_targets)
-            except re.error as error:
-                raise ValueError(f"lora_targets = {self.lora_targets!r} is no regular expression: {error}") from error
-        if self.lora_init == "orthogonal" and self.lora_rank % 2:
-            raise ValueError("lora_init = 'orthogonal' needs an even lora_rank")
         return self
 
 
@@ -414,27 +375,6 @@ class ClusterConfig(ConfigTable):
 
     address: str | None = Field(None, min_length=1)
     shared_files: bool = False
-
-
-class LearnerConfig(ConfigTable):
-    """`[learner]`: how the learner does its work on this machine; what is learned stays the same."""
-
-    reference: Literal["start", "sampler"] = "start"
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    optimizer: str = "adamw_torch_fused"
-    workers: PositiveInt = 1
-    strategy: Literal["ddp", "fsdp2"] = "ddp"
-
-    @model_validator(mode="after")
-    def _optimizer_moves_weights(self) -> "LearnerConfig":
-        if self.optimizer not in OPTIMIZERS:
-            raise ValueError(f"optimizer: {self.optimizer!r} is unknown; known: {', '.join(sorted(OPTIMIZERS))}")
-        if self.dtype == "bfloat16" and self.optimizer not in ROUNDED:
-            raise ValueError(
-                f"dtype = 'bfloat16' needs optimizer = 'adamw_torch', which rounds stochastically; {self.optimizer!r}"
-                " would lose what is smaller than a bfloat16 weight can hold"
-            )
-        return self
 
 
 class Config(ConfigTable):

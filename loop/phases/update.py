@@ -3,17 +3,27 @@
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from loop.config.schema import TrainingConfig
+from loop.config.learner import TrainingConfig
 from loop.context import Context, Stage
 from loop.errors import LoopError
 from loop.training.learning_rate import lower_after_rejections
 from loop.training.publish import discard, publish_policy
+from loop.training.stage_directories import (
+    RESULT,
+    TRAINED,
+    delete_others,
+    keep_trained,
+    stage_directory,
+    trained_before,
+)
 from loop.training.stages import training_settings
-from policies.learner.base import Progress, TrainingDiverged, TrainingResult, TrainingSettings
+from policies.learner.base import SCORES, TrainingResult, TrainingSettings
+from policies.learner.callbacks import Progress, TrainingDiverged
+from policies.learner.checkpoints import latest_checkpoint, step_of
 from store.gate import best_policy
 from store.pairs import adopt_imported_pairs
 from store.rounds import Round, cold_start_policy, get_policy, record_decision
@@ -29,6 +39,21 @@ class Training:
     settings: TrainingSettings
     items: int
     result: TrainingResult
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One stage that is to be trained, and the directory that it trains in."""
+
+    stage: Stage
+    table: TrainingConfig
+    settings: TrainingSettings
+    items: Sequence[Any]
+    directory: Path
+
+    def trained(self, result: TrainingResult) -> Training:
+        """The stage with its result."""
+        return Training(self.stage, self.table, self.settings, len(self.items), result)
 
 
 def update(ctx: Context, round_: Round) -> None:
@@ -69,22 +94,52 @@ def _from_cold_start(ctx: Context, round_: Round) -> bool:
 def _train(
     ctx: Context, round_: Round, start: int, with_items: Sequence[tuple[Stage, Sequence[Any]]]
 ) -> list[Training]:
-    """Every stage that has items, in order, on the same model."""
-    prepared = [
-        (stage, stage.references(ctx, items, start if n == 0 else None)) for n, (stage, items) in enumerate(with_items)
-    ]
-    model, trainings = ctx.load_policy(start), list[Training]()
-    ctx.check_stop()
-    for stage, items in prepared:
+    """Every stage that has items, in order, each from where the one before it ended.
+
+    What an earlier session finished of the same update is not done again: `loop/training/stage_directories.py`.
+    """
+    planned, directories = list[Planned](), list[Path]()
+    for stage, items in with_items:
         table = lower_after_rejections(ctx, round_, stage.settings(ctx.config))
         settings = training_settings(table, ctx.config.learner, ctx.config.run.seed + round_.number)
-        with _progress(ctx, round_, stage) as progress:
-            work_dir = ctx.run_dir / "training" / stage.name
-            result = ctx.learner.train(stage.algorithm(ctx), model, items, settings, work_dir, progress)
-        trainings.append(Training(stage, table, settings, len(items), result))
+        directories.append(stage_directory(ctx, start, directories, stage, settings, items))
+        planned.append(Planned(stage, table, settings, items, directories[-1]))
+    delete_others(ctx.run_dir / "training", directories, ctx.reporter.say)
+    trainings = list[Training]()
+    for plan in planned[:-1]:
+        if (known := trained_before(plan.directory)) is None:
+            break
+        ctx.reporter.say(f"  {plan.stage.name}: trained before, in {known.seconds:.1f} s")
+        trainings.append(plan.trained(known))
+    done = len(trainings)
+    planned = [_with_references(ctx, plan, start if n == 0 else None) for n, plan in enumerate(planned)][done:]
+    model = ctx.learner.load(directories[done - 1] / TRAINED) if done else ctx.load_policy(start)
+    ctx.check_stop()
+    for plan in planned:
+        if (checkpoint := latest_checkpoint(plan.directory)) is not None:
+            ctx.reporter.say(f"  {plan.stage.name}: goes on after step {step_of(checkpoint)}")
+        with _progress(ctx, round_, plan.stage) as progress:
+            algorithm = plan.stage.algorithm(ctx)
+            result = ctx.learner.train(algorithm, model, plan.items, plan.settings, plan.directory, progress)
+        trainings.append(plan.trained(result))
         _report(ctx, trainings[-1])
+        if plan is planned[-1]:
+            break
         model = result.model
+        if plan.settings.checkpoint_minutes:
+            keep_trained(ctx, plan.directory, result)
+            del model, result
+            trainings[-1] = replace(trainings[-1], result=replace(trainings[-1].result, model=None))
+            ctx.learner.free_memory()
+            model = ctx.learner.load(plan.directory / TRAINED)  # as a later session would
     return trainings
+
+
+def _with_references(ctx: Context, plan: Planned, start: int | None) -> Planned:
+    """With what is known of another policy, unless an earlier session kept that, too, or finished the stage."""
+    if any((plan.directory / name).exists() for name in (SCORES, RESULT)):
+        return plan
+    return replace(plan, items=plan.stage.references(ctx, plan.items, start))
 
 
 @contextmanager

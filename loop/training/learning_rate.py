@@ -2,7 +2,7 @@
 
 from itertools import takewhile
 
-from loop.config.schema import TrainingConfig
+from loop.config.learner import TrainingConfig
 from loop.context import Context
 from store.rounds import Round, recent_decisions
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from loop.context import Context
 from loop.swap_and_prove import first_probe_questions, probe_items
-from policies.learner.base import TrainingDiverged
+from policies.learner.callbacks import TrainingDiverged
 from store.rounds import Policy, add_policy, next_policy_number, shrunk_policy
 
 SHRUNK = "shrunk"

@@ -1,6 +1,6 @@
 """The stages of an update: which algorithm learns from what. To add an algorithm: its file, and a line here."""
 
-from loop.config.schema import LearnerConfig, TrainingConfig
+from loop.config.learner import LearnerConfig, TrainingConfig
 from loop.context import Context, Stage, Stages
 from loop.training.grpo_items import grpo_items
 from loop.training.references import completion_references, pair_references
@@ -73,4 +73,5 @@ def training_settings(table: TrainingConfig, learner: LearnerConfig, seed: int) 
         lora_rslora=table.lora_rslora,
         lora_init=table.lora_init,
         optimizer=learner.optimizer,
+        checkpoint_minutes=learner.checkpoint_minutes,
     )

@@ -1,10 +1,9 @@
 """What every learning algorithm shares: settings, results, and the training through TRL and accelerate."""
 
-import math
+import json
 import statistics
-import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,22 +11,21 @@ from typing import Any, ClassVar
 import torch
 from datasets import Dataset
 from peft import LoraConfig, PeftModel
-from transformers import PrinterCallback, Trainer, TrainerCallback, set_seed
+from transformers import PrinterCallback, Trainer, set_seed
 
 from policies import PolicyError
 from policies.encoding import Encoder
+from policies.learner.callbacks import Progress, TrainingDiverged, WarmUpFromFirstStep, Watch
+from policies.learner.checkpoints import Checkpoints
 from policies.learner.distributed import gathered, processes, shard_on_cpu, sharding_options, shared_out
 from policies.learner.lora import ALL_LINEAR, begin_adapter, check_targets, lora_config, merge, save_adapter
 from policies.learner.optimizer_names import ROUNDED
 from policies.learner.rounded_adamw import RoundedAdamW
 from policies.verifier import ScoredChain, token_logprobs
+from policies.weights import write_whole
 
-Progress = Callable[[int, int, float | None], None]
-"""(steps done, steps in all, latest loss) -> None."""
-
-
-class TrainingDiverged(PolicyError):
-    """The loss or the weights are not numbers any more: there is nothing to publish."""
+SCORES = "scores.json"
+"""What was found out of the items before the first step, beside the checkpoints."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +55,7 @@ class TrainingSettings:
     lora_rslora: bool = False
     lora_init: str = "default"
     optimizer: str = "adamw_torch_fused"
+    checkpoint_minutes: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -109,7 +108,13 @@ class Algorithm(ABC):
         work_dir: Path,
         progress: Progress,
     ) -> TrainingResult:
-        """Train `model` in place on every item. Raises TrainingDiverged where loss or weights stop being numbers."""
+        """Train `model` in place on every item. Raises TrainingDiverged where loss or weights stop being numbers.
+
+        A training that was killed goes on from its last checkpoint in `work_dir`, which the same items, settings and
+        model must have to themselves.
+        """
+        items = self._scored(model, encoder, items, settings, work_dir, progress)
+        checkpoints = Checkpoints(work_dir, settings.checkpoint_minutes)
 
         def collate(rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
             return self.batch(encoder, [items[row["item"]] for row in rows])
@@ -129,16 +134,47 @@ class Algorithm(ABC):
             data_collator=collate,
             train_dataset=Dataset.from_list(rows),
             processing_class=encoder.processor,
-            callbacks=[_ReportProgress(progress), _WarmUpFromFirstStep()],
+            callbacks=[Watch(progress, checkpoints), WarmUpFromFirstStep()],
             peft_config=_lora_config(settings),
         )
         begin_adapter(trainer.model, settings.lora_init, settings.lora_dropout, work_dir)
         if settings.optimizer in ROUNDED and any(p.dtype == torch.bfloat16 for p in _trained(trainer.model)):
             options = {"lr": settings.learning_rate, "betas": (trainer.args.adam_beta1, trainer.args.adam_beta2)}
             trainer.optimizer_cls_and_kwargs = (RoundedAdamW, {**options, "seed": settings.seed})
-        result = run_trainer(trainer, settings, work_dir)
+        result = run_trainer(trainer, settings, work_dir, checkpoints)
         sharded = (shared_out(result.model),) if settings.sharded else ()
         return replace(result, remarks=(*sharded, *self.remarks(result.steps)))
+
+    def scores(self) -> tuple[str, ...]:
+        """The fields of an item that `score` finds out."""
+        return ()
+
+    def score(
+        self, model: Any, encoder: Encoder, items: Sequence[Any], settings: TrainingSettings, progress: Progress
+    ) -> Sequence[Any]:
+        """Items with what the model gives them before the first step, where they lack it."""
+        return items
+
+    def _scored(
+        self,
+        model: Any,
+        encoder: Encoder,
+        items: Sequence[Any],
+        settings: TrainingSettings,
+        work_dir: Path,
+        progress: Progress,
+    ) -> Sequence[Any]:
+        """The same, kept in a file: a training that goes on need not find it out again."""
+        fields, file = self.scores(), work_dir / SCORES
+        if not fields:
+            return items
+        if file.exists() and settings.checkpoint_minutes:
+            known = zip(items, json.loads(file.read_text()), strict=True)
+            return [replace(item, **{name: tuple(value) for name, value in own.items()}) for item, own in known]
+        scored = self.score(model, encoder, items, settings, progress)
+        if settings.checkpoint_minutes:
+            write_whole(file, json.dumps([{name: getattr(item, name) for name in fields} for item in scored]))
+        return scored
 
     @abstractmethod
     def trainer(self, **common: Any) -> Trainer:
@@ -243,11 +279,10 @@ def freeze(model: Any, patterns: Sequence[str]) -> Any:
     return model
 
 
-def run_trainer(trainer: Any, settings: TrainingSettings, work_dir: Path) -> TrainingResult:
+def run_trainer(trainer: Any, settings: TrainingSettings, work_dir: Path, checkpoints: Checkpoints) -> TrainingResult:
     """Train to the end, keep an adapter and merge it into the model, and check that every weight is a number."""
     trainer.remove_callback(PrinterCallback)
-    started = time.monotonic()
-    output = trainer.train()
+    output = trainer.train(resume_from_checkpoint=checkpoints.attach(trainer))
     model = trainer.accelerator.unwrap_model(trainer.model)
     adapter = None
     if isinstance(model, PeftModel):
@@ -260,9 +295,9 @@ def run_trainer(trainer: Any, settings: TrainingSettings, work_dir: Path) -> Tra
     history = [entry for entry in trainer.state.log_history if "loss" in entry]
     end = history[-max(1, len(history) // 10) :]  # one step's margin is mostly noise
     kept = {k: statistics.mean(float(entry[k]) for entry in end) for k in (end[0] if end else ()) if k != "epoch"}
-    seconds = time.monotonic() - started
+    loss = statistics.fmean(entry["loss"] for entry in history)  # the trainer's own leaves out steps before a kill
     curve = tuple(_training_step(entry) for entry in history)
-    return TrainingResult(model, output.global_step, float(output.training_loss), seconds, kept, curve, adapter=adapter)
+    return TrainingResult(model, output.global_step, loss, checkpoints.seconds, kept, curve, adapter=adapter)
 
 
 def _training_step(entry: dict[str, Any]) -> TrainingStep:
@@ -277,41 +312,3 @@ def _training_step(entry: dict[str, Any]) -> TrainingStep:
         if key in entry
     }
     return TrainingStep(int(entry["step"]), float(entry["loss"]), **figures)
-
-
-class _WarmUpFromFirstStep(TrainerCallback):  # type: ignore[misc]
-    """Warms up over steps 1 to `warmup`, the last of them at the full rate.
-
-    transformers counts them from 0, so its first step has rate 0: an update of a single step would change nothing.
-    """
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **parts: Any) -> None:
-        warmup = args.get_warmup_steps(state.max_steps)
-        scheduler = getattr(parts["lr_scheduler"], "scheduler", parts["lr_scheduler"])
-        if not warmup or scheduler.last_epoch > 0 or any(shape(0) > 0 for shape in scheduler.lr_lambdas):
-            return  # nothing to warm up, a training that goes on, or a schedule without warm-up
-        scheduler.lr_lambdas = [_warmed_up(shape, warmup) for shape in scheduler.lr_lambdas]
-        rates = zip(scheduler.optimizer.param_groups, scheduler.base_lrs, scheduler.lr_lambdas, strict=True)
-        for group, rate, shape in rates:
-            group["lr"] = rate * shape(0)
-        scheduler._last_lr = [group["lr"] for group in scheduler.optimizer.param_groups]  # what the trainer logs
-
-
-def _warmed_up(shape: Callable[[int], float], warmup: int) -> Callable[[int], float]:
-    return lambda step: (step + 1) / warmup if step < warmup else shape(step)
-
-
-class _ReportProgress(TrainerCallback):  # type: ignore[misc]
-    def __init__(self, report: Progress) -> None:
-        self._report = report
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        latest = state.log_history[-1].get("loss") if state.log_history else None
-        self._report(state.global_step, state.max_steps, latest)
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any], **_: Any) -> None:
-        if not math.isfinite(loss := float(logs.get("loss", 0.0))):
-            raise TrainingDiverged(
-                f"training diverged: the loss is {loss} at step {state.global_step} of {state.max_steps}"
-                f" (learning rate {args.learning_rate:g})"
-            )

@@ -3,14 +3,14 @@
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import torch
 from trl import DPOConfig, DPOTrainer
 
 from policies.encoding import Encoder
-from policies.learner.base import Algorithm, Progress, TrainingResult, TrainingSettings, logprobs_at_start
+from policies.learner.base import Algorithm, TrainingSettings, logprobs_at_start
+from policies.learner.callbacks import Progress
 from policies.learner.distributed import SameBatches, share_of_mean
 from policies.learner.items import PairItem
 from policies.verifier import ScoredChain
@@ -59,19 +59,18 @@ class Dpo(Algorithm):
 
     config_class = DPOConfig
 
-    def train(
-        self,
-        model: Any,
-        encoder: Encoder,
-        items: Sequence[PairItem],
-        settings: TrainingSettings,
-        work_dir: Path,
-        progress: Progress,
-    ) -> TrainingResult:
-        """Score the pairs that have no `reference`, then train as every algorithm does."""
-        if self.ema_steps is None:
-            items = _with_reference(model, encoder, items, settings, progress)
-        return super().train(model, encoder, items, settings, work_dir, progress)
+    def scores(self) -> tuple[str, ...]:
+        """The reference's sums, unless the reference moves."""
+        return ("reference",) if self.ema_steps is None else ()
+
+    def score(
+        self, model: Any, encoder: Encoder, items: Sequence[PairItem], settings: TrainingSettings, progress: Progress
+    ) -> list[PairItem]:
+        """The pairs, those without a reference scored by the model."""
+        unknown = [item for item in items if item.reference is None]
+        chains = [ScoredChain(item.prompt, side) for item in unknown for side in (item.chosen, item.rejected)]
+        sums = iter([sum(tokens) for tokens in logprobs_at_start(model, encoder, chains, settings, progress)])
+        return [replace(item, reference=(next(sums), next(sums))) if item.reference is None else item for item in items]
 
     def trainer(self, **common: Any) -> DPOTrainer:
         """TRL's DPOTrainer; only a reference that moves is a model."""
@@ -111,13 +110,3 @@ class Dpo(Algorithm):
         if self.ema_steps is None or steps >= self.ema_steps:
             return ()
         return (f"update.reference = 'ema' never moved: {steps} steps, and update.ema_steps = {self.ema_steps}",)
-
-
-def _with_reference(
-    model: Any, encoder: Encoder, items: Sequence[PairItem], settings: TrainingSettings, progress: Progress
-) -> list[PairItem]:
-    """The pairs, those without a reference scored by the model."""
-    unknown = [item for item in items if item.reference is None]
-    chains = [ScoredChain(item.prompt, side) for item in unknown for side in (item.chosen, item.rejected)]
-    sums = iter([sum(tokens) for tokens in logprobs_at_start(model, encoder, chains, settings, progress)])
-    return [replace(item, reference=(next(sums), next(sums))) if item.reference is None else item for item in items]

@@ -3,14 +3,14 @@
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import Trainer
 
 from policies.encoding import Encoder
-from policies.learner.base import Algorithm, Progress, TrainingResult, TrainingSettings, logprobs_at_start
+from policies.learner.base import Algorithm, TrainingSettings, logprobs_at_start
+from policies.learner.callbacks import Progress
 from policies.learner.distributed import SameBatches, processes, total
 from policies.learner.items import GrpoItem
 from policies.verifier import ScoredChain
@@ -78,25 +78,22 @@ class Grpo(Algorithm):
 
     config_class = GRPOConfig
 
-    def train(
-        self,
-        model: Any,
-        encoder: Encoder,
-        items: Sequence[GrpoItem],
-        settings: TrainingSettings,
-        work_dir: Path,
-        progress: Progress,
-    ) -> TrainingResult:
-        """Score the completions that have no `old` log-probabilities, then train as every algorithm does."""
+    def scores(self) -> tuple[str, ...]:
+        """Log-probabilities before the first step, and the reference's."""
+        return ("old", "reference")
+
+    def score(
+        self, model: Any, encoder: Encoder, items: Sequence[GrpoItem], settings: TrainingSettings, progress: Progress
+    ) -> list[GrpoItem]:
+        """Completions with their log-probabilities before the first step; the reference's too where none is given."""
         old: Sequence[Sequence[float]] = [item.old for item in items]
         if not all(old):
             chains = [ScoredChain(item.prompt, item.completion) for item in items]
             old = logprobs_at_start(model, encoder, chains, settings, progress)
-        scored = [
+        return [
             replace(item, old=tuple(own), reference=item.reference or tuple(own))
             for item, own in zip(items, old, strict=True)
         ]
-        return super().train(model, encoder, scored, settings, work_dir, progress)
 
     def trainer(self, **common: Any) -> GRPOTrainer:
         """TRL's trainer, its generation taken out."""

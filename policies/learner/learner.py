@@ -10,7 +10,8 @@ from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
 from policies import PolicyError, first_line
 from policies.encoding import Encoder
-from policies.learner.base import Algorithm, Progress, TrainingResult, TrainingSettings
+from policies.learner.base import Algorithm, TrainingResult, TrainingSettings
+from policies.learner.callbacks import Progress
 from policies.learner.interpolate import interpolate
 from policies.verifier import ScoredChain, token_logprobs
 from policies.weights import publish

@@ -10,7 +10,8 @@ from typing import Any
 
 from policies import PolicyError
 from policies.encoding import Encoder
-from policies.learner.base import Algorithm, Progress, TrainingDiverged, TrainingResult, TrainingSettings
+from policies.learner.base import Algorithm, TrainingResult, TrainingSettings
+from policies.learner.callbacks import Progress, TrainingDiverged
 from policies.learner.learner import LocalLearner
 from policies.ray_engines.cluster import Resources, joined
 from policies.ray_engines.roster import ImageSource, reason_of
@@ -162,7 +163,7 @@ class WorkersLearner:
             Work(
                 algorithm=algorithm,
                 items=items,
-                settings=replace(settings, sharded=self._settings.sharded),
+                settings=replace(settings, sharded=self._settings.sharded, checkpoint_minutes=0),
                 model=_place(model.directory, local),
                 processor=_place(self._processor, local),
                 images={name: ray.put(self._images.read(name)) for name in names},

@@ -12,7 +12,8 @@ import torch
 from base_model.scenes import draw_scene
 from policies import PolicyError
 from policies.encoding import Encoder, Prompt
-from policies.learner.base import TrainingDiverged, TrainingSettings
+from policies.learner.base import TrainingSettings
+from policies.learner.callbacks import TrainingDiverged
 from policies.learner.dpo import Dpo
 from policies.learner.items import PairItem, SftItem
 from policies.learner.learner import LocalLearner

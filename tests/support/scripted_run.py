@@ -28,7 +28,8 @@ from loop.terminal.console import Console
 from loop.trackers.feed import observe_with_trackers
 from policies import PolicyError
 from policies.encoding import Encoder, Prompt
-from policies.learner.base import Algorithm, Progress, TrainingDiverged, TrainingResult, TrainingSettings, TrainingStep
+from policies.learner.base import Algorithm, TrainingResult, TrainingSettings, TrainingStep
+from policies.learner.callbacks import Progress, TrainingDiverged
 from policies.sampler import Chain, Check, EngineStatus, ProofFailed, Refuse, Request
 from policies.verifier import ScoredChain
 from policies.vllm_engine import EngineSettings

@@ -2,7 +2,7 @@
 
 import gc
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,9 @@ from loop.session import Parts, open_session
 from loop.terminal.console import Console
 from loop.training.stages import STAGES
 from policies.learner.learner import LocalLearner
-from store import open_store
+from store import Store, open_store
 from store.questions import NewQuestion, add_questions
-from store.rounds import Policy, add_policy, record_decision, start_round
+from store.rounds import Policy, add_policy, latest_round, record_decision, start_round
 
 SHA = "0" * 64
 
@@ -57,8 +57,14 @@ class Counting(LocalLearner):
 
 
 @contextmanager
-def session(model: Path, run_dir: Path, stages: Stages = STAGES, **tables: Any) -> Iterator[Context]:
-    """Its policy 1 is the cold start's, policy 2 is served; both have the model's weights."""
+def session(
+    model: Path,
+    run_dir: Path,
+    stages: Stages = STAGES,
+    make_learner: Callable[..., LocalLearner] = Counting,
+    **tables: Any,
+) -> Iterator[Context]:
+    """Its policy 1 is the cold start's, policy 2 is served; both have the model's weights. A second one goes on."""
     config = parse_config(
         {
             "policy": {"model": str(model), "dtype": "float32"},
@@ -70,16 +76,24 @@ def session(model: Path, run_dir: Path, stages: Stages = STAGES, **tables: Any) 
     )
     store = open_store(run_dir, create=True)
     record_run(store, config)
-    add_questions(store, [NewQuestion("Which colour?", ["red"], [], "test", "test", "exact")])
-    parts = Parts(stages=stages, make_learner=Counting)
-    with open_session(store, config, run_dir, Said(), parts) as (ctx, _):
-        start_round(store, 0, "gate", 0, [])
-        with store.transaction():
-            add_policy(store, Policy(1, 0, "sft", SHA, str(model), {}))
-            store.connection.execute("UPDATE round SET candidate_policy = 1 WHERE number = 0")
-        record_decision(store, 0, "accepted", "", best=1)
-        with store.transaction():
-            add_policy(store, Policy(2, 1, "dpo", SHA, str(model), {}))
-        start_round(store, 2, "update", 2, [])
-        yield ctx
-    store.close()
+    if latest_round(store) is None:
+        add_questions(store, [NewQuestion("Which colour?", ["red"], [], "test", "test", "exact")])
+    parts = Parts(stages=stages, make_learner=make_learner)
+    try:
+        with open_session(store, config, run_dir, Said(), parts) as (ctx, _):
+            if latest_round(store) is None:
+                _start_rounds(store, model)
+            yield ctx
+    finally:
+        store.close()
+
+
+def _start_rounds(store: Store, model: Path) -> None:
+    start_round(store, 0, "gate", 0, [])
+    with store.transaction():
+        add_policy(store, Policy(1, 0, "sft", SHA, str(model), {}))
+        store.connection.execute("UPDATE round SET candidate_policy = 1 WHERE number = 0")
+    record_decision(store, 0, "accepted", "", best=1)
+    with store.transaction():
+        add_policy(store, Policy(2, 1, "dpo", SHA, str(model), {}))
+    start_round(store, 2, "update", 2, [])

@@ -14,7 +14,7 @@ from trl import DPOTrainer
 
 from loop.config.schema import DPO_LOSSES
 from policies.encoding import Encoder, Prompt
-from policies.learner.base import Algorithm, TrainingResult, TrainingSettings
+from policies.learner.base import TrainingSettings
 from policies.learner.dpo import Dpo, _PairTrainer
 from policies.learner.items import PairItem
 from policies.learner.learner import LocalLearner
@@ -31,8 +31,8 @@ SIDES = (("teal", "red"), ("a red circle", "no"), ("yes", "no, it is blue"), ("b
 class WithReferenceModel(Dpo):
     """DPO with a copy of the model as reference beside it, asked in every step."""
 
-    def train(self, *arguments: Any) -> TrainingResult:
-        return Algorithm.train(self, *arguments)
+    def scores(self) -> tuple[str, ...]:
+        return ()
 
     def trainer(self, **common: Any) -> DPOTrainer:
         return _PairTrainer(ref_model=copy.deepcopy(common["model"]), **common)

@@ -15,7 +15,8 @@ pytest.importorskip("ray")
 from base_model.scenes import draw_scene
 from policies import PolicyError
 from policies.encoding import Encoder, Prompt
-from policies.learner.base import Algorithm, TrainingDiverged, TrainingSettings
+from policies.learner.base import Algorithm, TrainingSettings
+from policies.learner.callbacks import TrainingDiverged
 from policies.learner.dpo import Dpo
 from policies.learner.grpo import Grpo
 from policies.learner.items import GrpoItem, PairItem, SftItem
