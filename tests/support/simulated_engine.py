@@ -91,3 +91,8 @@ def simulated_chain(serves: str, request: Request, images: Sequence[bytes] = ())
 def simulated_scores(serves: str, count: int) -> list[float]:
     """What such weights score."""
     return [-int(serves[:8], 16) / 2**32 - n for n in range(count)]
+
+
+def as_it_is(content: bytes) -> bytes:
+    """An image that is not decoded."""
+    return content

@@ -22,7 +22,7 @@ from policies.ray_engines.engines import RayEngines
 from policies.ray_engines.roster import ClusterSettings, ImageSource, NoEngines
 from policies.sampler import Request, RequestRefused
 from policies.weights import weights_sha256
-from tests.support.simulated_engine import StartSimulated, simulated_chain, simulated_scores
+from tests.support.simulated_engine import StartSimulated, as_it_is, simulated_chain, simulated_scores
 
 pytestmark = pytest.mark.heavy
 
@@ -31,10 +31,6 @@ PROBE = [Prompt("probe")]
 
 def image(name: str) -> bytes:
     return name.encode() * 3
-
-
-def same(content: bytes) -> bytes:
-    return content
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +65,7 @@ def begin(cluster: Cluster, policies: list[Path], tmp_path: Path) -> Iterator[Be
     def start(replicas: int = 2, seconds: float = 0.0, cpus: int = 1, **options: float) -> tuple[RayEngines, Said]:
         said: Said = []
         settings = ClusterSettings(replicas, Resources(cpus, 0), 16, address=cluster.address, **options)  # type: ignore[arg-type]
-        source = ImageSource(image, same)
+        source = ImageSource(image, as_it_is)
         running.append(RayEngines(policies[0], StartSimulated(faults, seconds), source, settings, said.append))
         return running[-1], said
 
@@ -244,6 +240,6 @@ def test_a_cluster_that_does_not_answer_is_one_line_with_the_key(policies: list[
     settings = ClusterSettings(2, Resources(1, 0), 16, address="127.0.0.1:1")
     started = time.monotonic()
     with pytest.raises(PolicyError, match=r"cluster\.address = '127\.0\.0\.1:1': nothing answers there") as raised:
-        RayEngines(policies[0], StartSimulated(tmp_path), ImageSource(image, same), settings, print)
+        RayEngines(policies[0], StartSimulated(tmp_path), ImageSource(image, as_it_is), settings, print)
     assert "\n" not in str(raised.value)
     assert time.monotonic() - started < 30
