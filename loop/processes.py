@@ -30,18 +30,22 @@ WAITING = 3
 
 def sampler_starter(config: Config, store: Store, say: Say) -> StartSampler:
     """What starts the sampler of a configuration. Raises InputError where it needs Ray and there is none."""
-    replicas, address = replicas_of(config), config.cluster.address
-    if replicas == 1 and address is None:
+    wanted, address = config.engine.replicas, config.cluster.address
+    if wanted == "auto" and address is None:
+        wanted = _devices(config)
+    if wanted == 1 and address is None:
         return VllmEngine
-    _require_ray("cluster.address" if replicas == 1 else f"engine.replicas = {replicas}")
-    each = _each(config, replicas)
+    _require_ray(f"engine.replicas = {wanted}" if address is None else "cluster.address")
+    on_gpu = torch.cuda.is_available()
+    cpus = 1 if on_gpu or wanted == "auto" else max(1, _cores() // wanted)
     settings = ClusterSettings(
-        replicas=replicas,
-        each=each,
+        replicas=None if wanted == "auto" else wanted,
+        each=Resources(cpus, config.engine.tensor_parallel_size if on_gpu else 0),
+        kept=Resources(gpus=config.learner.workers if on_gpu and config.learner.workers > 1 else 0),
         waiting=WAITING * config.engine.max_num_seqs,
         address=address,
         shared_files=config.cluster.shared_files,
-        environment=_environment(each.cpus),
+        environment=_environment(cpus),
         swap_seconds=config.engine.swap_seconds,
     )
     images = _images(store)
@@ -76,15 +80,6 @@ def learner_of(config: Config, store: Store, encoder: Encoder, make_local: Calla
     return WorkersLearner(local, encoder, Path(model_directory(config.policy.model)), _images(store), settings)
 
 
-def replicas_of(config: Config) -> int:
-    """How many engines: the key's number, or with "auto" one per device, on CPUs one per core."""
-    wanted = config.engine.replicas
-    if wanted != "auto":
-        return wanted
-    devices = torch.cuda.device_count() or _cores()
-    return max(1, devices // config.engine.tensor_parallel_size)
-
-
 def _require_ray(key: str) -> None:
     try:
         require_ray(key)
@@ -101,10 +96,9 @@ def _environment(threads: int) -> dict[str, str]:
     return {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "passive"}
 
 
-def _each(config: Config, replicas: int) -> Resources:
-    if torch.cuda.is_available():
-        return Resources(cpus=1, gpus=config.engine.tensor_parallel_size)
-    return Resources(cpus=max(1, _cores() // replicas), gpus=0)
+def _devices(config: Config) -> int:
+    """Engines that this machine has room for: one per GPU, or per so many of them; on CPUs one per core."""
+    return max(1, (torch.cuda.device_count() or _cores()) // config.engine.tensor_parallel_size)
 
 
 def _cores() -> int:

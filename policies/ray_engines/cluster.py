@@ -19,8 +19,11 @@ CONNECT_SECONDS = 10.0
 class Resources:
     """What one engine takes of a node."""
 
-    cpus: int
-    gpus: int
+    cpus: int = 0
+    gpus: int = 0
+
+
+NOTHING = Resources()
 
 
 def require_ray(key: str) -> None:
@@ -59,17 +62,28 @@ def joined(address: str | None) -> Iterator[None]:
         ray.shutdown()
 
 
-def require_room(engines: int, each: Resources) -> None:
-    """Raise PolicyError, naming the key, if the cluster has too few processors or accelerators."""
+def room_for(wanted: int | None, each: Resources, kept: Resources) -> int:
+    """How many engines: the wanted number, or as many as the cluster has room for, `kept` left for others.
+
+    Raises PolicyError, naming the key, if the cluster has too few processors or accelerators.
+    """
     import ray
 
     there: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    for what, wanted in (("GPU", each.gpus), ("CPU", each.cpus)):
-        if engines * wanted > there.get(what, 0):
+    needs = [(what, per, there.get(what, 0.0) - keep) for what, per, keep in _resources(each, kept) if per]
+    if wanted is None:
+        wanted = max(1, min(int(free // per) for _, per, free in needs))
+    for what, per, free in needs:
+        if wanted * per > free:
             raise PolicyError(
-                f"engine.replicas = {engines} needs {engines * wanted} {what}s, the cluster has"
-                f" {there.get(what, 0):.0f}; lower engine.replicas or add nodes"
+                f"engine.replicas = {wanted} needs {wanted * per} {what}s, the cluster has {free:.0f}; lower"
+                " engine.replicas or add nodes"
             )
+    return wanted
+
+
+def _resources(each: Resources, kept: Resources) -> list[tuple[str, int, int]]:
+    return [("GPU", each.gpus, kept.gpus), ("CPU", each.cpus, kept.cpus)]
 
 
 def _require_answer(address: str) -> None:

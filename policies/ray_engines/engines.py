@@ -10,7 +10,7 @@ from typing import Any
 
 from policies.prompt import Prompt
 from policies.ray_engines.actor import Finished, StartEngine
-from policies.ray_engines.cluster import joined, require_room
+from policies.ray_engines.cluster import joined, room_for
 from policies.ray_engines.engine import Engine, status_of
 from policies.ray_engines.roster import ClusterSettings, ImageSource, Probe, Roster, reason_of
 from policies.sampler import Chain, Check, EngineStatus, Refuse, Request, RequestRefused, Say
@@ -36,8 +36,8 @@ class RayEngines:
         self._share = max(1, settings.waiting // SHARES)
         with ExitStack() as stack:
             stack.enter_context(joined(settings.address))
-            require_room(settings.replicas, settings.each)
-            self._roster = Roster(settings, start_engine, images.decode, model, say)
+            replicas = room_for(settings.replicas, settings.each, settings.kept)
+            self._roster = Roster(replicas, settings, start_engine, images.decode, model, say)
             stack.callback(self._roster.close)
             self._roster.serving()
             self._open = stack.pop_all()

@@ -10,7 +10,7 @@ from typing import Any
 from policies import PolicyError, first_line
 from policies.prompt import Prompt
 from policies.ray_engines.actor import DecodeImage, Description, EngineActor, Reply, StartEngine
-from policies.ray_engines.cluster import Resources
+from policies.ray_engines.cluster import NOTHING, Resources
 from policies.ray_engines.engine import Engine
 from policies.ray_engines.transfer import Place, SentDirectory, send
 from policies.ray_engines.versions import differing_version, installed_versions
@@ -24,12 +24,14 @@ CLOSE_SECONDS = 30.0
 class ClusterSettings:
     """How many engines, where, and how long they may take.
 
-    `waiting` requests are with each engine at once. `shared_files`: every node sees the controller's directories.
+    `replicas` None: as many as the cluster has room for, `kept` left free. `waiting` requests are with each engine at
+    once. `shared_files`: every node sees the controller's directories.
     """
 
-    replicas: int
+    replicas: int | None
     each: Resources
     waiting: int
+    kept: Resources = NOTHING
     address: str | None = None
     shared_files: bool = False
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -65,6 +67,7 @@ class Roster:
 
     def __init__(
         self,
+        replicas: int,
         settings: ClusterSettings,
         start_engine: StartEngine,
         decode: DecodeImage,
@@ -82,7 +85,7 @@ class Roster:
         """The probe's scores by the engines that passed it."""
         self._sent: dict[Path, SentDirectory] = {}
         self._sha256: str | None = None
-        self.engines = [Engine(number) for number in range(settings.replicas)]
+        self.engines = [Engine(number) for number in range(replicas)]
         for engine in self.engines:
             self._begin(engine)
         self.wait_for_all()
