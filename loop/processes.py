@@ -1,7 +1,8 @@
 """Who samples and who learns: this process, or several processes of Ray, as `[engine]` and `[learner]` want it."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -13,7 +14,7 @@ from policies import PolicyError
 from policies.encoding import Encoder
 from policies.learner.learner import Learner, LocalLearner
 from policies.packaged_model import model_directory
-from policies.ray_engines.cluster import Resources, require_ray
+from policies.ray_engines.cluster import Resources, require_answer, require_ray
 from policies.ray_engines.engines import RayEngines
 from policies.ray_engines.roster import ClusterSettings, ImageSource
 from policies.ray_engines.vllm import StartVllm
@@ -35,7 +36,14 @@ def sampler_starter(config: Config, store: Store, say: Say) -> StartSampler:
         wanted = _devices(config)
     if wanted == 1 and address is None:
         return VllmEngine
-    _require_ray(f"engine.replicas = {wanted}" if address is None else "cluster.address")
+    with _as_input_error():
+        require_ray(f"engine.replicas = {wanted}" if address is None else "cluster.address")
+        require_answer(address)
+    if address is None and wanted != "auto" and wanted > (most := _devices(config)):
+        raise InputError(
+            f"engine.replicas = {wanted}: this machine has room for {most}; lower it, or name a cluster in"
+            " cluster.address"
+        )
     on_gpu = torch.cuda.is_available()
     cpus = 1 if on_gpu or wanted == "auto" else max(1, _cores() // wanted)
     settings = ClusterSettings(
@@ -66,7 +74,9 @@ def learner_of(config: Config, store: Store, encoder: Encoder, make_local: Calla
     if workers == 1:
         return local
     assert isinstance(local, LocalLearner)
-    _require_ray(f"learner.workers = {workers}")
+    with _as_input_error():
+        require_ray(f"learner.workers = {workers}")
+        require_answer(config.cluster.address)
     on_gpu = torch.cuda.is_available()
     settings = WorkerSettings(
         workers=workers,
@@ -80,9 +90,10 @@ def learner_of(config: Config, store: Store, encoder: Encoder, make_local: Calla
     return WorkersLearner(local, encoder, Path(model_directory(config.policy.model)), _images(store), settings)
 
 
-def _require_ray(key: str) -> None:
+@contextmanager
+def _as_input_error() -> Iterator[None]:
     try:
-        require_ray(key)
+        yield
     except PolicyError as error:
         raise InputError(str(error)) from error
 

@@ -46,8 +46,7 @@ def joined(address: str | None) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    if address not in (None, "auto"):
-        _require_answer(str(address))
+    require_answer(address)
     options: dict[str, Any] = {} if address else {"num_cpus": os.cpu_count(), "include_dashboard": False}
     try:
         ray.init(address or "local", log_to_driver=False, logging_level=logging.ERROR, **options)
@@ -86,8 +85,11 @@ def _resources(each: Resources, kept: Resources) -> list[tuple[str, int, int]]:
     return [("GPU", each.gpus, kept.gpus), ("CPU", each.cpus, kept.cpus)]
 
 
-def _require_answer(address: str) -> None:
-    host, _, port = address.rpartition(":")
+def require_answer(address: str | None) -> None:
+    """Raise PolicyError if nothing answers at a cluster's address."""
+    if address in (None, "auto"):
+        return
+    host, _, port = str(address).rpartition(":")
     try:
         socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
     except (OSError, ValueError) as error:
