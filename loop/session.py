@@ -15,6 +15,8 @@ from loop.config.teacher import TeacherConfig
 from loop.context import BatchSizes, Context, Stages, StartSampler, Stopped
 from loop.errors import InputError
 from loop.judge_runs.judge_run import open_judge_run, require_same_model, with_room_for
+from loop.planning.machine import Machine, this_machine
+from loop.planning.peaks import process_peak
 from loop.questions.limits import longest_sequence
 from loop.questions.registry import RATIONALES, SOURCES, ReadQuestions, WriteRationale
 from loop.reporting import Observer, Reporter
@@ -59,6 +61,7 @@ class Parts:
     stages: Stages = STAGES
     batch_sizes: BatchSizes = field(default_factory=BatchSizes)
     crash_point: CrashPoint = ignore
+    machine: Callable[[Path], Machine] = this_machine
 
 
 @contextmanager
@@ -135,7 +138,7 @@ def open_encoder(store: Store, config: Config, parts: Parts) -> Encoder:
 
 
 def _end(ctx: Context, reason: str) -> None:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    peak = process_peak() or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     end_session(ctx.store, ctx.session, reason, peak)
 
 

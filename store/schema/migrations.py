@@ -357,6 +357,17 @@ def m012_unusable_questions(db: Database) -> None:
     db.execute("CREATE INDEX question_unusable ON question (id) WHERE unusable IS NOT NULL")
 
 
+@MIGRATIONS()
+def m014_phase_memory(db: Database) -> None:
+    """Memory of each phase, planned and measured, in bytes; NULL: not planned, or not measured."""
+    db.execute(
+        """CREATE TABLE phase_memory (
+            round INTEGER NOT NULL REFERENCES round (number), phase TEXT NOT NULL, planned_host INTEGER,
+            before_host INTEGER, peak_host INTEGER, planned_card INTEGER, peak_card INTEGER,
+            PRIMARY KEY (round, phase)) WITHOUT ROWID"""
+    )
+
+
 def _without_row_ids(db: Database) -> None:
     """Key the verdicts by sample, judge and version alone: 24 bytes less for each of millions."""
     sql = str(db.execute("SELECT sql FROM sqlite_master WHERE name = 'verdict'").fetchone()[0])
