@@ -325,8 +325,8 @@ def _seconds(figures: Figures) -> Chart:
 
 def _memory(figures: Figures) -> Chart:
     """Host memory of each phase beside its plan where it has one, and of the card where there is one."""
-    rows = [row for row in figures.rounds if any(each["peak_host"] for each in row["memory"].values())]
-    seen = [phase for phase in PHASES if any(row["memory"].get(phase, {}).get("peak_host") for row in rows)]
+    rows = [row for row in figures.rounds if any(each["peak_host"] is not None for each in row["memory"].values())]
+    seen = [phase for phase in PHASES if any(phase in row["memory"] for row in rows)]
 
     def gib(row: Row, phase: str, figure: str) -> float | None:
         size = row["memory"].get(phase, {}).get(figure)
