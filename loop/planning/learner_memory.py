@@ -16,9 +16,10 @@ TILES = {"cpu": 8.25, "cuda": 1.0}
 """Tiles held at once in the output layer's backward pass. One kernel does it on CUDA; PyTorch's own operations keep the
 product, the logits, log-probabilities, probabilities, the gradient, two steps of it, and a mask of one byte."""
 
-HOLES = {"cpu": 0.3, "cpu with adapters": 0.9, "cuda": 0.1}
+HOLES = {"cpu": 0.3, "cpu, much freed": 0.9, "cuda": 0.1}
 """What an allocator loses between tensors, as a share of the activations. On a CPU, glibc's `posix_memalign` (2.36)
-does not give a freed block to a tensor of the same size; an adapter frees the base layer's output after every sum.
+does not give a freed block to a tensor of the same size. Adapters free the base layer's output after every sum, and
+checkpointing frees every layer's tensors twice.
 On CUDA it is not measured yet."""
 
 HEAP_LARGEST = 32 * MIB
@@ -70,7 +71,7 @@ def training(
     head = _head_backward(shape, batch, precision, trains_head=not lora_rank, device=device)
     largest_tile = min(_head_tokens(batch, device), TILE_TOKENS) * min(shape.vocabulary, TILE_WORDS) * FLOAT32
     heap = activations + (head if largest_tile < HEAP_LARGEST else 0)
-    holes = heap * HOLES["cpu with adapters" if device == "cpu" and lora_rank else device]
+    holes = heap * HOLES["cpu, much freed" if device == "cpu" and (lora_rank or checkpointing) else device]
     libraries = LIBRARIES["training"] + (LIBRARIES["adapters"] if lora_rank else 0) if device == "cpu" else 0
     parts = {
         "weights": weights,

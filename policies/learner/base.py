@@ -191,7 +191,7 @@ def run_trainer(trainer: Any) -> TrainingResult:
     trainer.remove_callback(PrinterCallback)
     started = time.monotonic()
     output = trainer.train()
-    model = trainer.accelerator.unwrap_model(trainer.model)
+    model = without_autocast(trainer.accelerator.unwrap_model(trainer.model))
     if isinstance(model, PeftModel):
         model = model.merge_and_unload()
     for name, parameter in model.named_parameters():
@@ -203,6 +203,16 @@ def run_trainer(trainer: Any) -> TrainingResult:
     seconds = time.monotonic() - started
     curve = tuple(_training_step(entry) for entry in history)
     return TrainingResult(model, output.global_step, float(output.training_loss), seconds, kept, curve)
+
+
+def without_autocast(model: Any) -> Any:
+    """The model with its own forward pass: accelerate leaves autocast on a model that it trained in mixed precision.
+
+    Scores would be bfloat16's then. (accelerate's `keep_fp32_wrapper=False` takes transformers' own wrappers off too.)
+    """
+    if "_original_forward" in model.__dict__:
+        model.forward = model.__dict__.pop("_original_forward")
+    return model
 
 
 def _training_step(entry: dict[str, Any]) -> TrainingStep:

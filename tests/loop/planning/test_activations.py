@@ -56,9 +56,15 @@ def bytes_kept(model: Any, inputs: dict[str, torch.Tensor], autocast: bool = Fal
     cast = torch.autocast("cpu", torch.bfloat16) if autocast else contextlib.nullcontext()
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor), cast:
         kept_alive = model(**inputs, use_cache=False)
-    size = sum(tensor.untyped_storage().nbytes() for tensor in found.values())
+    size = sum(int(tensor.untyped_storage().nbytes()) for tensor in found.values())
     del kept_alive
     return size
+
+
+def with_adapters(model: Any, rank: int) -> Any:
+    adapters = lora_config(TrainingSettings(1e-3, 1, 1, 0, lora_rank=rank))
+    assert adapters is not None
+    return get_peft_model(model, adapters)
 
 
 def tokens() -> dict[str, torch.Tensor]:
@@ -78,7 +84,7 @@ def test_text_layers_keep_what_is_planned(family: str, rank: int) -> None:
     config = FAMILIES[family]
     shape, model = shape_of(config), AutoModelForCausalLM.from_config(config).train()
     if rank:
-        model = get_peft_model(model, lora_config(TrainingSettings(1e-3, 1, 1, 0, lora_rank=rank))).get_base_model()
+        model = with_adapters(model, rank).get_base_model()
     measured = bytes_kept(model.model, tokens())
     planned = kept(shape.text, ROWS * TOKENS, FULL, rank) + around_layers(shape, FULL)
     assert planned == pytest.approx(measured, rel=0.1)
@@ -118,6 +124,6 @@ def test_parameters_are_counted_exactly() -> None:
         model = AutoModelForCausalLM.from_config(config)
         shape = shape_of(config)
         assert shape.count == sum(parameter.numel() for parameter in model.parameters())
-        adapted = get_peft_model(model, lora_config(TrainingSettings(1e-3, 1, 1, 0, lora_rank=8)))
+        adapted = with_adapters(model, 8)
         trained = sum(parameter.numel() for parameter in adapted.parameters() if parameter.requires_grad)
         assert shape.trainable((), 8) == trained
