@@ -65,6 +65,15 @@ class Stages:
     rounds: tuple[Stage, ...]
 
 
+@dataclass(frozen=True)
+class Probed:
+    """A policy, the questions of its probe, and the sampler's scores of their chains."""
+
+    policy: int
+    questions: Sequence[int]
+    scores: Sequence[float]
+
+
 @dataclass
 class Context:
     """One session of a run: the open store and the running parts."""
@@ -85,6 +94,8 @@ class Context:
     sampler: Sampler | None = None
     loaded_policy: int | None = None
     """The policy whose weights the sampler is proved to hold."""
+    probed: Probed | None = None
+    """What the sampler said of the weights that it holds, where they are a policy's."""
     stopping: bool = field(default=False)
 
     def check_stop(self) -> None:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Collection
-from functools import partial
+from functools import cache, partial
 from itertools import takewhile
 from pathlib import Path
 
@@ -20,6 +20,8 @@ from loop.phases.sample import sample
 from loop.phases.swap import swap
 from loop.phases.teacher_fallback import fallback
 from loop.phases.update import update
+from loop.planning.build import plan_run
+from loop.planning.record import MemoryRecord
 from loop.questions.ingest import ingest
 from loop.questions.order import choose_questions
 from loop.reading.accuracy_log import append_finished_rounds
@@ -84,12 +86,13 @@ def run(
                 reporter.say(f"the run goes on with the values that it began with: {', '.join(kept)}")
         check_learner(config)
         record_run(store, config)
-        make_encoder = partial(open_encoder, store, config, parts)
+        make_encoder = cache(partial(open_encoder, store, config, parts))
         ingest(store, config, parts.sources[config.questions.source], reporter, make_encoder)
         confirm_cold_start(config, store, agreed=agreed)
+        memory = MemoryRecord(plan_run(store, config, make_encoder, parts.machine(run_dir)))
         try:
             with open_session(store, config, run_dir, reporter, parts) as (ctx, observe):
-                _rounds(ctx, reporter, observe, parts.free_bytes)
+                _rounds(ctx, memory, reporter, observe, parts.free_bytes)
         except Stopped:
             reporter.say(f"stopped; everything done so far is kept in {run_dir}, run again to go on")
             return False
@@ -97,12 +100,12 @@ def run(
         return True
 
 
-def _rounds(ctx: Context, reporter: RunReporter, observe: Observer, free: FreeBytes) -> None:
+def _rounds(ctx: Context, memory: MemoryRecord, reporter: RunReporter, observe: Observer, free: FreeBytes) -> None:
     round_ = latest_round(ctx.store) or _start_round(ctx, 0, 0)
     point_to_current(ctx.store, ctx.run_dir)
     observe(ctx.store)
     while True:
-        _finish_round(ctx, round_, reporter, observe, free)
+        _finish_round(ctx, round_, memory, reporter, observe, free)
         append_finished_rounds(ctx.store, ctx.run_dir / "rounds.jsonl")
         delete_old_weights(ctx)
         write_cards(ctx)
@@ -126,7 +129,9 @@ def _levelled_off(ctx: Context, round_: Round) -> bool:
     return patience > 0 and len(list(without)) >= patience
 
 
-def _finish_round(ctx: Context, round_: Round, reporter: RunReporter, observe: Observer, free: FreeBytes) -> None:
+def _finish_round(
+    ctx: Context, round_: Round, memory: MemoryRecord, reporter: RunReporter, observe: Observer, free: FreeBytes
+) -> None:
     phases = COLD_START_PHASES if round_.number == 0 else ROUND_PHASES
     names = [*phases, "done"]
     while round_.phase != "done":
@@ -135,7 +140,8 @@ def _finish_round(ctx: Context, round_: Round, reporter: RunReporter, observe: O
         started = time.monotonic()
         ctx.store.crash_point(f"round {round_.number}: {round_.phase} begins")
         try:
-            phases[round_.phase](ctx, round_)
+            with memory.of_phase(ctx.store, round_.number, round_.phase, ctx.sampler is not None):
+                phases[round_.phase](ctx, round_)
         except BaseException:
             with ctx.store.transaction():
                 add_phase_time(ctx.store, round_.number, round_.phase, time.monotonic() - started)

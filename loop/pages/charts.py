@@ -43,6 +43,7 @@ def charts(figures: Figures) -> list[Chart]:
         _training,
         _lengths,
         _seconds,
+        _memory,
         _faithfulness,
         _teacher,
     )
@@ -319,6 +320,37 @@ def _seconds(figures: Figures) -> Chart:
         ("round", *seen, "all"),
         table,
         y={"name": "seconds"},
+    )
+
+
+def _memory(figures: Figures) -> Chart:
+    """Host memory of each phase beside its plan where it has one, and of the card where there is one."""
+    rows = [row for row in figures.rounds if any(each["peak_host"] is not None for each in row["memory"].values())]
+    seen = [phase for phase in PHASES if any(phase in row["memory"] for row in rows)]
+
+    def gib(row: Row, phase: str, figure: str) -> float | None:
+        size = row["memory"].get(phase, {}).get(figure)
+        return None if size is None else rounded(size / 2**30, 2)
+
+    def cell(row: Row, phase: str) -> str:
+        pairs = [
+            (gib(row, phase, f"peak_{place}"), gib(row, phase, f"planned_{place}"), name)
+            for place, name in (("host", ""), ("card", " on the card"))
+        ]
+        return ", ".join(f"{decimal(a, 2)} of {decimal(b, 2)}{name}" for a, b, name in pairs if a is not None) or NONE
+
+    return make_chart(
+        "memory",
+        "Memory",
+        "The most that each phase held above the process before its first model, in GiB; in the table beside its plan.",
+        [round_name(row["round"]) for row in rows],
+        [
+            line(phase, [gib(row, phase, "peak_host") for row in rows], COLOURS[place % len(COLOURS)])
+            for place, phase in enumerate(seen)
+        ],
+        ("round", *(f"{phase}, measured of planned" for phase in seen)),
+        [(round_name(row["round"]), *(cell(row, phase) for phase in seen)) for row in rows],
+        y={"name": "GiB"},
     )
 
 

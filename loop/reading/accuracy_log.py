@@ -19,6 +19,7 @@ from store.teacher.calls import count_reasons, spent
 
 UNJUDGED = ("distil", "sample", "judge")
 """Phases in which a round's samples are not all judged."""
+MEMORY = "phase, planned_host, before_host, peak_host, planned_card, peak_card"
 GATE_FIGURES = ("questions", "accuracy", "low", "high")
 
 
@@ -51,6 +52,7 @@ def _round_row(store: Store, state: Any) -> dict[str, Any]:
     training = store.row("SELECT * FROM training WHERE round = ?", number)
     times = store.rows("SELECT phase, seconds FROM phase_time WHERE round = ?", number)
     seconds = {row["phase"]: row["seconds"] for row in times}
+    memory = [dict(row) for row in store.rows(f"SELECT {MEMORY} FROM phase_memory WHERE round = ?", number)]
     swaps = store.rows("SELECT seconds, probe_difference FROM swap WHERE round = ? ORDER BY id", number)
     assert votes is not None
     assert fell_back is not None
@@ -97,6 +99,7 @@ def _round_row(store: Store, state: Any) -> dict[str, Any]:
         "decision": state["decision"],
         "reason": state["reason"],
         "seconds": {phase: round(value, 3) for phase, value in seconds.items()},
+        "memory": {row.pop("phase"): row for row in memory},
         "swaps": [dict(swap) for swap in swaps],
     }
 

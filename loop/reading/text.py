@@ -1,6 +1,7 @@
-"""Text as the terminal and the pages both show it: durations, and letters without piled-up marks."""
+"""Text as the terminal and the pages both show it: durations, memory, and letters without piled-up marks."""
 
 import unicodedata
+from collections.abc import Mapping
 
 MAX_MARKS = 4
 """Combining marks after one letter; more of them climb into the lines above."""
@@ -16,6 +17,17 @@ def format_duration(seconds: float) -> str:
     if whole < 86400:
         return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
     return f"{whole // 86400}d{whole % 86400 // 3600:02d}h"
+
+
+def format_memory(memory: Mapping[str, Mapping[str, int | None]]) -> str:
+    """Each phase's peak beside its plan, in GiB, of phases that were planned: "update 1.92 (planned 2.05)"."""
+    shown = []
+    for phase, figures in memory.items():
+        for place, name in (("host", ""), ("card", " on the card")):
+            peak, planned = figures[f"peak_{place}"], figures[f"planned_{place}"]
+            if peak is not None and planned is not None:
+                shown.append(f"{phase}{name} {peak / 2**30:.2f} (planned {planned / 2**30:.2f})")
+    return ", ".join(shown)
 
 
 def limit_marks(text: str) -> str:

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from loop.reading.records import Record
 from loop.reading.scored_tokens import Piece, scored_pieces
-from loop.reading.text import format_duration
+from loop.reading.text import format_duration, format_memory
 from loop.terminal.draw_image import Picture, protocol
 from loop.terminal.escape import block, one_line
 from loop.terminal.record_lists import OUTCOME_STYLES, Columns, filled_columns, format_cell, format_score, make_table
@@ -235,6 +235,7 @@ def _round(_: Console, __: Store, record: Record) -> Iterator[RenderableType]:
         ("pairs", record["pairs"]),
         ("loss", record["training_loss"]),
         ("seconds", ", ".join(f"{phase} {format_duration(value)}" for phase, value in record["seconds"].items())),
+        ("GiB", format_memory(record["memory"])),
     )
     yield make_table(_accuracies([{"split": "held-out", "style": s, **f} for s, f in record["accuracy"].items() if f]))
     if len(record["trials"]) > 1:

@@ -7,7 +7,7 @@ import click
 
 from loop.reading.accuracy_log import decision_in_short, log_rows, name_policy, trained_style
 from loop.reading.run_status import Status, explain_state
-from loop.reading.text import format_duration
+from loop.reading.text import format_duration, format_memory
 from loop.terminal.escape import one_line
 from loop.terminal.log_table import CURVE_ROUNDS, TITLES, Row, sparkline
 from store import Store
@@ -39,6 +39,7 @@ def format_status(run_dir: Path, store: Store, status: Status) -> str:
         _label("best", _best(status, rows)),
         *_figures(rows[-1]),
         *_curve(rows, trained_style(store)),
+        *_memory(rows[-1]),
         *_teacher(store),
         *_unusable(status),
         *_engines(status),
@@ -94,6 +95,11 @@ def _curve(rows: list[Row], style: str) -> list[str]:
     curve = sparkline([row["accuracy"][style] for row in points])
     text = f"{TITLES[style]} {curve} {100 * last['accuracy']:.1f} % {interval} in {name} ({decision})"
     return [_label("held-out", text)]
+
+
+def _memory(row: Row) -> list[str]:
+    memory = format_memory(row["memory"])
+    return [_label("GiB", memory)] if memory else []
 
 
 def _teacher(store: Store) -> list[str]:

@@ -283,7 +283,7 @@ def run_trainer(trainer: Any, settings: TrainingSettings, work_dir: Path, checkp
     """Train to the end, keep an adapter and merge it into the model, and check that every weight is a number."""
     trainer.remove_callback(PrinterCallback)
     output = trainer.train(resume_from_checkpoint=checkpoints.attach(trainer))
-    model = trainer.accelerator.unwrap_model(trainer.model)
+    model = without_autocast(trainer.accelerator.unwrap_model(trainer.model))
     adapter = None
     if isinstance(model, PeftModel):
         adapter = work_dir / "adapter"
@@ -298,6 +298,16 @@ def run_trainer(trainer: Any, settings: TrainingSettings, work_dir: Path, checkp
     loss = statistics.fmean(entry["loss"] for entry in history)  # the trainer's own leaves out steps before a kill
     curve = tuple(_training_step(entry) for entry in history)
     return TrainingResult(model, output.global_step, loss, checkpoints.seconds, kept, curve, adapter=adapter)
+
+
+def without_autocast(model: Any) -> Any:
+    """The model with its own forward pass: accelerate leaves autocast on a model that it trained in mixed precision.
+
+    Scores would be bfloat16's then. (accelerate's `keep_fp32_wrapper=False` takes transformers' own wrappers off too.)
+    """
+    if "_original_forward" in model.__dict__:
+        model.forward = model.__dict__.pop("_original_forward")
+    return model
 
 
 def _training_step(entry: dict[str, Any]) -> TrainingStep:

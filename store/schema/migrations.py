@@ -358,6 +358,17 @@ def m012_unusable_questions(db: Database) -> None:
 
 
 @MIGRATIONS()
+def m014_phase_memory(db: Database) -> None:
+    """Memory of each phase, planned and measured, in bytes; NULL: not planned, or not measured."""
+    db.execute(
+        """CREATE TABLE phase_memory (
+            round INTEGER NOT NULL REFERENCES round (number), phase TEXT NOT NULL, planned_host INTEGER,
+            before_host INTEGER, peak_host INTEGER, planned_card INTEGER, peak_card INTEGER,
+            PRIMARY KEY (round, phase)) WITHOUT ROWID"""
+    )
+
+
+@MIGRATIONS()
 def m015_engines(db: Database) -> None:
     """The engines of a session that has several: where each runs, what it serves, how it fares."""
     db.execute("""

@@ -19,7 +19,7 @@ from store import Store, open_store
 from store.database import as_json, now
 from store.packing import pack_token_ids
 from store.questions import NewQuestion, add_questions
-from store.rounds import Policy, add_policy, end_phase, record_decision, start_round
+from store.rounds import PhaseMemory, Policy, add_policy, end_phase, record_decision, record_phase_memory, start_round
 from store.samples import NewSample, NewVerdict, add_samples, add_verdicts
 from tests.support.command_line import BASE_MODEL
 
@@ -64,6 +64,7 @@ def make_run(folder: Path, questions: int = 24, chain_words: int = 20, rounds: i
                 )
             else:
                 record_decision(store, 0, "accepted", "the cold start is where the rounds begin")
+            record_phase_memory(store, number, "update", PhaseMemory(3 << 29, 0, 5 << 28, None, None))
             end_phase(store, number, "gate", "done", 0.5)
         _best_of(store, rounds, train + 1)
     store.close()

@@ -30,7 +30,7 @@ from policies import PolicyError
 from policies.encoding import Encoder, Prompt
 from policies.learner.base import Algorithm, TrainingResult, TrainingSettings, TrainingStep
 from policies.learner.callbacks import Progress, TrainingDiverged
-from policies.sampler import Chain, Check, EngineStatus, ProofFailed, Refuse, Request
+from policies.sampler import Chain, Check, EngineStatus, Refuse, Request
 from policies.verifier import ScoredChain
 from policies.vllm_engine import EngineSettings
 from policies.weights import publish, reading, weights_sha256
@@ -185,7 +185,7 @@ class ScriptedEngine:
     def prove(self, prompts: Sequence[Prompt], completions: Sequence[Sequence[int]], check: Check) -> list[float]:
         scores = [each + self.script.sampler_error for each in logprobs(self.serves, prompts, completions)]
         if fault := check(scores):
-            raise ProofFailed(fault)
+            raise PolicyError(fault)
         return scores
 
     def status(self) -> list[EngineStatus]:

@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from policies import PolicyError
 from policies.prompt import Prompt
-from policies.sampler import Chain, Check, EngineStatus, ProofFailed, Refuse, Request
+from policies.sampler import Chain, Check, EngineStatus, Refuse, Request
 from policies.weights import weights_sha256
 
 
@@ -60,7 +61,7 @@ class SimulatedEngine:
         if self._fault("wrong-scores"):
             scores = [each - 1.0 for each in scores]
         if fault := check(scores):
-            raise ProofFailed(fault)
+            raise PolicyError(fault)
         return scores
 
     def status(self) -> list[EngineStatus]:

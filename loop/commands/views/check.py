@@ -21,18 +21,30 @@ if TYPE_CHECKING:
     from store.maintenance.damage import Fault
 
 
+DTYPES = ("float32", "bfloat16", "float16")
+
+
 @click.command()
 @run_dir_argument
 @click.option("--json", "as_json", is_flag=True, help="One JSON object with the list of faults.")
-def check(run_dir: Path, as_json: bool) -> None:
+@click.option("--serve", is_flag=True, help="DIR is an exported model: prove that vLLM serves it.")
+@click.option("--dtype", default="float32", show_default=True, type=click.Choice(DTYPES), help="vLLM's, with --serve.")
+@click.option("--tolerance", default=0.02, show_default=True, help="Nats per token, with --serve.")
+def check(run_dir: Path, as_json: bool, serve: bool, dtype: str, tolerance: float) -> None:
     """Verify the store and the weights on disk; exit code 1 if anything is wrong. Changes nothing."""
-    store = open_store(run_dir, read_only=True)
-    faults = check_run(store, run_dir, Console(quiet=as_json))
-    store.close()
+    right = "nothing wrong"
+    if serve:
+        from loop.commands.views.check_model import check_model
+
+        faults, right = check_model(run_dir, dtype, tolerance)
+    else:
+        store = open_store(run_dir, read_only=True)
+        faults = check_run(store, run_dir, Console(quiet=as_json))
+        store.close()
     if as_json:
         click.echo(json.dumps({"faults": faults}))
     else:
-        click.echo(block("\n".join(faults)) if faults else f"{run_dir}: nothing wrong")
+        click.echo(block("\n".join(faults)) if faults else f"{run_dir}: {right}")
     if faults:
         sys.exit(FAILURE)
 

@@ -1,0 +1,1 @@
+"""How much memory a run needs, known before anything loads, and what it took."""

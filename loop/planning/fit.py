@@ -1,0 +1,129 @@
+"""Does a run fit into a machine, and if not: which keys make it fit, the cheapest first."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+from loop.config.learner import TrainingConfig
+from loop.config.schema import Config
+from loop.errors import InputError
+from loop.planning.machine import Machine
+from loop.planning.memory import GIB
+from loop.planning.plan import Plan, trained_tables
+
+MakePlan = Callable[[Config], Plan]
+
+Change = dict[str, object]
+"""Keys ("update.batch_size") and their new values."""
+
+SMALL_CACHE_GIB = 0.5
+SMALL_SHARE = 0.3
+LORA_RANK = 16
+MOVES = ("pissa", "olora")
+"""What is proposed where something does not fit."""
+
+
+def faults(plan: Plan, machine: Machine) -> Iterator[str]:
+    """What does not fit, one line for each phase and device, and the disk."""
+    card = min(machine.cards, default=None)
+    for phase in plan.phases:
+        need = plan.host_peak(phase.name)
+        if machine.host is not None and need > machine.host:
+            yield f"{_title(phase.name)} needs {_gib(need)} of memory, {_gib(machine.host)} are free"
+        if card is not None and (need := plan.card_peak(phase.name)) > card:
+            yield f"{_title(phase.name)} needs {_gib(need)} of the card, it has {_gib(card)}"
+    # A run that goes on has most of its policies on the disk already: only the next ones need room.
+    if 2 * plan.policy_bytes > machine.disk:
+        yield f"two policies need {_gib(2 * plan.policy_bytes)} of disk, {_gib(machine.disk)} are free"
+
+
+def require_fit(config: Config, make: MakePlan, machine: Machine) -> Plan:
+    """The plan; InputError, naming what does not fit and the cheapest keys that make it fit."""
+    plan = make(config)
+    if found := list(faults(plan, machine)):
+        raise InputError(f"this run does not fit into memory: {'; '.join(found)}; {cure(config, make, machine)}")
+    return plan
+
+
+def cure(config: Config, make: MakePlan, machine: Machine) -> str:
+    """The keys that make a run fit, the cheapest first, as options of the command line."""
+    for change in _changes(config, machine):
+        if _fits(config, change, make, machine):
+            needed = _without_needless(config, change, make, machine)
+            return "it fits with " + " ".join(f"--set {key}={_value(value)}" for key, value in needed.items())
+    return "no key of it makes it fit: take a smaller model or a larger machine"
+
+
+def _changes(config: Config, machine: Machine) -> Iterator[Change]:
+    """Changes that save memory. Smaller batches that are accumulated cost least, adapters learn something else."""
+    tables = list(trained_tables(config))
+    recomputed: Change = {f"{name}.gradient_checkpointing": True for name, table in tables}
+    smaller_cache: Change = {"engine.kv_cache_gib": SMALL_CACHE_GIB}
+    if machine.cards:
+        smaller_cache = {"engine.gpu_memory_utilization": SMALL_SHARE}
+    halved: Change = {"learner.dtype": "bfloat16", "learner.optimizer": "adamw_torch"}
+    adapters: Change = {f"{name}.lora_rank": LORA_RANK for name, table in tables if not table.lora_rank}
+    for more in ({}, recomputed, smaller_cache, {**recomputed, **smaller_cache}):
+        yield from ({**batch, **more} for batch in _smaller_batches(tables))
+    if config.learner.dtype == "float32" and not any(table.lora_init.startswith(MOVES) for _, table in tables):
+        for more in ({}, recomputed, smaller_cache, {**recomputed, **smaller_cache}):
+            yield from ({**batch, **more, **halved} for batch in _smaller_batches(tables))
+    if config.update.reference != "ema":  # which the configuration does not take together with adapters
+        for more in ({}, recomputed, smaller_cache, {**recomputed, **smaller_cache}):
+            yield from ({**batch, **more, **adapters} for batch in _smaller_batches(tables))
+
+
+def _smaller_batches(tables: Sequence[tuple[str, TrainingConfig]]) -> Iterator[Change]:
+    """All batch sizes as they are, halved, and halved again, down to one item."""
+    factor = 1
+    while True:
+        sizes = {name: max(1, table.batch_size // factor) for name, table in tables}
+        yield {key: value for name, table in tables for key, value in _batch(name, table, sizes[name]).items()}
+        if all(size == 1 for size in sizes.values()):
+            return
+        factor *= 2
+
+
+def _batch(name: str, table: TrainingConfig, size: int) -> Change:
+    """A smaller batch that is accumulated to as many items a step; nothing where it is that small already."""
+    if size >= table.batch_size:
+        return {}
+    return {f"{name}.batch_size": size, f"{name}.accumulation": table.accumulation * table.batch_size // size}
+
+
+def _without_needless(config: Config, change: Change, make: MakePlan, machine: Machine) -> Change:
+    """Only those parts of a change that are needed, the dearest left out first."""
+    needed = dict(change)
+    for group in dict.fromkeys(_group(key) for key in reversed(list(change))):
+        fewer = {key: value for key, value in needed.items() if _group(key) != group}
+        if _fits(config, fewer, make, machine):
+            needed = fewer
+    return needed
+
+
+def _fits(config: Config, change: Change, make: MakePlan, machine: Machine) -> bool:
+    return not list(faults(make(_changed(config, change)), machine))
+
+
+def _group(key: str) -> str:
+    """Batch size and accumulation of a table go together."""
+    table, name = key.split(".")
+    return f"{table}.batch" if name in ("batch_size", "accumulation") else key
+
+
+def _changed(config: Config, change: Change) -> Config:
+    values = config.model_dump(mode="json")
+    for key, value in change.items():
+        table, name = key.split(".")
+        values[table][name] = value
+    return Config.model_validate(values)
+
+
+def _value(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _title(name: str) -> str:
+    return name if name in ("sampling", "scoring") else f"[{name}]"
+
+
+def _gib(size: int) -> str:
+    return f"{size / GIB:.1f} GiB"

@@ -1,0 +1,49 @@
+"""What this machine has: memory of the host and of its cards, and room on the disk."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Bytes. `host` is free now, None where nobody says; `cards` are whole sizes: a run has them for itself."""
+
+    host: int | None
+    cards: tuple[int, ...]
+    disk: int
+
+
+def this_machine(run_dir: Path) -> Machine:
+    """The machine that this process runs on, and the disk that a run directory is or will be on."""
+    import torch
+
+    found = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
+    cards = tuple(torch.cuda.get_device_properties(card).total_memory for card in found)
+    return Machine(available_memory(), cards, free_disk(run_dir))
+
+
+def free_disk(run_dir: Path) -> int:
+    """Room on the disk of a directory, or of the nearest one above it that exists."""
+    return shutil.disk_usage(existing_folder(run_dir)).free
+
+
+def existing_folder(run_dir: Path) -> Path:
+    """The directory, or the nearest one above it that exists."""
+    return next(folder for folder in (run_dir.absolute(), *run_dir.absolute().parents) if folder.exists())
+
+
+def available_memory() -> int | None:
+    """What the machine has free, or what is left to this control group if that is less; None where nobody says."""
+    known = Path("/proc/meminfo")
+    if not known.exists():
+        return None
+    kibibytes = next(line.split()[1] for line in known.read_text().splitlines() if line.startswith("MemAvailable"))
+    limits = [int(kibibytes) * 1024]
+    group = Path("/sys/fs/cgroup")
+    if (group / "memory.max").exists() and (limit := (group / "memory.max").read_text().strip()) != "max":
+        # Pages of files count as used, but are given back when something needs the room.
+        pages = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        cached = int(pages.get("inactive_file", 0)) + int(pages.get("active_file", 0))
+        limits.append(int(limit) - int((group / "memory.current").read_text()) + cached)
+    return min(limits)
