@@ -17,8 +17,10 @@ Change = dict[str, object]
 SMALL_CACHE_GIB = 0.5
 SMALL_SHARE = 0.3
 LORA_RANK = 16
-MOVES = ("pissa", "olora")
 """What is proposed where something does not fit."""
+
+MOVES = ("pissa", "olora")
+"""Initialisations of adapters that change the base's weights, which bfloat16 cannot hold."""
 
 
 def faults(plan: Plan, machine: Machine) -> Iterator[str]:

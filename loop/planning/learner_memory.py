@@ -59,8 +59,9 @@ def training(
 ) -> Memory:
     """The peak of an update. `trained` parameters have gradients and optimizer state.
 
-    `reference`: a second model is held, where it follows the policy. `accumulates`: gradients stay over several batches. The peak is where the
-    backward pass begins, with all activations and the output layer's, or where it ends, with all gradients.
+    `reference`: a second model is held, where it follows the policy. `accumulates`: gradients stay over several
+    batches. The peak is where the backward pass begins, with all activations and the output layer's, or where it ends,
+    with all gradients.
     """
     weights = shape.count * precision.weights
     optimizer = trained * optimizer_bytes
