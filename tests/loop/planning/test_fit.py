@@ -48,9 +48,10 @@ def maker(card: int | None) -> MakePlan:
     return lambda variant: make_plan(variant, eight_billion(), LONGEST, card)
 
 
-def test_eight_billion_parameters_do_not_fit_one_card_and_adapters_do() -> None:
-    machine = Machine(200 * GIB, (100 * GIB,), DISK)
-    with pytest.raises(InputError, match=r"\[update\] needs .* of the card, it has 100\.0 GiB.*lora_rank=16"):
+@pytest.mark.parametrize(("card", "cure"), [(100, "learner.dtype=bfloat16"), (80, "lora_rank=16")])
+def test_eight_billion_parameters_fit_one_card_in_half_precision_or_with_adapters(card: int, cure: str) -> None:
+    machine = Machine(200 * GIB, (card * GIB,), DISK)
+    with pytest.raises(InputError, match=rf"\[update\] needs .* of the card, it has {card}\.0 GiB.*{cure}"):
         require_fit(config(), maker(machine.cards[0]), machine)
 
 
