@@ -31,7 +31,9 @@ from loop.config.run_identity import record_run
 from loop.questions.ingest import ingest
 from loop.questions.registry import SOURCES
 from loop.terminal.console import Console
+from policies import PolicyError
 from policies.encoding import Encoder
+from policies.judge_endpoint import JudgeEndpoint
 from policies.teacher.client import Teacher
 from policies.teacher.errors import TeacherError
 from policies.teacher.request import TeacherRequest, TeacherSettings
@@ -186,6 +188,7 @@ class Fuzz:
         self.run_dir = self._begin("run", (folder / "questions.jsonl").read_bytes())
         settings = TeacherSettings(server.url, "m", attempts=1, timeout_s=10.0, concurrency=1, api_key_env="")
         self.teacher = Teacher(settings)
+        self.endpoint = JudgeEndpoint(server.url, "m", 10, 10.0)
 
     def _begin(self, name: str, content: bytes) -> Path:
         run_dir, file = self.folder / name, self.folder / f"{name}.jsonl"
@@ -246,8 +249,10 @@ class Fuzz:
         self.ends[f"output: {verdict.outcome}"] += 1
 
     def answered(self, body: Any) -> None:
-        """A teacher's answer over HTTP, and its judge."""
+        """An answer over HTTP: of a teacher, with its judge, and of the endpoint that judges."""
         self.server.behave = lambda *_: body
+        with contextlib.suppress(PolicyError):
+            self.endpoint.ask("is it right?").encode()
         try:
             ((_, reply),) = [each for group in self.teacher.ask_all([TeacherRequest("k", "p")]) for each in group]
         except TeacherError:
