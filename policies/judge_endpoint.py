@@ -10,6 +10,7 @@ from policies import PolicyError
 from policies.limited_answers import LimitedClient, is_too_long, most_response_bytes
 from policies.loopback import LOOPBACK_KEY, is_loopback
 from policies.redirects import refused_redirect
+from policies.teacher.completion import MalformedCompletion, parse_completion, read_completion
 from policies.teacher.image_parts import ImageFile, data_url
 
 KEY_VARIABLE = "OPENAI_API_KEY"
@@ -43,6 +44,8 @@ class JudgeEndpoint:
     def ask(self, prompt: str, images: Sequence[ImageFile] = ()) -> str:
         """The answer's text; "" where the server rejects the request (400), or gives no text or far too much.
 
+        So is an answer that is no chat completion, once another was one.
+
         The client retries what may pass (connection, 408, 409, 429, 5xx) with growing pauses.
         Raises PolicyError where the endpoint cannot be asked.
         """
@@ -57,8 +60,10 @@ class JudgeEndpoint:
                 temperature=0.0,
                 max_tokens=self.max_tokens,
             )
-            completion: Any = None if is_too_long(response.http_response) else response.parse()
-            answer: str = "" if completion is None else completion.choices[0].message.content or ""
+            if is_too_long(response.http_response):
+                answer = ""
+            else:
+                answer = read_completion(parse_completion(response.content), 0).text
             self._answered += 1
             return answer
         except openai.BadRequestError as error:
@@ -78,7 +83,9 @@ class JudgeEndpoint:
             raise PolicyError(
                 f"judge 'llm' at {self.base_url} answered {error.status_code}; see judging.model and {KEY_VARIABLE}"
             ) from error
-        except (openai.APIError, AttributeError, IndexError, TypeError) as error:
+        except (openai.APIError, MalformedCompletion) as error:
+            if isinstance(error, MalformedCompletion) and self._answered:
+                return ""  # one odd answer among others
             raise PolicyError(
                 f"judge 'llm' at {self.base_url} does not answer as an OpenAI-compatible server"
                 f" ({type(error).__name__}); see judging.base_url"

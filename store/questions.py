@@ -375,9 +375,10 @@ def judge_and_choices(store: Store, question: int) -> tuple[str, list[str]]:
     return row["judge"], json.loads(row["choices"])
 
 
-CANDIDATES = """
+MAY_BE_ASKED = "split = 'train' AND suspect IS NULL AND unusable IS NULL"
+CANDIDATES = f"""
 SELECT id, CAST(coalesce(unit, hash) AS BLOB), batch, answers FROM question
-WHERE split = 'train' AND suspect IS NULL AND unusable IS NULL AND (?1 OR answers != '[]')
+WHERE {MAY_BE_ASKED} AND (?1 OR answers != '[]')
   AND (?2 = '[]' OR kind IN (SELECT value FROM json_each(?2)))"""
 
 Candidate = tuple[int, bytes, int, str]
@@ -402,7 +403,6 @@ def times_asked(store: Store) -> dict[int, int]:
 def train_kinds(store: Store) -> set[str]:
     """The kinds of the train questions that have an answer and may be asked."""
     rows = store.rows(
-        "SELECT DISTINCT kind FROM question WHERE split = 'train' AND suspect IS NULL AND unusable IS NULL"
-        " AND answers != '[]' AND kind IS NOT NULL"
+        f"SELECT DISTINCT kind FROM question WHERE {MAY_BE_ASKED} AND answers != '[]' AND kind IS NOT NULL"
     )
     return {row["kind"] for row in rows}

@@ -90,7 +90,7 @@ MUTATIONS = (
     Mutation(
         "the check of the weights' sha256",
         "loop/swap_and_prove.py",
-        "if loaded != record.sha256:",
+        "if loaded != sha256:",
         "if False:",
         "tests/loop/test_faults.py",
     ),
@@ -111,8 +111,8 @@ MUTATIONS = (
     Mutation(
         "all or nothing of a transaction",
         "store/database.py",
-        "            self.connection.rollback()\n            raise\n",
-        "            self.connection.commit()\n            raise\n",
+        "                self.connection.rollback()\n                raise\n",
+        "                self.connection.commit()\n                raise\n",
         "tests/store/test_store.py",
     ),
     Mutation(
@@ -153,8 +153,8 @@ MUTATIONS = (
     Mutation(
         "training on training questions only",
         "store/questions.py",
-        "WHERE split = 'train' AND suspect IS NULL AND",
-        "WHERE suspect IS NULL AND",
+        "split = 'train' AND suspect IS NULL AND unusable IS NULL",
+        "suspect IS NULL AND unusable IS NULL",
         "tests/loop/questions/test_order.py",
     ),
     Mutation(

@@ -47,8 +47,7 @@ def run_command_line(command_line: Callable[[], object]) -> None:
                 f"the disk is full or failing ({error}); free some space and run again, nothing committed is lost",
                 FAILURE,
             )
-        if (damage := _damage()) is not None:
-            # What a damaged store holds may be anything, and so may be the error that it leads to.
+        if _may_be_damage(error) and (damage := _damage()) is not None:
             _fail(damage, FAILURE)
         if not isinstance(error, OSError | sqlite3.Error):
             raise
@@ -57,6 +56,12 @@ def run_command_line(command_line: Callable[[], object]) -> None:
 
 def _is_full(error: OSError | sqlite3.Error) -> bool:
     return getattr(error, "errno", None) in (errno.ENOSPC, errno.EFBIG) or FULL.search(str(error)) is not None
+
+
+def _may_be_damage(error: Exception) -> bool:
+    """Whether an error may come of what a damaged store holds: that may be anything. The look takes a minute a GB."""
+    of_the_system = isinstance(error, OSError) and error.errno is not None
+    return not of_the_system and not isinstance(error, RuntimeError | ImportError)
 
 
 def _damage() -> StoreDamagedError | None:

@@ -1,7 +1,6 @@
 """Preference pairs of other origin into a run: a file in TRL's preference format, all of it or nothing."""
 
 import base64
-import binascii
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -161,5 +160,5 @@ def _image(image: Any, folder: Path, where: str) -> bytes:
         return read_image(folder, image, where)
     try:
         return base64.b64decode(image.partition(",")[2], validate=True)
-    except binascii.Error as error:
+    except ValueError as error:  # letters that are no ASCII are not of binascii.Error
         raise InputError(f"{where}: an image's data URL is not base64 ({error})") from error
