@@ -113,8 +113,8 @@ class Algorithm(ABC):
         A training that was killed goes on from its last checkpoint in `work_dir`, which the same items, settings and
         model must have to themselves.
         """
+        checkpoints = Checkpoints(work_dir, settings.checkpoint_minutes)  # first: it measures the time
         items = self._scored(model, encoder, items, settings, work_dir, progress)
-        checkpoints = Checkpoints(work_dir, settings.checkpoint_minutes)
 
         def collate(rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
             return self.batch(encoder, [items[row["item"]] for row in rows])
