@@ -383,6 +383,7 @@ class EngineConfig(ConfigTable):
     tensor_parallel_size: PositiveInt = 1
     enforce_eager: bool = False
     probe_tolerance: PositiveFloat = 0.02
+    sleep: Literal[0, 1, 2] = 0
 
 
 class Config(ConfigTable):
