@@ -94,6 +94,8 @@ class Context:
     sampler: Sampler | None = None
     loaded_policy: int | None = None
     """The policy whose weights the sampler is proved to hold."""
+    asleep: bool = False
+    """Whether the sampler has left the card to the learner."""
     probed: Probed | None = None
     """What the sampler said of the weights that it holds, where they are a policy's."""
     stopping: bool = field(default=False)

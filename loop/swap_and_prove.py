@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from loop.config.schema import Config
 from loop.context import Context, Probed
@@ -10,7 +11,7 @@ from loop.errors import LoopError
 from loop.run_log import library_noise_to
 from policies import PolicyError
 from policies.probe import Before, ProbeFailed, Proof, prove
-from policies.sampler import Sampler
+from policies.sampler import Sampler, Sleeper
 from policies.verifier import ScoredChain
 from policies.vllm_engine import EngineSettings
 from policies.weights import changed_share
@@ -89,6 +90,17 @@ def _before(ctx: Context, record: Policy) -> Before | None:
     return Before(held.probe["logprobs"], ctx.probed.scores, changed)
 
 
+def let_sampler_sleep(ctx: Context) -> None:
+    """Leave the card to the learner, where `engine.sleep` says so and the sampler can; the next swap wakes it.
+
+    What it held is loaded and proved again then, whatever the level.
+    """
+    sampler = ctx.sampler
+    if ctx.config.engine.sleep and isinstance(sampler, Sleeper) and sampler.can_sleep and not ctx.asleep:
+        sampler.sleep()
+        ctx.asleep, ctx.loaded_policy = True, None
+
+
 def serve_weights(ctx: Context, directory: Path, sha256: str, name: str) -> Sampler:
     """Make the sampler serve weights that are no policy of this run, proved by their sha256 alone.
 
@@ -105,7 +117,11 @@ def _load(ctx: Context, sampler: Sampler, directory: Path, sha256: str, name: st
     """The first proof; until the second one nobody knows which policy the sampler holds."""
     ctx.loaded_policy = ctx.probed = None
     try:
+        # The cache takes its room only once the weights are in: while they load, both the file and they need some.
+        _wake(ctx, sampler, "weights")
         loaded = sampler.load_weights(directory)
+        _wake(ctx, sampler, "kv_cache")
+        ctx.asleep = False
     except OSError as error:
         raise LoopError(f"{name}: {directory} cannot be read ({error}); restore it") from error
     if loaded != sha256:
@@ -114,6 +130,11 @@ def _load(ctx: Context, sampler: Sampler, directory: Path, sha256: str, name: st
             f" {sha256[:12]}…; they were altered, restore them"
         )
     return loaded
+
+
+def _wake(ctx: Context, sampler: Sampler, part: Literal["weights", "kv_cache"]) -> None:
+    if ctx.asleep and isinstance(sampler, Sleeper):
+        sampler.wake(part)
 
 
 def first_probe_questions(ctx: Context) -> list[int]:
@@ -144,6 +165,11 @@ def _start_engine(ctx: Context) -> Sampler:
         _warm_up(ctx, ctx.sampler)
     count_engine_start(ctx.store, ctx.session)
     ctx.reporter.say(f"  vLLM started in {time.monotonic() - started:.1f} s")
+    if config.engine.sleep and not (isinstance(ctx.sampler, Sleeper) and ctx.sampler.can_sleep):
+        ctx.reporter.say(
+            f"  engine.sleep = {config.engine.sleep} has no effect: vLLM cannot sleep on this machine, and keeps its"
+            " memory while the learner trains"
+        )
     return ctx.sampler
 
 
@@ -159,6 +185,7 @@ def engine_settings(config: Config, max_images: int) -> EngineSettings:
         enforce_eager=config.engine.enforce_eager,
         max_images=max_images,
         trust_remote_code=config.policy.trust_remote_code,
+        sleep=config.engine.sleep,
     )
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from policies import PolicyError
 from policies.prompt import Prompt
@@ -100,3 +100,17 @@ class Sampler(Protocol):
 
     def close(self) -> None:
         """Free the engine."""
+
+
+@runtime_checkable
+class Sleeper(Protocol):
+    """A sampler that can leave its card to the learner: first `wake("weights")`, load, then `wake("kv_cache")`."""
+
+    can_sleep: bool
+    """Whether this machine and these settings let it sleep."""
+
+    def sleep(self) -> None:
+        """Leave the card: weights and cache go, and what was loaded has to be loaded again."""
+
+    def wake(self, part: Literal["weights", "kv_cache"]) -> None:
+        """Take room on the card again for the weights or for the cache; what is in it is not to be relied on."""

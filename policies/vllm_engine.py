@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from policies import PolicyError
 from policies.encoding import Encoder, Prompt
@@ -39,6 +39,8 @@ class EngineSettings:
     enforce_eager: bool = False
     max_images: int = 1
     trust_remote_code: bool = False
+    sleep: int = 0
+    """vLLM's sleep level: 1 keeps the weights in the host's memory, 2 drops them, 0 does not sleep."""
 
 
 class VllmEngine:
@@ -55,6 +57,9 @@ class VllmEngine:
             options["kv_cache_memory_bytes"] = int(settings.kv_cache_gib * 2**30)
         if encoder.is_vision:
             options["limit_mm_per_prompt"] = {"image": settings.max_images}
+        self.can_sleep = settings.sleep > 0 and current_platform.is_sleep_mode_available()
+        if self.can_sleep:  # elsewhere vLLM refuses the option
+            options["enable_sleep_mode"] = True
         if current_platform.is_cpu():
             # A seeded request whose prompt is cut in two dies on CPU (vLLM 0.32 rewinds its generator).
             options["enable_chunked_prefill"] = False
@@ -158,6 +163,14 @@ class VllmEngine:
     def status(self) -> list[EngineStatus]:
         """None: the engine is part of this process."""
         return []
+
+    def sleep(self) -> None:
+        """Leave the card to others, at the level of the settings; nothing may be in flight."""
+        self._llm.sleep(level=self._settings.sleep)
+
+    def wake(self, part: Literal["weights", "kv_cache"]) -> None:
+        """Take the card again, first for the weights and once they are loaded for the cache."""
+        self._llm.wake_up(tags=[part])
 
     def close(self) -> None:
         """Shut the engine down."""

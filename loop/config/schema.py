@@ -368,6 +368,7 @@ class EngineConfig(ConfigTable):
     swap_seconds: PositiveFloat = 600.0
     enforce_eager: bool = False
     probe_tolerance: PositiveFloat = 0.02
+    sleep: Literal[0, 1, 2] = 0
 
 
 class ClusterConfig(ConfigTable):

@@ -10,6 +10,7 @@ from typing import Any
 from loop.config.learner import TrainingConfig
 from loop.context import Context, Stage
 from loop.errors import LoopError
+from loop.swap_and_prove import let_sampler_sleep
 from loop.training.learning_rate import lower_after_rejections
 from loop.training.publish import discard, publish_policy
 from loop.training.stage_directories import (
@@ -70,6 +71,7 @@ def update(ctx: Context, round_: Round) -> None:
     if not with_items:
         return
     start = cold_start_policy(ctx.store) if _from_cold_start(ctx, round_) else round_.serving_policy
+    let_sampler_sleep(ctx)
     try:
         trainings = _train(ctx, round_, start, with_items)
         _publish(ctx, round_, start, trainings)

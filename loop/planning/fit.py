@@ -15,7 +15,6 @@ Change = dict[str, object]
 """Keys ("update.batch_size") and their new values."""
 
 SMALL_CACHE_GIB = 0.5
-SMALL_SHARE = 0.3
 LORA_RANK = 16
 """What is proposed where something does not fit."""
 
@@ -58,18 +57,18 @@ def _changes(config: Config, machine: Machine) -> Iterator[Change]:
     """Changes that save memory. Smaller batches that are accumulated cost least, adapters learn something else."""
     tables = list(trained_tables(config))
     recomputed: Change = {f"{name}.gradient_checkpointing": True for name, table in tables}
-    smaller_cache: Change = {"engine.kv_cache_gib": SMALL_CACHE_GIB}
-    if machine.cards:
-        smaller_cache = {"engine.gpu_memory_utilization": SMALL_SHARE}
+    smaller_sampler: Change = {"engine.kv_cache_gib": SMALL_CACHE_GIB}
+    if machine.cards:  # where vLLM can leave the card while the learner trains
+        smaller_sampler = {"engine.sleep": 1}
     halved: Change = {"learner.dtype": "bfloat16", "learner.optimizer": "adamw_torch"}
     adapters: Change = {f"{name}.lora_rank": LORA_RANK for name, table in tables if not table.lora_rank}
-    for more in ({}, recomputed, smaller_cache, {**recomputed, **smaller_cache}):
+    for more in ({}, recomputed, smaller_sampler, {**recomputed, **smaller_sampler}):
         yield from ({**batch, **more} for batch in _smaller_batches(tables))
     if config.learner.dtype == "float32" and not any(table.lora_init.startswith(MOVES) for _, table in tables):
-        for more in ({}, recomputed, smaller_cache, {**recomputed, **smaller_cache}):
+        for more in ({}, recomputed, smaller_sampler, {**recomputed, **smaller_sampler}):
             yield from ({**batch, **more, **halved} for batch in _smaller_batches(tables))
     if config.update.reference != "ema":  # which the configuration does not take together with adapters
-        for more in ({}, recomputed, smaller_cache, {**recomputed, **smaller_cache}):
+        for more in ({}, recomputed, smaller_sampler, {**recomputed, **smaller_sampler}):
             yield from ({**batch, **more, **adapters} for batch in _smaller_batches(tables))
 
 

@@ -84,7 +84,7 @@ def make_plan(config: Config, shape: ModelShape, longest: Longest, card_bytes: i
     return Plan(
         phases=tuple(phases),
         sampler_host=sampler.host_kept,
-        sampler_card=sampler.card.peak,
+        sampler_card=0 if config.engine.sleep else sampler.card.peak,
         policy_bytes=weights,
         longest=longest,
         cards=0 if card_bytes is None else 1,

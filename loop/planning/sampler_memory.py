@@ -75,7 +75,8 @@ def sampler_memory(config: Config, shape: ModelShape, longest: Longest, card_byt
     else:
         cache = max(share - sum(own.values()), longest.tokens * kv_bytes_per_token(shape, number) / parallel)
     card = memory({**own, "KV cache": cache})
-    host = {"images": images, "libraries": LIBRARIES}
+    asleep = weights if engine.sleep == 1 else 0
+    host = {"images": images, "libraries": LIBRARIES, "weights asleep": asleep}
     return Sampler(memory({**host, "swap": swap}), card, int(sum(host.values())))
 
 

@@ -43,7 +43,9 @@ def learner(encoder: Encoder) -> LocalLearner:
 
 @pytest.fixture(scope="module")
 def engine(encoder: Encoder) -> Iterator[VllmEngine]:
-    settings = EngineSettings(dtype="float32", max_model_len=256, max_num_seqs=64, kv_cache_gib=0.5, enforce_eager=True)
+    settings = EngineSettings(
+        dtype="float32", max_model_len=256, max_num_seqs=64, kv_cache_gib=0.5, enforce_eager=True, sleep=1
+    )
     running = VllmEngine(str(BASE_MODEL), encoder, settings, 0)
     yield running
     running.close()
@@ -90,6 +92,10 @@ def test_the_base_model_sees_colors(engine: VllmEngine) -> None:
     engine.load_weights(BASE_MODEL)
     found = answers(engine)
     assert sum(found[n, 0].text == SCENES[n].color for n in range(8)) >= 7
+
+
+def test_an_engine_that_cannot_sleep_here_starts_and_says_so(engine: VllmEngine) -> None:
+    assert engine.can_sleep == torch.cuda.is_available()
 
 
 def test_a_swap_changes_answers_in_the_running_engine_with_images_seen_before(
