@@ -5,38 +5,53 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.data import Sampler
+from torch.utils.data import DataLoader, Sampler
+from transformers import Trainer
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from policies import PolicyError
 
 
 class SameBatches:
-    """Mixed into a trainer: its batches are those of one process, each process taking its share of them.
+    """Mixed into a trainer: its batches are those of one process, each process taking its share of every batch.
 
-    transformers groups items by the batch of one process, so that two processes would see other batches.
+    Left to themselves transformers groups items by the batch of one process, and accelerate completes the last batch
+    with items that were seen already, so that several processes would learn from other batches.
     """
 
-    def _get_train_sampler(self: Any, train_dataset: Any = None) -> "Sampler[int]":
+    def _get_train_sampler(self: Any, train_dataset: Any = None) -> LengthGroupedSampler:
         rows = self.train_dataset if train_dataset is None else train_dataset
         size = self.args.train_batch_size * self.args.gradient_accumulation_steps * processes()
-        order = LengthGroupedSampler(size, dataset=rows, lengths=rows[self.args.length_column_name])
-        return order if processes() == 1 else _OrderOfFirst(order)
+        return LengthGroupedSampler(size, dataset=rows, lengths=rows[self.args.length_column_name])
+
+    def get_train_dataloader(self: Any) -> Any:
+        """transformers' own, or with several processes this one's shares."""
+        if processes() == 1:
+            return Trainer.get_train_dataloader(self)
+        shares = _Shares(self._get_train_sampler(), self.args.train_batch_size * processes())
+        return DataLoader(self.train_dataset, batch_sampler=shares, collate_fn=self.data_collator)
 
 
-class _OrderOfFirst(Sampler[int]):  # type: ignore[misc]
-    """The order that the first process draws: TRL seeds each process of GRPO differently."""
+class _Shares(Sampler[list[int]]):  # type: ignore[misc]
+    """This process's share of every batch.
 
-    def __init__(self, order: LengthGroupedSampler) -> None:
-        self._order = order
+    The order is the first process's: TRL seeds each process of GRPO differently. Where the last batch has fewer items
+    than there are processes, those that would have none repeat its first.
+    """
+
+    def __init__(self, order: LengthGroupedSampler, size: int) -> None:
+        self._order, self._size = order, size
 
     def __len__(self) -> int:
-        return len(self._order)
+        return -(-len(self._order) // self._size)
 
-    def __iter__(self) -> Iterator[int]:
+    def __iter__(self) -> Iterator[list[int]]:
         drawn = [list(self._order)]
         torch.distributed.broadcast_object_list(drawn)
-        return iter(drawn[0])
+        rank = torch.distributed.get_rank()
+        for start in range(0, len(drawn[0]), self._size):
+            batch = drawn[0][start : start + self._size]
+            yield batch[rank :: processes()] or batch[:1]
 
 
 def processes() -> int:

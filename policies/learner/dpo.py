@@ -28,12 +28,11 @@ class _PairTrainer(SameBatches, DPOTrainer):  # type: ignore[misc]
         return dataset
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool = False) -> Any:
-        """TRL takes the mean of `sft` over one process's tokens: weigh it by them."""
-        weights = self.loss_weights
-        chosen = inputs["completion_mask"].chunk(2)[0]
-        share = share_of_mean(chosen.sum())
+        """TRL takes means over one process's pairs, of `sft` over its tokens: weigh them by how many it has."""
+        weights, chosen = self.loss_weights, inputs["completion_mask"].chunk(2)[0]
+        tokens, pairs = share_of_mean(chosen.sum()), share_of_mean(torch.tensor(len(chosen), device=chosen.device))
         self.loss_weights = [
-            weight * share if name == "sft" else weight for name, weight in zip(self.loss_types, weights, strict=True)
+            weight * (tokens if name == "sft" else pairs) for name, weight in zip(self.loss_types, weights, strict=True)
         ]
         try:
             return super()._compute_loss(model, inputs, return_outputs)

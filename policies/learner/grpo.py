@@ -38,7 +38,6 @@ OUTSIDE = -1e4
 class _CompletionTrainer(SameBatches, GRPOTrainer):  # type: ignore[misc]
     """GRPOTrainer on completions that exist: nothing is generated or rewarded, and a row is one completion."""
 
-    get_train_dataloader = Trainer.get_train_dataloader
     _prepare_inputs = Trainer._prepare_inputs
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> Any:

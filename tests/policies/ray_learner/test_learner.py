@@ -60,9 +60,9 @@ def workers(one: LocalLearner, encoder: Encoder, *, sharded: bool = False) -> Wo
 
 
 def items_of(encoder: Encoder, algorithm: Algorithm) -> list[Any]:
-    """Twenty batches, of completions whose lengths differ."""
+    """Twenty batches of completions whose lengths differ; the last one is not full, and odd."""
     items: list[Any] = []
-    for n in range(STEPS * SETTINGS.batch_size):
+    for n in range(STEPS * SETTINGS.batch_size - 3):
         prompt = Prompt("What color is it? Give a short answer.", (str(n % 16),))
         right = tuple(encoder.completion_ids(SCENES[n % 16].color + " and" * (n % 7)))
         wrong = tuple(encoder.completion_ids("teal" + " or" * (n % 5)))
