@@ -106,7 +106,8 @@ def _train(
         settings = training_settings(table, ctx.config.learner, ctx.config.run.seed + round_.number)
         directories.append(stage_directory(ctx, start, directories, stage, settings, items))
         planned.append(Planned(stage, table, settings, items, directories[-1]))
-    delete_others(ctx.run_dir / "training", directories, ctx.reporter.say)
+    kept = directories if ctx.config.learner.checkpoint_minutes else []
+    delete_others(ctx.run_dir / "training", kept, ctx.reporter.say)
     trainings = list[Training]()
     for plan in planned[:-1]:
         if (known := trained_before(plan.directory)) is None:

@@ -88,6 +88,18 @@ def test_what_another_update_left_is_deleted_with_a_line(
     assert "goes on after step" not in said
 
 
+def test_without_checkpoints_an_update_begins_anew_and_ends_the_same(
+    text_model: Path, tmp_path: Path, unbroken: tuple[str, list[tuple[Any, ...]]]
+) -> None:
+    run_dir = tmp_path / "run"
+    run_forked(work_on_update, str(text_model), str(run_dir), 5, check=-signal.SIGKILL)
+    tables = {"learner": {"checkpoint_minutes": 0.0}}
+    said = run_forked(work_on_update, str(text_model), str(run_dir), None, None, tables).stdout
+    assert "  deleted rft-" in said
+    assert "goes on after step" not in said
+    assert outcome(run_dir) == unbroken
+
+
 def test_a_half_checkpoint_is_deleted_with_a_line(
     text_model: Path, tmp_path: Path, unbroken: tuple[str, list[tuple[Any, ...]]]
 ) -> None:

@@ -3,6 +3,7 @@
 import re
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -98,7 +99,8 @@ def moves(model: Path, encoder: Encoder, dtype: str, start: dict[str, torch.Tens
     loaded = learner.load(model)
     loaded.load_state_dict(start, strict=False)
     dpo = PlainAdamW() if nearest else Dpo()
-    trained = learner.train(dpo, loaded, items, DPO_RATE, Path("unused"), lambda *_: None).model
+    with TemporaryDirectory() as folder:
+        trained = learner.train(dpo, loaded, items, DPO_RATE, Path(folder), lambda *_: None).model
     return torch.cat([(p.float() - start[n]).flatten().detach() for n, p in trained.named_parameters()])
 
 
@@ -157,13 +159,15 @@ def test_a_shrunk_bfloat16_policy_lies_between_its_parents_on_average(text_model
 
 @pytest.mark.heavy
 @pytest.mark.parametrize("optimizer", [name for name, package in OPTIMIZERS.items() if package == "torch"])
-def test_every_optimizer_that_torch_brings_trains(text_model: Path, encoder: Encoder, optimizer: str) -> None:
+def test_every_optimizer_that_torch_brings_trains(
+    text_model: Path, encoder: Encoder, tmp_path: Path, optimizer: str
+) -> None:
     learner = LocalLearner(encoder)
     model = learner.load(text_model)
     before = {name: value.clone() for name, value in model.named_parameters()}
     item = PairItem(Prompt("What?"), tuple(encoder.completion_ids("teal")), tuple(encoder.completion_ids("red")))
     change = replace(DPO_RATE, learning_rate=1e-3, optimizer=optimizer)
-    trained = learner.train(Dpo(), model, [item] * 4, change, Path("unused"), lambda *_: None).model
+    trained = learner.train(Dpo(), model, [item] * 4, change, tmp_path, lambda *_: None).model
     assert any(not torch.equal(value, before[name]) for name, value in trained.named_parameters())
 
 

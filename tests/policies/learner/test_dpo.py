@@ -5,6 +5,7 @@ import gc
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -63,7 +64,8 @@ def curve(
     model: Path, encoder: Encoder, dpo: Dpo, items: Sequence[PairItem], settings: TrainingSettings
 ) -> list[float]:
     learner = LocalLearner(encoder)
-    result = learner.train(dpo, learner.load(model), items, settings, Path("unused"), lambda *_: None)
+    with TemporaryDirectory() as folder:
+        result = learner.train(dpo, learner.load(model), items, settings, Path(folder), lambda *_: None)
     return [step.loss for step in result.curve]
 
 
