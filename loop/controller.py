@@ -76,7 +76,8 @@ def run(
     One round after the other, one phase after the other: the phase is read from the store, does
     what is missing, and the next one is recorded. There is no other progress anywhere. `set_by_user` has the keys
     that the user set; in others a run that is continued keeps its values. None: every key. `agreed`:
-    the user agrees to a cold start that is estimated to cost more than `teacher.confirm_usd`.
+    the user agrees to a cold start that is estimated to cost more than `teacher.confirm_usd`, and to a run that is
+    planned to need more memory than there is.
     """
     parts = parts or Parts()
     with work_on(run_dir, create=True, crash_point=parts.crash_point, say=reporter.say) as store:
@@ -89,7 +90,7 @@ def run(
         make_encoder = cache(partial(open_encoder, store, config, parts))
         ingest(store, config, parts.sources[config.questions.source], reporter, make_encoder)
         confirm_cold_start(config, store, agreed=agreed)
-        memory = MemoryRecord(plan_run(store, config, make_encoder, parts.machine(run_dir)))
+        memory = MemoryRecord(plan_run(store, config, make_encoder, parts.machine(run_dir), agreed=agreed))
         try:
             with open_session(store, config, run_dir, reporter, parts) as (ctx, observe):
                 _rounds(ctx, memory, reporter, observe, parts.free_bytes)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 @click.option("--rounds", type=click.IntRange(min=0), help="Rounds in all; 0 goes on until stopped.")
 @click.option("--set", "overrides", multiple=True, metavar="A.B=VALUE", help="Override a configuration key.")
 @click.option("--dry-run", is_flag=True, help="Print the resolved configuration and the plan, and stop.")
-@click.option("--yes", is_flag=True, help="Agree to a cold start estimated above teacher.confirm_usd.")
+@click.option("--yes", is_flag=True, help="Agree to a cold start above teacher.confirm_usd, or too little memory.")
 @click.option("--quiet", is_flag=True, help="Print nothing but errors.")
 @click.option("--json", "as_json", is_flag=True, help="Print events as JSON, one a line, as they happen.")
 def run(

@@ -35,8 +35,10 @@ def plan_maker(
     return lambda variant: make_plan(variant, shape, longest, card)
 
 
-def plan_run(store: Store, config: Config, make_encoder: Callable[[], Encoder], machine: Machine) -> Plan | None:
-    """The plan of a run whose questions are stored; raises InputError where it cannot fit.
+def plan_run(
+    store: Store, config: Config, make_encoder: Callable[[], Encoder], machine: Machine, *, agreed: bool = False
+) -> Plan | None:
+    """The plan of a run whose questions are stored; raises InputError where it cannot fit, unless the user `agreed`.
 
     None where the model cannot be looked at: to load it will say what is wrong with it.
     """
@@ -44,7 +46,9 @@ def plan_run(store: Store, config: Config, make_encoder: Callable[[], Encoder], 
         make = plan_maker(config, make_encoder(), questions_of_store(store), machine)
     except PolicyError:
         return None
-    return None if make is None else require_fit(config, make, machine)
+    if make is None:
+        return None
+    return make(config) if agreed else require_fit(config, make, machine)
 
 
 def plan_maker_by_model(

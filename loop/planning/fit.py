@@ -40,7 +40,10 @@ def require_fit(config: Config, make: MakePlan, machine: Machine) -> Plan:
     """The plan; InputError, naming what does not fit and the cheapest keys that make it fit."""
     plan = make(config)
     if found := list(faults(plan, machine)):
-        raise InputError(f"this run does not fit into memory: {'; '.join(found)}; {cure(config, make, machine)}")
+        raise InputError(
+            f"this run does not fit into memory: {'; '.join(found)}; {cure(config, make, machine)};"
+            " or try it all the same with --yes"
+        )
     return plan
 
 

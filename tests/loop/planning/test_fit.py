@@ -90,6 +90,8 @@ def test_run_refuses_before_a_model_loads(tmp_path: Path) -> None:
     settings = load_config("easy_vqa", ["questions.train_limit=200", "engine.kv_cache_gib=2.0"])
     with pytest.raises(InputError, match=r"sampling needs 2\.\d GiB.*it fits with --set engine\.kv_cache_gib=0\.5"):
         run(settings, tmp_path / "run", Console(quiet=True), parts=parts)
+    with pytest.raises(AssertionError, match="the learner was made"):
+        run(settings, tmp_path / "run", Console(quiet=True), parts=parts, agreed=True)
 
 
 def test_run_says_it_in_one_line_with_exit_code_2(tmp_path: Path) -> None:
