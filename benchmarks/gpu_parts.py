@@ -26,9 +26,10 @@ from loop.planning.plan import Plan, make_plan
 from loop.swap_and_prove import engine_settings
 from loop.training.stages import training_settings
 from policies.encoding import Encoder, Prompt
-from policies.learner.base import lora_config, trainer_arguments
+from policies.learner.base import trainer_arguments
 from policies.learner.items import SftItem
 from policies.learner.learner import LocalLearner
+from policies.learner.lora import lora_config
 from policies.learner.sft import Sft
 from policies.probe import probe_engine
 from policies.sampler import Request
@@ -189,7 +190,7 @@ class Bench:
 
     def training(self) -> dict[str, Any]:
         """SFT by the learner; of a model that reads text alone also by bare TRL, on the same tokens."""
-        settings = training_settings(self.config.rft, 0)
+        settings = training_settings(self.config.rft, self.config.learner, 0)
         items = [SftItem(self.prompt(n), self.completion(self.size.answer)) for n in range(self.size.items)]
         tokens = self.longest.tokens * len(items)
         learner, before = LocalLearner(self.encoder), self._begin()
@@ -213,7 +214,7 @@ class Bench:
         return found
 
     def _bare_trl(self, model: Any, items: list[SftItem], folder: str) -> float:
-        settings = training_settings(self.config.rft, 0)
+        settings = training_settings(self.config.rft, self.config.learner, 0)
         prompts = [self.encoder.prompt_ids(item.prompt) for item in items]
         rows = [
             {
@@ -230,7 +231,7 @@ class Bench:
             args=SFTConfig(**arguments, max_length=None),
             train_dataset=Dataset.from_list(rows),
             processing_class=self.encoder.tokenizer,
-            peft_config=lora_config(settings),
+            peft_config=lora_config(settings.lora_rank, settings.lora_alpha) if settings.lora_rank else None,
         )
         trainer.remove_callback(PrinterCallback)
         started = time.monotonic()
