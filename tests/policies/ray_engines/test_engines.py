@@ -1,6 +1,7 @@
 """Many engines behind one sampler: real Ray, processes that are killed, engines without a model."""
 
 import os
+import random
 import signal
 import time
 from collections import Counter
@@ -129,6 +130,27 @@ def test_an_engine_killed_while_it_samples_loses_and_repeats_nothing(begin: Begi
     assert sum(each.restarts for each in engines.status()) == 2
     assert "engine" in said[0]
     assert "process" in said[0]
+
+
+@pytest.mark.slow
+def test_a_hundred_engines_killed_at_random_lose_and_repeat_nothing(begin: Begin, policies: list[Path]) -> None:
+    engines, _ = begin(replicas=4, seconds=0.01, restarts_without_progress=20)
+    serve(engines, policies[1])
+    rng, killed, found = random.Random(0), 0, dict[object, str]()
+    while killed < 100:
+        round_of: dict[object, str] = {}
+        for chain in engines.sample(requests(400)):
+            assert chain.key not in round_of
+            round_of[chain.key] = chain.text
+            if killed < 100 and rng.random() < 0.05:
+                serving = [each.pid for each in engines.status() if each.state == "serving"]
+                if serving:
+                    os.kill(rng.choice(serving), signal.SIGKILL)
+                    killed += 1
+        assert round_of == expected(policies[1], 400)
+        found |= round_of
+    assert sum(each.restarts for each in engines.status()) == 100
+    assert found == expected(policies[1], 400)
 
 
 def test_an_engine_lost_between_two_calls_serves_the_current_weights_when_it_is_back(
