@@ -1,6 +1,7 @@
 """While the learner trains the sampler leaves its card, and comes back in an order that never holds both."""
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -48,6 +49,7 @@ def run_with(folder: Path, can_sleep: bool, level: int) -> tuple[list[str], str]
     """What the engine was told, and what the run said."""
 
     def work() -> None:
+        os.chdir(folder)  # where the scripted teacher writes its ledger
         script, log = Script(), list[str]()
 
         def start_sampler(model: str, encoder: Encoder, settings: EngineSettings, seed: int) -> SleepyEngine:
