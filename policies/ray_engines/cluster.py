@@ -7,9 +7,14 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import policies
 from policies import PolicyError, first_line
+
+PROJECT = str(Path(policies.__file__).resolve().parent.parent)
+"""Where the project's packages lie, be it a checkout or site-packages."""
 
 CONNECT_SECONDS = 10.0
 """How long the head of a cluster has to answer."""
@@ -49,7 +54,12 @@ def joined(address: str | None) -> Iterator[None]:
     require_answer(address)
     options: dict[str, Any] = {} if address else {"num_cpus": os.cpu_count(), "include_dashboard": False}
     try:
-        ray.init(address or "local", log_to_driver=False, logging_level=logging.ERROR, **options)
+        # Ray tells its processes the directory of the script and the current one, which need not be the project's.
+        path = os.pathsep.join(filter(None, [PROJECT, os.environ.get("PYTHONPATH")]))
+        environment = {"env_vars": {"PYTHONPATH": path}}
+        ray.init(
+            address or "local", log_to_driver=False, logging_level=logging.ERROR, runtime_env=environment, **options
+        )
     except (ConnectionError, RuntimeError, ValueError) as error:
         where = f"cluster.address = {address!r}" if address else "a local Ray"
         raise PolicyError(

@@ -30,7 +30,7 @@ SCENES = [draw_scene(random.Random(n)) for n in range(8)]
 
 
 def shifted(scores: Sequence[float], by: Sequence[float]) -> list[float]:
-    """Scores moved by so many nats a token."""
+    """Scores moved by so many nats per token."""
     return [score + shift * len(item.completion) for score, shift, item in zip(scores, by, ITEMS, strict=True)]
 
 
@@ -85,7 +85,7 @@ def test_where_no_weight_changed_in_the_engines_precision_the_proof_says_that_it
 
 def test_a_large_difference_and_no_number_fail() -> None:
     for engine in (shifted(OLD, [0.06] * len(ITEMS)), [float("nan"), *OLD[1:]]):
-        with pytest.raises(ProbeFailed, match="nats a token"):
+        with pytest.raises(ProbeFailed, match="nats per token"):
             prove(OLD, engine, ITEMS, TOLERANCE)
 
 
