@@ -176,6 +176,6 @@ def pass_rates(store: Store, first_round: int, last_round: int) -> dict[int, flo
 
 def mean_sample_bytes(store: Store) -> float:
     """The mean size of the latest samples' texts and token ids; 0 where there are none."""
-    latest = "SELECT text, token_ids FROM sample ORDER BY id DESC LIMIT 500"
+    latest = "SELECT text, token_ids FROM sample WHERE id > (SELECT max(id) FROM sample) - 500"
     mean: float | None = store.value(f"SELECT avg(length(CAST(text AS BLOB)) + length(token_ids)) FROM ({latest})")
     return mean or 0.0

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import gather
 from torch.utils.data import DataLoader, Sampler
 from transformers import Trainer
 from transformers.trainer_pt_utils import LengthGroupedSampler
@@ -18,6 +19,12 @@ class SameBatches:
     Left to themselves transformers groups items by the batch of one process, and accelerate completes the last batch
     with items that were seen already, so that several processes would learn from other batches.
     """
+
+    def __init__(self: Any, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        if processes() > 1:
+            # TRL gathers a figure per row, and processes may have different numbers of rows.
+            self.accelerator.gather = self.accelerator.gather_for_metrics = _gather_rows
 
     def _get_train_sampler(self: Any, train_dataset: Any = None) -> LengthGroupedSampler:
         rows = self.train_dataset if train_dataset is None else train_dataset
@@ -52,6 +59,18 @@ class _Shares(Sampler[list[int]]):  # type: ignore[misc]
         for start in range(0, len(drawn[0]), self._size):
             batch = drawn[0][start : start + self._size]
             yield batch[rank :: processes()] or batch[:1]
+
+
+def _gather_rows(own: torch.Tensor) -> torch.Tensor:
+    """The tensors of all processes in one, whose first dimensions may differ; accelerate's own needs equal shapes."""
+    shapes: list[Any] = [None] * processes()
+    torch.distributed.all_gather_object(shapes, tuple(own.shape))
+    if len(set(shapes)) == 1:
+        gathered_rows: torch.Tensor = gather(own)
+        return gathered_rows
+    parts: list[Any] = [None] * processes()
+    torch.distributed.all_gather_object(parts, own.detach().cpu())
+    return torch.cat(parts).to(own.device)
 
 
 def processes() -> int:

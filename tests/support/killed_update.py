@@ -17,7 +17,7 @@ from store.rounds import get_round
 from tests.support.update_session import session
 
 WORDS = ("teal", "a red circle", "yes", "no, it is blue", "brown", "gray triangle there", "no")
-STEPS = 24
+STEPS = 48
 """Optimizer steps of both stages together."""
 
 
@@ -38,7 +38,7 @@ TWO_STAGES = Stages(
         Stage("dpo", lambda config: config.update, pairs, dpo, pair_references),
     ),
 )
-TABLE = {"batch_size": 4, "epochs": 3.0, "learning_rate": 1e-3, "warmup_ratio": 0.3}
+TABLE = {"batch_size": 4, "epochs": 6.0, "learning_rate": 1e-3, "warmup_ratio": 0.3}
 EVERY_STEP = {"checkpoint_minutes": 1e-9}
 
 
