@@ -48,7 +48,7 @@ def maker(card: int | None) -> MakePlan:
     return lambda variant: make_plan(variant, eight_billion(), LONGEST, card)
 
 
-@pytest.mark.parametrize(("card", "cure"), [(80, "learner.dtype=bfloat16"), (40, "lora_rank=16")])
+@pytest.mark.parametrize(("card", "cure"), [(80, "learner.dtype=bfloat16"), (64, "lora_rank=16")])
 def test_eight_billion_parameters_fit_one_card_in_half_precision_or_with_adapters(card: int, cure: str) -> None:
     machine = Machine(200 * GIB, (card * GIB,), DISK)
     with pytest.raises(InputError, match=rf"\[update\] needs .* of the card, it has {card}\.0 GiB.*{cure}"):
