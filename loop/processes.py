@@ -103,8 +103,8 @@ def _images(store: Store) -> ImageSource:
 
 
 def _environment(threads: int) -> dict[str, str]:
-    """Threads of several processes that spin while they wait slow each other tenfold."""
-    return {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "passive"}
+    """As many threads as a process has cores: those of processes that share cores slow each other tenfold."""
+    return {"OMP_NUM_THREADS": str(threads)}
 
 
 def _devices(config: Config) -> int:
