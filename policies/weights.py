@@ -95,7 +95,17 @@ def _locked(directory: Path, how: int) -> Iterator[bool]:
         os.close(descriptor)
 
 
-def publish(model: Any, processor: Any, directory: Path, adapters: Mapping[str, Path] | None = None) -> str:
+SHARD_SIZE = "2GB"
+"""A file of weights is at most so large: a swap reads one at a time, and holds it beside the model."""
+
+
+def publish(
+    model: Any,
+    processor: Any,
+    directory: Path,
+    adapters: Mapping[str, Path] | None = None,
+    shard_size: str = SHARD_SIZE,
+) -> str:
     """Write model and processor to `directory` so that it appears complete or not at all.
 
     Written beside, flushed to disk, renamed. A leftover of a crash before the store recorded it is
@@ -104,7 +114,7 @@ def publish(model: Any, processor: Any, directory: Path, adapters: Mapping[str, 
     """
     with written_whole(directory) as temporary:
         try:
-            model.save_pretrained(temporary)
+            model.save_pretrained(temporary, max_shard_size=shard_size)
             processor.save_pretrained(temporary)
         except SafetensorError as error:
             raise PolicyError(f"{directory}: the weights cannot be written ({error}); free some space") from error

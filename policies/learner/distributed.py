@@ -11,6 +11,7 @@ from transformers import Trainer
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from policies import PolicyError
+from policies.weights import SHARD_SIZE
 
 
 class SameBatches:
@@ -154,5 +155,5 @@ def save_whole(model: Any, directory: Path) -> None:
         if getattr(model.config.get_text_config(), "tie_word_embeddings", False):
             for name in getattr(model, "_tied_weights_keys", None) or ():
                 state.pop(name, None)
-        model.save_pretrained(directory, state_dict=state)
+        model.save_pretrained(directory, state_dict=state, max_shard_size=SHARD_SIZE)
     torch.distributed.barrier()

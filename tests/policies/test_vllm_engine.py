@@ -22,7 +22,7 @@ from policies.probe import largest_difference
 from policies.sampler import Chain, Request
 from policies.verifier import ScoredChain
 from policies.vllm_engine import EngineSettings, VllmEngine
-from policies.weights import HashedWeights, weights_sha256
+from policies.weights import HashedWeights, publish, weights_sha256
 from tests.support.command_line import BASE_MODEL, copy_without
 
 pytestmark = pytest.mark.heavy
@@ -108,6 +108,21 @@ def test_a_swap_changes_answers_in_the_running_engine_with_images_seen_before(
     assert {chain.text for chain in swapped.values()} == {"teal"}
     engine.load_weights(BASE_MODEL)
     assert {k: c.text for k, c in answers(engine).items()} == {k: c.text for k, c in before.items()}
+
+
+def test_a_policy_in_many_files_is_published_swapped_and_proved(
+    engine: VllmEngine, learner: LocalLearner, other_policy: Path, encoder: Encoder, tmp_path: Path
+) -> None:
+    sharded = tmp_path / "sharded"
+    digest = publish(learner.load(other_policy), encoder.processor, sharded, shard_size="1MB")
+    assert len(list(sharded.glob("*.safetensors"))) > 4
+    engine.load_weights(BASE_MODEL)
+    assert engine.load_weights(sharded) == digest == weights_sha256(sharded)
+    items = probe()
+    learned = logprobs(learner, learner.load(sharded), items)
+    scores = engine.score([i.prompt for i in items], [i.completion for i in items])
+    assert largest_difference(learned, scores, items) < 1e-3
+    assert {chain.text for chain in answers(engine).values()} == {"teal"}
 
 
 def test_after_each_swap_sampler_and_learner_agree_on_the_probe(

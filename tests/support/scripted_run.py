@@ -101,7 +101,7 @@ class Weights:
     def sha256(self) -> str:
         return hashlib.sha256(self.content.encode()).hexdigest()
 
-    def save_pretrained(self, folder: Path) -> None:
+    def save_pretrained(self, folder: Path, **_: object) -> None:
         (folder / "model.safetensors").write_text(self.content)
         (folder / "config.json").write_text("{}")
 
