@@ -13,7 +13,8 @@ config=$1
 run_dir=$2
 # EDIT: where the project and its virtual environment lie, on a file system that every node sees.
 project=${RATCHET_PROJECT:-$PWD}
-ray=$project/.venv/bin/ray
+# `ray symmetric-run` looks for `ray` there.
+export PATH=$project/.venv/bin:$PATH
 
 nodes=($(scontrol show hostnames "$SLURM_JOB_NODELIST"))
 head=$(srun --nodes=1 --ntasks=1 --nodelist="${nodes[0]}" hostname --ip-address | awk '{print $1}')
@@ -24,6 +25,6 @@ port=6379
 
 # Slurm's SIGTERM reaches the controller, which commits what is in flight; the next job goes on from there.
 cd "$project"
-exec srun --kill-on-bad-exit=1 "$ray" symmetric-run --address "$head:$port" --min-nodes "$SLURM_JOB_NUM_NODES" -- \
-  "$project/.venv/bin/python" run_loop.py run --config "$config" --run-dir "$run_dir" \
+exec srun --kill-on-bad-exit=1 ray symmetric-run --address "$head:$port" --min-nodes "$SLURM_JOB_NUM_NODES" -- \
+  python run_loop.py run --config "$config" --run-dir "$run_dir" \
   --set engine.replicas=auto --set "cluster.address=$head:$port" --set cluster.shared_files=true
