@@ -90,7 +90,11 @@ def run(
         make_encoder = cache(partial(open_encoder, store, config, parts))
         ingest(store, config, parts.sources[config.questions.source], reporter, make_encoder)
         confirm_cold_start(config, store, agreed=agreed)
-        memory = MemoryRecord(plan_run(store, config, make_encoder, parts.machine(run_dir), agreed=agreed))
+        memory = MemoryRecord(
+            plan_run(store, config, make_encoder, parts.machine(run_dir), agreed=agreed),
+            samples=config.engine.replicas == 1 and config.cluster.address is None,
+            trains=config.learner.workers == 1,
+        )
         try:
             with open_session(store, config, run_dir, reporter, parts) as (ctx, observe):
                 _rounds(ctx, memory, reporter, observe, parts.free_bytes)

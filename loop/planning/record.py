@@ -13,10 +13,14 @@ SAMPLES = ("sample", "swap", "evaluate", "gate")
 
 
 class MemoryRecord:
-    """Measures phases, from where the process was before its first model. `plan` is None where none could be made."""
+    """Measures phases of this process, from where it was before its first model.
 
-    def __init__(self, plan: Plan | None) -> None:
-        self._plan = plan
+    `plan` is None where none could be made. `samples` and `trains`: whether the sampler and the learner are part of
+    this process; what other processes take is not measured.
+    """
+
+    def __init__(self, plan: Plan | None, *, samples: bool = True, trains: bool = True) -> None:
+        self._plan, self._samples, self._trains = plan, samples, trains
         self._start = peaks.resident()
 
     @contextmanager
@@ -43,7 +47,7 @@ class MemoryRecord:
 
     def _planned(self, number: int, phase: str, sampler_runs: bool) -> tuple[int, int] | None:
         """(host, card) of the phase's part of the plan; None for phases that need no model."""
-        if self._plan is None:
+        if self._plan is None or not (self._trains if phase == "update" else self._samples):
             return None
         if phase in SAMPLES:
             names = ["sampling"]
@@ -52,7 +56,7 @@ class MemoryRecord:
         else:
             return None
         whole = [(self._plan.host_peak(name), self._plan.card_peak(name) - CONTEXT) for name in names]
-        if phase == "update" and number > 0 and not sampler_runs:
+        if phase == "update" and number > 0 and not (sampler_runs and self._samples):
             kept = (self._plan.sampler_host, self._plan.sampler_card)
             whole = [(host - kept[0], card - kept[1]) for host, card in whole]
         return (max(host for host, _ in whole), max(card for _, card in whole)) if whole else None
