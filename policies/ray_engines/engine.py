@@ -61,7 +61,9 @@ class Engine:
         if self.place is None or self.place.node != here or not Path(self.place.log).is_file():
             return ""
         lines = Path(self.place.log).read_text(encoding="utf-8", errors="replace").splitlines()
-        return " | ".join(line.strip() for line in lines[-LOG_LINES:] if line.strip())
+        end = " | ".join(line.strip() for line in lines[-LOG_LINES:] if line.strip())
+        # What a model wrote may be among it, and this goes to the terminal.
+        return "".join(letter if letter.isprintable() else " " for letter in end)
 
 
 def status_of(engine: Engine) -> EngineStatus:
