@@ -135,7 +135,8 @@ def _simulated(engines: int, chain_seconds: float, chains: int) -> dict[str, Any
     from policies.prompt import Prompt
     from policies.ray_engines.cluster import Resources
     from policies.ray_engines.engines import RayEngines
-    from policies.ray_engines.roster import ClusterSettings, ImageSource
+    from policies.ray_engines.images import ImageSource
+    from policies.ray_engines.roster import ClusterSettings
     from policies.sampler import Request
     from tests.support.simulated_engine import StartSimulated, as_it_is
 

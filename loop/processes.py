@@ -16,7 +16,8 @@ from policies.learner.learner import Learner, LocalLearner
 from policies.packaged_model import model_directory
 from policies.ray_engines.cluster import Resources, require_answer, require_ray
 from policies.ray_engines.engines import RayEngines
-from policies.ray_engines.roster import ClusterSettings, ImageSource
+from policies.ray_engines.images import ImageSource
+from policies.ray_engines.roster import ClusterSettings
 from policies.ray_engines.vllm import StartVllm
 from policies.ray_learner.learner import WorkerSettings, WorkersLearner
 from policies.sampler import Sampler, Say

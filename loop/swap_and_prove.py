@@ -166,10 +166,8 @@ def _start_engine(ctx: Context) -> Sampler:
     count_engine_start(ctx.store, ctx.session)
     ctx.reporter.say(f"  vLLM started in {time.monotonic() - started:.1f} s")
     if config.engine.sleep and not (isinstance(ctx.sampler, Sleeper) and ctx.sampler.can_sleep):
-        ctx.reporter.say(
-            f"  engine.sleep = {config.engine.sleep} has no effect: vLLM cannot sleep on this machine, and keeps its"
-            " memory while the learner trains"
-        )
+        why = "engines of Ray have cards of their own" if ctx.sampler.status() else "vLLM cannot sleep on this machine"
+        ctx.reporter.say(f"  engine.sleep = {config.engine.sleep} has no effect: {why}")
     return ctx.sampler
 
 

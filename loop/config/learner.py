@@ -11,6 +11,9 @@ from policies.learner.optimizer_names import OPTIMIZERS, ROUNDED
 LORA_INITS = r"^(default|gaussian|orthogonal|olora|pissa|pissa_niter_[1-9]\d*)$"
 """peft's ways to begin an adapter, of those that need no data."""
 
+MOVES_THE_BASE = ("pissa", "olora")
+"""Those that change the base's weights, which bfloat16 cannot hold."""
+
 
 class TrainingConfig(ConfigTable):
     """What `[cold_start]`, `[rft]` and `[update]` share: the optimizer's settings."""

@@ -13,7 +13,8 @@ from pydantic import (
 
 from judges import FLAGS, JudgeSpecError, find_judge
 from judges.reasoning_gym import TASKS
-from loop.config.learner import LearnerConfig, TrainingConfig
+from loop.config.learner import MOVES_THE_BASE, LearnerConfig, TrainingConfig
+from loop.config.machine import ClusterConfig, EngineConfig, RetentionConfig, TrackingConfig
 from loop.config.prompt_styles import PREFERENCE_PLACES, STYLES, Style
 from loop.config.table import ConfigTable
 from loop.config.teacher import EMBEDDED, EMBEDDED_TASKS, TeacherConfig
@@ -342,42 +343,6 @@ class GateConfig(ConfigTable):
         return self
 
 
-class RetentionConfig(ConfigTable):
-    """`[retention]`: which policies' weights stay on disk besides serving policy, its parent and the best."""
-
-    keep_every: PositiveInt = 10
-
-
-class TrackingConfig(ConfigTable):
-    """`[tracking]`: where figures are sent besides the store, by transformers' names; nowhere unless asked."""
-
-    report_to: list[Literal["tensorboard", "trackio", "wandb"]] = []
-    project: str = Field("ratchet", min_length=1)
-    name: str | None = Field(None, min_length=1)
-
-
-class EngineConfig(ConfigTable):
-    """`[engine]`: vLLM's options for this machine."""
-
-    max_model_len: PositiveInt | None = None
-    max_num_seqs: PositiveInt = 128
-    kv_cache_gib: PositiveFloat | None = None
-    gpu_memory_utilization: float = Field(0.45, gt=0.0, le=1.0)
-    tensor_parallel_size: PositiveInt = 1
-    replicas: PositiveInt | Literal["auto"] = 1
-    swap_seconds: PositiveFloat = 600.0
-    enforce_eager: bool = False
-    probe_tolerance: PositiveFloat = 0.02
-    sleep: Literal[0, 1, 2] = 0
-
-
-class ClusterConfig(ConfigTable):
-    """`[cluster]`: where engines run; without an address on this machine."""
-
-    address: str | None = Field(None, min_length=1)
-    shared_files: bool = False
-
-
 class Config(ConfigTable):
     """A whole configuration; `recipe` is the name of the recipe that it was laid over."""
 
@@ -408,7 +373,7 @@ class Config(ConfigTable):
     def _adapters_fit_the_weights(self) -> "Config":
         for name in ("cold_start", "rft", "update", "grpo"):
             table = getattr(self, name)
-            moves_weights = table.lora_rank and table.lora_init.startswith(("pissa", "olora"))
+            moves_weights = table.lora_rank and table.lora_init.startswith(MOVES_THE_BASE)
             if moves_weights and self.learner.dtype == "bfloat16":
                 raise ValueError(
                     f"{name}.lora_init = {table.lora_init!r} changes the weights under the adapter, which bfloat16"

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 
-from loop.config.learner import TrainingConfig
+from loop.config.learner import MOVES_THE_BASE, TrainingConfig
 from loop.config.schema import Config
 from loop.errors import InputError
 from loop.planning.machine import Machine
@@ -17,9 +17,6 @@ Change = dict[str, object]
 SMALL_CACHE_GIB = 0.5
 LORA_RANK = 16
 """What is proposed where something does not fit."""
-
-MOVES = ("pissa", "olora")
-"""Initialisations of adapters that change the base's weights, which bfloat16 cannot hold."""
 
 
 def faults(plan: Plan, machine: Machine) -> Iterator[str]:
@@ -67,7 +64,7 @@ def _changes(config: Config, machine: Machine) -> Iterator[Change]:
     adapters: Change = {f"{name}.lora_rank": LORA_RANK for name, table in tables if not table.lora_rank}
     for more in ({}, recomputed, smaller_sampler, {**recomputed, **smaller_sampler}):
         yield from ({**batch, **more} for batch in _smaller_batches(tables))
-    if config.learner.dtype == "float32" and not any(table.lora_init.startswith(MOVES) for _, table in tables):
+    if config.learner.dtype == "float32" and not any(table.lora_init.startswith(MOVES_THE_BASE) for _, table in tables):
         for more in ({}, recomputed, smaller_sampler, {**recomputed, **smaller_sampler}):
             yield from ({**batch, **more, **halved} for batch in _smaller_batches(tables))
     if config.update.reference != "ema":  # which the configuration does not take together with adapters

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from loop.config.schema import TrackingConfig
+from loop.config.machine import TrackingConfig
 from loop.errors import InputError
 
 ROUND = "round"

@@ -150,9 +150,13 @@ class EngineActor:
         self._refused = []
 
     def close(self) -> None:
-        """Free the engine."""
+        """Free the engine, and what was fetched for it."""
+        from policies.ray_engines.transfer import delete_fetched
+
         if self._engine is not None:
             self._engine.close()
+        self._model.__exit__(None, None, None)
+        delete_fetched()
 
     def _refuse(self, request: Request, reason: str) -> None:
         assert isinstance(request.key, int)

@@ -107,3 +107,10 @@ def require_answer(address: str | None) -> None:
             f"cluster.address = {address!r}: nothing answers there ({error}); name the head as HOST:PORT, 'auto' on a"
             " node of the cluster, or leave the key out for this machine alone"
         ) from error
+
+
+def reason_of(error: Exception) -> str:
+    """The line of an error of Ray that says what happened."""
+    cause = getattr(error, "cause", None) or error
+    lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
+    return f"{type(cause).__name__}: {lines[-1] if isinstance(cause, type(error)) and lines else first_line(cause)}"

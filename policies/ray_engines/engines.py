@@ -1,22 +1,19 @@
 """The sampler whose chains come from many engines."""
 
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from policies.prompt import Prompt
 from policies.ray_engines.actor import Finished, StartEngine
-from policies.ray_engines.cluster import joined, room_for
+from policies.ray_engines.cluster import joined, reason_of, room_for
 from policies.ray_engines.engine import Engine, status_of
-from policies.ray_engines.roster import ClusterSettings, ImageSource, Probe, Roster, reason_of
+from policies.ray_engines.images import ImageSource, SentImages
+from policies.ray_engines.roster import ClusterSettings, Probe, Roster
 from policies.sampler import Chain, Check, EngineStatus, Refuse, Request, RequestRefused, Say
-
-IMAGES_BYTES = 1 << 30
-"""Encoded images that are kept in Ray's object store at once."""
 
 SHARES = 4
 """A call returns when this part of what an engine may have waiting has finished."""
@@ -32,7 +29,7 @@ class RayEngines:
     def __init__(
         self, model: Path, start_engine: StartEngine, images: ImageSource, settings: ClusterSettings, say: Say
     ) -> None:
-        self._settings, self._images = settings, _SentImages(images)
+        self._settings, self._images = settings, SentImages(images)
         self._share = max(1, settings.waiting // SHARES)
         with ExitStack() as stack:
             stack.enter_context(joined(settings.address))
@@ -162,28 +159,3 @@ class _Requests:
     def put_back(self, requests: Iterable[Request]) -> None:
         """To be taken again."""
         self._back.extend(requests)
-
-
-class _SentImages:
-    """Images in Ray's object store, which carries each to a node once; the ones used last are kept."""
-
-    def __init__(self, source: ImageSource) -> None:
-        self._source = source
-        self._kept: OrderedDict[str, tuple[Any, int]] = OrderedDict()
-        self._size = 0
-
-    def references(self, prompts: Iterable[Prompt]) -> dict[str, Any]:
-        """The references of the prompts' images by name."""
-        return {name: self._reference(name) for prompt in prompts for name in prompt.images}
-
-    def _reference(self, name: str) -> Any:
-        import ray
-
-        if name not in self._kept:
-            content = self._source.read(name)
-            self._kept[name] = (ray.put(content), len(content))
-            self._size += len(content)
-            while self._size > IMAGES_BYTES and len(self._kept) > 1:
-                self._size -= self._kept.popitem(last=False)[1][1]
-        self._kept.move_to_end(name)
-        return self._kept[name][0]

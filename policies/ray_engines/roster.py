@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from policies import PolicyError, first_line
+from policies import PolicyError
 from policies.prompt import Prompt
 from policies.ray_engines.actor import DecodeImage, Description, EngineActor, Reply, StartEngine
-from policies.ray_engines.cluster import NOTHING, Resources
+from policies.ray_engines.cluster import NOTHING, Resources, reason_of
 from policies.ray_engines.engine import Engine
 from policies.ray_engines.transfer import Place, SentDirectory, send
 from policies.ray_engines.versions import differing_version, installed_versions
@@ -38,14 +38,6 @@ class ClusterSettings:
     start_seconds: float = 900.0
     swap_seconds: float = 600.0
     restarts_without_progress: int = 3
-
-
-@dataclass(frozen=True)
-class ImageSource:
-    """Encoded images by name, and what decodes them in an engine's process (picklable)."""
-
-    read: Callable[[str], bytes]
-    decode: DecodeImage
 
 
 @dataclass(frozen=True)
@@ -299,10 +291,3 @@ class Roster:
         if engine.actor is not None:
             ray.kill(engine.actor)
             engine.actor = None
-
-
-def reason_of(error: Exception) -> str:
-    """The line of an error of Ray that says what happened."""
-    cause = getattr(error, "cause", None) or error
-    lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
-    return f"{type(cause).__name__}: {lines[-1] if isinstance(cause, type(error)) and lines else first_line(cause)}"

@@ -62,7 +62,7 @@ def at_hand(place: Place) -> Iterator[Path]:
             )
         yield place
         return
-    root = Path(tempfile.gettempdir()) / f"ratchet-{os.getuid()}"
+    root = _root()
     root.mkdir(mode=0o700, exist_ok=True)
     if root.stat().st_uid != os.getuid():
         raise PolicyError(f"{root} belongs to another user; remove it, or set TMPDIR on that node")
@@ -78,6 +78,19 @@ def at_hand(place: Place) -> Iterator[Path]:
         yield directory
     finally:
         lock.__exit__(None, None, None)
+
+
+def delete_fetched() -> None:
+    """Delete what was fetched to this node and no process reads; the last one to call it leaves nothing."""
+    root = _root()
+    if root.is_dir():
+        with (root / ".lock").open("w") as turn:
+            fcntl.flock(turn, fcntl.LOCK_EX)
+            _delete_unused(root)
+
+
+def _root() -> Path:
+    return Path(tempfile.gettempdir()) / f"ratchet-{os.getuid()}"
 
 
 def _fetch(sent: SentDirectory, directory: Path) -> None:

@@ -11,10 +11,10 @@ from typing import Any
 from policies import PolicyError
 from policies.encoding import Encoder
 from policies.learner.base import Algorithm, TrainingResult, TrainingSettings
-from policies.learner.callbacks import Progress, TrainingDiverged
+from policies.learner.callbacks import Progress
 from policies.learner.learner import LocalLearner
-from policies.ray_engines.cluster import Resources, joined
-from policies.ray_engines.roster import ImageSource, reason_of
+from policies.ray_engines.cluster import Resources, joined, reason_of
+from policies.ray_engines.images import ImageSource
 from policies.ray_engines.transfer import Place, send
 from policies.ray_learner.worker import LearnerWorker, Work
 from policies.verifier import ScoredChain
@@ -80,7 +80,8 @@ class WorkersLearner:
         """
         self._require_shares(settings)
         out = work_dir / f"trained-{next(self._trained)}"
-        out.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(out, ignore_errors=True)  # of an update that was killed
+        out.mkdir(parents=True)
         with joined(self._settings.address), self._workers() as workers:
             result = self._run(workers, algorithm, model, items, settings, out, progress)
         return replace(result, model=SavedModel(out))
@@ -184,8 +185,8 @@ class WorkersLearner:
                 done, waiting = ray.wait(waiting, num_returns=1, timeout=LOOK_SECONDS)
                 progress(*ray.get(workers[0].steps.remote()))
                 ray.get(done)
-        except TrainingDiverged:
-            raise
+        except PolicyError as error:  # of the training itself; Ray's own text is the other process's traceback
+            raise getattr(error, "cause", error) from None
         except ray.exceptions.RayError as error:
             raise PolicyError(
                 f"a process of the learner is lost ({reason_of(error)}); run again to train anew"

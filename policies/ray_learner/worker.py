@@ -79,7 +79,7 @@ class LearnerWorker:
         from policies.encoding import Encoder
         from policies.learner.distributed import save_whole
         from policies.learner.learner import LocalLearner
-        from policies.ray_engines.transfer import at_hand
+        from policies.ray_engines.transfer import at_hand, delete_fetched
 
         torch.distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=TIMEOUT)
         try:
@@ -101,6 +101,7 @@ class LearnerWorker:
                 save_whole(result.model, Path(out))
         finally:
             torch.distributed.destroy_process_group()
+            delete_fetched()
         return replace(result, model=None)
 
     def steps(self) -> tuple[int, int, float | None]:

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,7 +21,8 @@ from policies import PolicyError
 from policies.prompt import Prompt
 from policies.ray_engines.cluster import Resources
 from policies.ray_engines.engines import RayEngines
-from policies.ray_engines.roster import ClusterSettings, ImageSource, NoEngines
+from policies.ray_engines.images import ImageSource
+from policies.ray_engines.roster import ClusterSettings, NoEngines
 from policies.sampler import Request, RequestRefused
 from policies.weights import weights_sha256
 from tests.support.simulated_engine import StartSimulated, as_it_is, simulated_chain, simulated_scores
@@ -63,9 +65,12 @@ def begin(cluster: Cluster, policies: list[Path], tmp_path: Path) -> Iterator[Be
     faults, running = tmp_path / "faults", list[RayEngines]()
     faults.mkdir()
 
-    def start(replicas: int = 2, seconds: float = 0.0, cpus: int = 1, **options: float) -> tuple[RayEngines, Said]:
+    def start(replicas: int = 2, seconds: float = 0.0, cpus: int = 1, **options: Any) -> tuple[RayEngines, Said]:
         said: Said = []
-        settings = ClusterSettings(replicas, Resources(cpus, 0), 16, address=cluster.address, **options)  # type: ignore[arg-type]
+        environment = {"TMPDIR": str(tmp_path)}
+        settings = ClusterSettings(
+            replicas, Resources(cpus, 0), 16, address=cluster.address, environment=environment, **options
+        )
         source = ImageSource(image, as_it_is)
         running.append(RayEngines(policies[0], StartSimulated(faults, seconds), source, settings, said.append))
         return running[-1], said
@@ -115,6 +120,17 @@ def test_every_request_is_answered_once_by_engines_on_two_nodes_that_share_no_fi
         serve(engines, directory)
         assert sampled(engines, 300) == expected(directory, 300)
     assert all(each.chains > 150 and each.state == "serving" for each in engines.status())
+
+
+def test_closed_engines_leave_nothing_of_what_was_fetched_for_them(
+    begin: Begin, policies: list[Path], tmp_path: Path
+) -> None:
+    engines, _ = begin()
+    serve(engines, policies[1])
+    fetched = tmp_path / f"ratchet-{os.getuid()}"
+    assert list(fetched.glob("*/model.safetensors"))
+    engines.close()
+    assert [each.name for each in fetched.iterdir()] == [".lock"]
 
 
 def test_an_engine_killed_while_it_samples_loses_and_repeats_nothing(begin: Begin, policies: list[Path]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from loop.config.load import parse_config
-from loop.config.schema import RetentionConfig
+from loop.config.machine import RetentionConfig
 from loop.retention import kept_policies
 from policies.weights import deleting, reading
 from store import StoreError, open_store
