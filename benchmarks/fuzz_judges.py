@@ -1,8 +1,8 @@
 """Fuzzing the judges: `python -m benchmarks.fuzz_judges --seconds 300`.
 
-Texts are built from what answers and markers are made of. It holds that no text makes a judge raise, that
-scores stay in [0, 1], that outcomes and flags are known ones, that a batch says what one by one says, that
-an accepted answer written back is right, that symmetric rules are symmetric, and that no text takes long.
+Texts are built from parts of answers and markers. It checks that no text makes a judge raise, that scores are
+in [0, 1], that outcomes and flags are known, that a batch gives the same as single calls, that an accepted answer as
+output is right, that symmetric rules are symmetric, and that no text takes long.
 """
 
 import argparse
@@ -77,7 +77,7 @@ def main() -> None:
 
 
 def fuzz_once(rng: random.Random, judges: Sequence[Judge]) -> None:
-    """One random output and key before every judge."""
+    """Judge one random output and key with every judge."""
     text, answers, choices = _text(rng, 40), [_text(rng, 6) for _ in range(rng.randint(1, 4))], _choices(rng)
     if rng.random() < 0.5:
         text += rng.choice(("\n### Answer: ", "\\boxed{", "<answer>", "The answer is ")) + rng.choice(answers) + "}"

@@ -1,9 +1,9 @@
-"""How often the gate errs: simulated candidates of known worth before the gate's own test.
+"""Error rates of the gate: simulated candidates of known quality, decided by the gate's own test.
 
 `python -m benchmarks.gate` prints two tables as Markdown. The first: how often a candidate is accepted, by how much
 better it is, by how many questions there are and by how many of them the two policies answer differently. The second:
-runs of many rounds, all judged on the same questions, where the best policy gives way to any better one, or only to
-one that is better by a standard error.
+runs of many rounds, all judged on the same questions, where the best policy is replaced by any better one, or only
+by one that is better by a standard error.
 """
 
 import argparse
@@ -30,7 +30,7 @@ class Gate:
     questions: int
 
     def judge(self, differences: Sequence[float]) -> tuple[bool, Evidence]:
-        """Whether a candidate is accepted, and what was known by then."""
+        """Whether a candidate is accepted, and the evidence at that point."""
         return sequential_test(lambda count: differences[:count], self.first, self.questions, self.margin, self.level)
 
 
@@ -72,7 +72,7 @@ def _error_rates(gate: Gate, different: float, count: int) -> str:
 
 
 class Simulated:
-    """Policies of known worth that answer the same questions, each of its own difficulty."""
+    """Policies of known accuracy that answer the same questions, each question with its own difficulty."""
 
     def __init__(self, seed: int, questions: int) -> None:
         self.draw = np.random.default_rng(seed)

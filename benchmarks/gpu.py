@@ -1,9 +1,10 @@
-"""One command for the day a card is at hand: `python -m benchmarks.gpu`, without network and without arguments.
+"""All measurements on a card: `python -m benchmarks.gpu`, without network and without arguments.
 
-Models of real shapes with random weights, synthetic images, chains of 1,000 tokens. Measures sampling beside bare vLLM,
-training beside bare TRL, a swap with its proof, sleep and wake, memory beside its plan, and then the shipped
-configuration with its curve of accuracies. `--small` does the same on this CPU in about two minutes with tiny models.
-Each part runs in a process of its own, for 8 minutes at most: one that fails leaves the others' figures.
+Models in the shapes of real ones with random weights, synthetic images, chains of 1,000 tokens. Measures sampling
+compared with vLLM alone, training compared with TRL alone, a swap with its proof, sleep and wake, memory compared with
+its plan, and then the shipped configuration with its accuracies. `--small` does the same on this CPU in about two
+minutes with tiny models. Each part runs in its own process, for 8 minutes at most; if one fails, the others' figures
+stay.
 """
 
 import argparse
@@ -26,7 +27,7 @@ BANDWIDTH = {"H200": 4800, "H100": 3350, "A100": 2039, "L40S": 864, "L4": 300, "
 
 @dataclass(frozen=True)
 class Size:
-    """How much is measured."""
+    """The amounts of a measurement."""
 
     models: tuple[str, ...]
     """Models that are sampled from."""
@@ -88,7 +89,7 @@ def main() -> None:
 
 
 def _work(size: Size, only: str | None) -> list[tuple[str, str]]:
-    """(part, model), the engine's parts of a model together where all are wanted: they share its start."""
+    """Yield (part, model); the engine's parts of one model come together, so that they share its start."""
     engine = "sampling+swap+sleep" if only is None else only
     work = [] if only in ("training", "easy_vqa") else [(engine, model) for model in size.models]
     if only in (None, "training"):
@@ -116,12 +117,12 @@ def _device() -> str | None:
 
 
 def by_card(figures: dict[str, int], device: str) -> int | None:
-    """A card's figure by a part of its name; None for one that is not in the table."""
+    """A card's figure, found by a part of its name; None for a card that is not in the table."""
     return next((value for name, value in figures.items() if name in device), None)
 
 
 def markdown(results: dict[str, Any]) -> str:
-    """The results as one table: a row for each figure."""
+    """The results as one Markdown table, with one row per figure."""
     lines = [f"Device: {results['device']}{' (tiny models: --small)' if results['small'] else ''}", ""]
     lines += ["| part | model | figure | value |", "| --- | --- | --- | --- |"]
     for each in results["parts"]:

@@ -44,7 +44,7 @@ REPEATS = 3
 
 
 def measure(parts: str, model: str, size: Size) -> dict[str, Any]:
-    """The figures of one process: a part, or several of the engine's joined by "+"."""
+    """Measure one part, or several of the engine's parts joined by "+"; return the figures."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     with tempfile.TemporaryDirectory() as folder:
         if parts == "easy_vqa":
@@ -114,7 +114,7 @@ class Bench:
         return (*random.choices(plain, k=length - 1), self.encoder.tokenizer.eos_token_id)
 
     def engine(self, parts: list[str]) -> dict[str, Any]:
-        """Sampling beside bare vLLM, swaps, sleep; whatever is wanted of it."""
+        """Measure the wanted parts among sampling compared with vLLM alone, swaps, and sleep."""
         before = self._begin()
         started = time.monotonic()
         engine = VllmEngine(str(self.directory), self.encoder, engine_settings(self.config, 1), 0)
@@ -151,7 +151,7 @@ class Bench:
         }
 
     def _swaps(self, engine: VllmEngine, *, sleeps: bool) -> dict[str, Any]:
-        """A swap with its proof, against the least that the bytes take; sleep and wake around another one."""
+        """A swap with its proof, compared with the least time for its bytes; sleep and wake around another swap."""
         learner = LocalLearner(self.encoder)
         items = [ScoredChain(self.prompt(n), self.completion(8)) for n in range(8)]
         if sleeps and engine.can_sleep:
@@ -189,7 +189,7 @@ class Bench:
         return found
 
     def training(self) -> dict[str, Any]:
-        """SFT by the learner; of a model that reads text alone also by bare TRL, on the same tokens."""
+        """SFT by the learner; of a text-only model also by TRL alone, on the same tokens."""
         settings = training_settings(self.config.rft, self.config.learner, 0)
         items = [SftItem(self.prompt(n), self.completion(self.size.answer)) for n in range(self.size.items)]
         tokens = self.longest.tokens * len(items)
@@ -259,7 +259,7 @@ class Bench:
 
 
 def _easy_vqa(run_dir: Path, size: Size) -> dict[str, Any]:
-    """The shipped configuration to its end, with the accuracy after each round."""
+    """Run the shipped configuration to its end; return the accuracy after each round."""
     from loop.controller import run
     from loop.reading.accuracy_log import log_rows
     from loop.terminal.console import Console

@@ -1,8 +1,8 @@
-"""Runs of the judge beside their alternatives: preferences judged rightly in both orders, by task, after each round.
+"""Compares judge runs with their alternatives: preferences judged rightly in both orders, by task, after each round.
 
-`python -m benchmarks.judge` begins each run from a finished demo run, one run a core, and prints two tables
-as Markdown: a row for each round of each run, then the last policies of each arm. `benchmarks/many_runs.py` tells how
-runs are kept and what numerics are.
+`python -m benchmarks.judge` begins each run from a finished demo run, one run per core, and prints two tables
+as Markdown: a row for each round of each run, then the last policies of each arm. `benchmarks/many_runs.py` explains
+how runs are kept, and numerics.
 """
 
 import argparse

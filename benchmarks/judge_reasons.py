@@ -1,9 +1,9 @@
-"""Is a judge's reasoning an ornament? `python -m benchmarks.judge_reasons JUDGE_DIR`.
+"""Tests whether a judge's verdict follows from its reasons: `python -m benchmarks.judge_reasons JUDGE_DIR`.
 
-RM-R1 (arXiv 2505.02387) has its judge solve before it chooses. Here what a judge wrote of one candidate is put in the
-place of what it wrote of the other, in its own greedy outputs to held-out questions, and the two verdicts are compared
-by their log-probability after that text. If the verdict comes from the words it must turn; if it comes straight from
-prompt and images it stays. Beside it: how often the judge sees what the images show, and how often it judges rightly.
+In RM-R1 (arXiv 2505.02387) the judge solves the question before it chooses. Here the judge's texts about the two
+candidates are exchanged in its own greedy outputs to held-out questions. The two verdicts are then compared by their
+log-probability after that text. If the verdict follows from the text, it must change; if it comes straight from prompt
+and images, it stays. It also prints how often the judge describes the images correctly and judges rightly.
 """
 
 import argparse
@@ -80,7 +80,7 @@ def main() -> None:
 
 
 def swap_lines(text: str) -> str | None:
-    """The output with what it says of the candidates exchanged; None where it has not a line with a sum for each."""
+    """The output with its texts about the candidates exchanged; None if it lacks a line with a sum for each."""
     lines = LINE.findall(text)
     totals = [TOTAL.search(content) for _, content in lines]
     if [number for number, _ in lines] != ["1", "2"] or None in totals:
@@ -93,12 +93,12 @@ def swap_lines(text: str) -> str | None:
 
 
 def before_verdict(text: str) -> str:
-    """What stands before the verdict's tag."""
+    """The text before the verdict's tag."""
     return text[: text.index("<answer>")]
 
 
 def print_descriptions(store: Store, policy: int) -> None:
-    """How often the judge names what the images show, and judges rightly, by task."""
+    """Print by task how often the judge describes the images correctly, and how often it judges rightly."""
     counts = Counter[tuple[str, str]]()
     for row in store.rows(OUTPUTS, policy):
         shown = [annotations().get(image) for image in json.loads(row["images"])]

@@ -1,7 +1,7 @@
-"""What a judge run is worth where there are no answers: `python -m benchmarks.judged_pairs --judge JUDGE_DIR`.
+"""The value of a judge run without accepted answers: `python -m benchmarks.judged_pairs --judge JUDGE_DIR`.
 
 Two rounds of DPO from the cold start of a demo run, on questions about images that neither the demo run nor the judge
-was trained on: easy-VQA's test images, in four parts by their number. Two parts are learned from, the third is for the
+was trained on: easy-VQA's test images, in four parts by their number. Two parts are trained on, the third is for the
 gate, the fourth is reported. Pairs come from the accepted answers (`answers`), from the votes of the samples (`votes`),
 or from the judge run (`judged`); the last two never see an answer.
 """

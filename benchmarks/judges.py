@@ -1,10 +1,10 @@
-"""How fast the judges are: `python -m benchmarks.judges`, on one core but for `math`.
+"""The speed of the judges: `python -m benchmarks.judges`, on one core but for `math`.
 
-Verdicts a second in batch form, extraction and guards included, on different chains of 400 characters.
+Verdicts per second in batch form, extraction and guards included, on different chains of 400 characters.
 Strings are timed by the processor time of this process, `math` and the start by the clock.
-Medians of several runs. "32 a question": as in a round, 32 samples of each question with four different
-answers among them, no question twice. "all different": no answer and no key twice, where the rule has room
-for that.
+Medians of several runs. "32 a question": as in a round, 32 samples per question with four different
+answers among them; no question comes twice. "all different": no answer and no key comes twice, as far as
+the rule has that many.
 """
 
 import argparse

@@ -1,8 +1,8 @@
-"""Runs of the embedded default beside their alternatives: held-out accuracy, decisions, minutes.
+"""Compares runs of the demo's recipe with alternatives: held-out accuracy, decisions, minutes.
 
-`python -m benchmarks.learning` makes a run of the program itself for every arm, numerics and seed, one run a core,
-and prints two tables as Markdown: a row a run, then mean and worst of each arm. `benchmarks/many_runs.py` tells how
-runs are kept and what numerics are.
+`python -m benchmarks.learning` makes a run of the program itself for every arm, numerics and seed, one run per
+core, and prints two tables as Markdown: one row per run, then mean and worst of each arm. `benchmarks/many_runs.py`
+explains how runs are kept, and numerics.
 """
 
 import argparse
@@ -155,7 +155,7 @@ def _decision(row: dict[str, Any]) -> str:
 
 
 def print_tables(results: Sequence[dict[str, Any]]) -> None:
-    """A row a run, then a row an arm."""
+    """Print one row per run, then one row per arm."""
     print("| arm | numerics | seed | CoT: cold start, candidates | decisions | CoT served | best | direct | minutes |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
     by_arm = defaultdict(list)

@@ -1,9 +1,9 @@
 """Many runs of the program, by arm, numerics and seed; results are kept in a JSON file as they come.
 
-A run that is in the file, or finished in its folder, is not made again; one that was interrupted goes on.
+A run that is in the file, or finished in its folder, is not made again; an interrupted one is continued.
 
-Numerics are how floating-point sums come about: with another number of threads or another instruction set the same
-seed takes another path, as it does on another machine. So a figure is a distribution.
+Numerics are the settings that floating-point sums depend on. With another number of threads or another instruction
+set the same seed gives another result, as on another machine. So a figure is a distribution.
 """
 
 import json
@@ -61,7 +61,7 @@ def parse_runs(texts: Iterable[str]) -> list[tuple[str, int]]:
 
 
 class Results:
-    """The JSON file of results, written anew after every run."""
+    """The JSON file of results, written again after every run."""
 
     def __init__(self, file: Path) -> None:
         self._file, self._lock = file, Lock()
@@ -79,7 +79,7 @@ class Results:
 
 
 def make_runs(runs: Sequence[Run], make: Callable[[Run], object]) -> None:
-    """As many runs at once as there are cores for; those of more threads come after the others."""
+    """Make as many runs at once as there are cores; runs with more threads come after the others."""
     for cores in sorted({run.cores for run in runs}):
         with ThreadPoolExecutor(max(1, (os.cpu_count() or 1) // cores)) as pool:
             list(pool.map(make, [run for run in runs if run.cores == cores]))

@@ -1,4 +1,4 @@
-"""Planned memory beside measured memory: sampling, training and scoring, each in a process of its own.
+"""Compares planned with measured memory: sampling, training and scoring, each in its own process.
 
 `python -m benchmarks.memory [--model shapes_2m | smollm2] [--case NAME]`. Every sequence has the longest length, so
 that plan and measurement are of the same batch. Prints a Markdown table.
@@ -52,7 +52,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Setting:
-    """What every measurement has at hand."""
+    """The inputs of every measurement: configuration, encoder, run directory, longest question."""
 
     config: Config
     encoder: Encoder
@@ -90,7 +90,8 @@ def _train(setting: Setting) -> None:
         for n in range(STEPS * settings.batch_size)
     ]
     with tempfile.TemporaryDirectory() as folder:
-        learner.train(Dpo(), learner.load(setting.directory), pairs, settings, Path(folder), lambda *_: None)
+        dpo = Dpo(ema_steps=STEPS + 1 if setting.config.update.reference == "ema" else None)
+        learner.train(dpo, learner.load(setting.directory), pairs, settings, Path(folder), lambda *_: None)
 
 
 def _score(setting: Setting) -> None:
@@ -102,8 +103,13 @@ def _score(setting: Setting) -> None:
 CASES = {
     "sampling": Case("sampling", {"engine.kv_cache_gib": CACHE_GIB, "grpo.groups": "mixed"}, _sample),
     "training, full float32": Case("update", {}, _train),
+    "training, full float32, a second model as reference": Case("update", {"update.reference": "ema"}, _train),
     "training, full, checkpointing": Case("update", {"update.gradient_checkpointing": True}, _train),
+    "training, full bfloat16": Case("update", {"learner.dtype": "bfloat16"}, _train),
     f"training, LoRA of rank {LORA_RANK}": Case("update", {"update.lora_rank": LORA_RANK}, _train),
+    f"training, LoRA of rank {LORA_RANK}, bfloat16": Case(
+        "update", {"update.lora_rank": LORA_RANK, "learner.dtype": "bfloat16"}, _train
+    ),
     "scoring": Case("scoring", {"grpo.groups": "mixed"}, _score),  # with GRPO the plan is of 16 chains at once
 }
 

@@ -28,8 +28,8 @@ from loop.phases.pair import pair
 from loop.terminal.console import Console
 from store import Store, open_store
 from store.database import as_json, now
+from store.new_questions import NewQuestion, add_questions
 from store.packing import pack_token_ids
-from store.questions import NewQuestion, add_questions
 from store.rounds import Policy, add_policy, end_phase, get_round, record_decision, start_round
 from store.samples import NewSample, NewVerdict, add_samples, add_verdicts, present_samples, unjudged_samples
 

@@ -31,7 +31,8 @@ from loop.teaching.templates import template
 from loop.terminal.console import Console
 from policies.teacher.client import Teacher
 from store import Store, open_store
-from store.questions import NewQuestion, add_questions, find_questions
+from store.new_questions import NewQuestion, add_questions
+from store.questions import find_questions
 
 MESSAGE = {"role": "assistant", "content": "It is red, as the image shows.\n### Answer: red"}
 BODY = json.dumps(
@@ -105,7 +106,7 @@ def arrivals(url: str) -> list[float]:
 
 
 def tasks(store: Store, count: int) -> list[TeacherTask]:
-    """So many questions about 200 images, kept in the store, each as the request for a rationale."""
+    """Store `count` questions about 200 images; return the request for a rationale of each."""
     rng, images = random.Random(0), []
     for _ in range(200):
         buffer = io.BytesIO()
@@ -148,7 +149,7 @@ def rate(count: int, delay_s: float) -> dict[str, float]:
 
 
 def memory(count: int) -> dict[str, list[float]]:
-    """Resident MiB after each tenth of so many requests with images."""
+    """Resident MiB after each tenth of `count` requests with images."""
     seen, marks = 0, list[float]()
     with tempfile.TemporaryDirectory() as folder, serving(0.0) as url:
         store = open_store(Path(folder), create=True)

@@ -1,4 +1,4 @@
-"""The loop beside its bare parts: sampling against `LLM.generate`, training against `DPOTrainer`.
+"""The loop compared with vLLM and TRL alone: sampling with `LLM.generate`, training with `DPOTrainer`.
 
 Run on a finished run: `python -m benchmarks.throughput runs/demo`. Everything is measured in this
 one process, the two sides of each comparison in turns, and reported as medians and their ratio.

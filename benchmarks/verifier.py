@@ -1,4 +1,4 @@
-"""What the verifier adds, by how a chain's token scores are put together: `python -m benchmarks.verifier RUN_DIR`.
+"""The gain by the verifier, by how token scores are combined: `python -m benchmarks.verifier RUN_DIR`.
 
 Reads what `run_loop.py evaluate RUN_DIR --policy P --reference R --best-of K` kept: chains of policy P, each token with
 the log-ratio of the later of the two policies to the earlier. A row a way of putting them together: how often a right

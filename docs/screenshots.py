@@ -58,7 +58,7 @@ def scroll_to(chrome: Chrome, name: str) -> None:
 
 
 def take(chrome: Chrome, name: str) -> None:
-    """What is seen, as a small PNG."""
+    """Save the visible part of the page as a small PNG."""
     file = FOLDER / f"{name}.png"
     chrome.execute_async_script("requestAnimationFrame(() => requestAnimationFrame(arguments[0]))")
     chrome.save_screenshot(str(file))

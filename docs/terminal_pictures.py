@@ -41,7 +41,7 @@ def main() -> None:
 
 
 def take(name: str, columns: int, *arguments: str) -> None:
-    """What a command prints on a terminal of so many columns."""
+    """Save a picture of a command's output on a terminal of `columns` columns."""
     save(
         name,
         columns,

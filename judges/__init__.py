@@ -1,8 +1,7 @@
-"""What is right: answer extraction and matching. Pure functions, no I/O, no model.
+"""Judges: answer extraction and matching. Pure functions, no I/O, no model.
 
-A rule is one file; `judges.rules.RULES` is the one place that registers it. `find_judge("numeric(relative
-= 0.01)")` gives a judge, `give_verdict` and `give_verdicts` what it says. (`math` alone hands its work to
-processes of its own, because what it does may never end.)
+A rule is one file, registered in `judges.rules.RULES`. `find_judge("numeric(relative = 0.01)")` returns a judge;
+`give_verdict` and `give_verdicts` apply it. (Only `math` uses separate processes, because some inputs make it hang.)
 """
 
 from judges.errors import JudgeError, JudgeSpecError

@@ -13,7 +13,7 @@ from judges.memo import remember_short
 def anls(answer: str, accepted: Sequence[str], *, threshold: float = 0.5) -> float:
     """The best of 1 - distance / length over the accepted answers; below `threshold` it is 0.
 
-    To the letter: the distance is between lower-cased texts with single spaces, the length is that
+    Exactly as published: the distance is between lower-cased texts with single spaces, the length is that
     of the longer text as written (upper-cased, so "ß" counts two); two empty texts are equal.
     """
     ours, our_length = _prepared(answer)
@@ -21,7 +21,7 @@ def anls(answer: str, accepted: Sequence[str], *, threshold: float = 0.5) -> flo
     for each in accepted:
         theirs, their_length = _prepared(each)
         length = max(our_length, their_length)
-        # What is farther than this scores 0 all the same: rapidfuzz may stop there.
+        # A larger distance scores 0 anyway, so rapidfuzz may stop there.
         limit = int((1.0 - threshold) * length) + 1
         distance = Levenshtein.distance(ours, theirs, score_cutoff=limit)
         best = min(best, 0.0 if length == 0 else distance / length)

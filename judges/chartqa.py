@@ -4,17 +4,18 @@ from collections.abc import Sequence
 
 
 def chartqa(answer: str, accepted: Sequence[str], *, tolerance: float = 0.05) -> float:
-    """1.0 if within 5% of an accepted number, or else equal but for case.
+    """1.0 if within 5% of an accepted number, or equal except for case.
 
-    To the letter: a number is what Python's `float` reads (full-width digits, `1_000`, `1e3` and
+    Exactly as published: a number is what Python's `float` reads (full-width digits, `1_000`, `1e3` and
     `nan` too, `1,000` and `$5` not); a final `%` divides by 100; the relative error is computed in
-    binary floating point. Where either is no number, or the target is 0, both are lower-cased and
+    binary floating point. If either is not a number, or the target is 0, both are lower-cased and
     compared; nothing else is stripped or folded. "50%" is 0.5, and "50" is not.
     """
-    return float(any(_relaxed(answer.strip(), each.strip(), tolerance) for each in accepted))
+    return float(any(relaxed(answer.strip(), each.strip(), tolerance) for each in accepted))
 
 
-def _relaxed(answer: str, target: str, tolerance: float) -> bool:
+def relaxed(answer: str, target: str, tolerance: float = 0.05) -> bool:
+    """Whether one answer meets one target, both as they are."""
     number, wanted = _number(answer), _number(target)
     if number is None or not wanted:
         return answer.lower() == target.lower()

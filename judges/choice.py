@@ -25,8 +25,8 @@ def choice(answer: str, accepted: Sequence[str], *, choices: Sequence[str] = ())
 
     An option is named by its letter (`B`, `(B)`, `B.`, `B) cat`, `option b`, `**B**`), by its text
     (folded as `exact` does), or by its index, counted from 0 as the data sets do, where no option's
-    text is that number. In `B) cat` the letter decides, whatever B is. `A cat` is no letter but
-    an article; `A or B` names nothing. Without `choices`, letters meet letters and texts meet texts.
+    text is that number. In `B) cat` the letter decides, whatever option B is. In `A cat` the A is an
+    article; `A or B` names nothing. Without `choices`, letters are compared with letters and texts with texts.
     """
     choices = tuple(choices)
     named = option(answer, choices)
@@ -62,7 +62,7 @@ def letter_and_rest(answer: str) -> tuple[int | None, str]:
 
 @remember_short
 def contradicts(answer: str, choices: tuple[str, ...]) -> bool:
-    """True if the letter says one option and the text beside it is another one's."""
+    """True if the letter names one option and the text beside it names another."""
     letter, rest = letter_and_rest(answer)
     if letter is None or not rest or letter >= len(choices):
         return False
@@ -72,7 +72,7 @@ def contradicts(answer: str, choices: tuple[str, ...]) -> bool:
 
 @remember_short
 def options_named(answer: str, choices: tuple[str, ...]) -> int:
-    """How many different options an answer mentions, by letter in brackets or alone, or by text."""
+    """Number of different options that an answer mentions, by letter in brackets or alone, or by text."""
     answer = answer[:1000]
     letters = {ord(c) - ord("A") for c in LONE_CAPITAL.findall(answer)}
     named = {n for n in letters if n < len(choices)}

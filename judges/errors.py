@@ -1,7 +1,9 @@
-"""What a judge says when it cannot say right or wrong."""
+"""Errors of judges that cannot decide, and of judges that are specified wrongly."""
+
+from ratchet_error import RatchetError
 
 
-class JudgeError(Exception):
+class JudgeError(RatchetError):
     """No verdict: the outcome is `judge_error`, and `reason` is kept among the verdict's flags."""
 
     def __init__(self, reason: str) -> None:
@@ -9,5 +11,5 @@ class JudgeError(Exception):
         self.reason = reason
 
 
-class JudgeSpecError(ValueError):
-    """A judge's name or options are wrong; the message names what and lists what is known."""
+class JudgeSpecError(RatchetError, ValueError):
+    """A judge's name or options are wrong; the message names the fault and lists what is known."""

@@ -1,16 +1,16 @@
-"""Reading the final answer from an output. Matching is another matter (see the rules beside).
+"""Extraction: reads the final answer from an output. The rules beside it compare answers.
 
-Five kinds of marker, each written as models write it:
+Five kinds of marker, as models write them:
 
 | name     | marker                                | the answer is                                |
 | -------- | ------------------------------------- | -------------------------------------------- |
 | `hash`   | `### Answer:` (LLaVA-Reasoner, arXiv 2410.16198) | the first line after it that is not empty |
 | `answer` | `Answer:` with or without hashes, bold | the same                                    |
-| `tag`    | `<answer>...</answer>` (DeepSeek-R1, arXiv 2501.12948) | what stands between, or to the end |
-| `boxed`  | `\\boxed{...}` (MATH, arXiv 2103.03874) | what stands in the braces, nested ones whole |
+| `tag`    | `<answer>...</answer>` (DeepSeek-R1, arXiv 2501.12948) | the text between the tags, or to the end |
+| `boxed`  | `\\boxed{...}` (MATH, arXiv 2103.03874) | the text in the braces, nested ones whole |
 | `is`     | `the answer is`                       | the rest of the sentence                     |
 
-Everything here is linear in the length of the text, whatever the text.
+All functions here take time linear in the length of the text.
 """
 
 import re
@@ -19,7 +19,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 DEFAULT_MARKERS = ("answer|tag|boxed", "is")
-"""One entry after the other is tried; within an entry the kind that stands last wins."""
+"""Entries are tried in order; within an entry, the marker that comes last wins."""
 
 END_OF_TURN = ("<end_of_utterance>", "<|im_end|>", "<|eot_id|>", "</s>", "<|endoftext|>", "</answer>")
 COLON_LINE = re.compile(r"\*{0,2}[ \t]*[:：][ \t]*\*{0,2}\s*([^\n]*)")
@@ -33,7 +33,7 @@ OPEN_TAG, CLOSE_TAG, BOXED = "<answer>", "</answer>", "\\boxed"
 
 
 class Found(NamedTuple):
-    """A marker: where it starts, where what it marks ends, and what it marks as written."""
+    """A marker: its start, the end of the marked text, and the marked text as written."""
 
     start: int
     end: int
@@ -43,7 +43,7 @@ class Found(NamedTuple):
 def extract_answer(
     text: str, *, needs_marker: bool, markers: Sequence[str] = DEFAULT_MARKERS, as_written: bool = False
 ) -> str | None:
-    """The answer after the last marker, or None where there is none or nothing stands after it.
+    """The answer after the last marker; None if there is no marker or nothing after it.
 
     Without any marker: None if one is needed, else the whole text if it is a single line. End-of-turn
     tokens and white space around are stripped always; markdown, quotes and one final full stop,
@@ -55,7 +55,7 @@ def extract_answer(
 
 
 def answer_of(text: str, found: Found | None, *, needs_marker: bool, as_written: bool) -> str | None:
-    """`extract_answer` where the marker has been looked for."""
+    """`extract_answer` for a marker that was already looked for."""
     if found is not None:
         answer = found.answer
     elif needs_marker or ("\n" in text and not as_written):
@@ -66,7 +66,7 @@ def answer_of(text: str, found: Found | None, *, needs_marker: bool, as_written:
 
 
 def last_marked(text: str, markers: tuple[str, ...] = DEFAULT_MARKERS) -> Found | None:
-    """Place and content of the marker that decides, nothing stripped but white space and tags."""
+    """Position and content of the deciding marker; only white space and tags are stripped."""
     lowered = _lowered(text)
     for finders in _finders(markers):
         best: Found | None = None
@@ -80,7 +80,7 @@ def last_marked(text: str, markers: tuple[str, ...] = DEFAULT_MARKERS) -> Found 
 
 
 def without_end_of_turn(text: str) -> str:
-    """White space and the tokens that end a turn, cut off the end."""
+    """The text without white space and end-of-turn tokens at its end."""
     text = text.strip()
     end = len(text)
     while text.endswith(END_OF_TURN, 0, end):
@@ -91,7 +91,7 @@ def without_end_of_turn(text: str) -> str:
 
 
 def undecorated(answer: str) -> str:
-    """Markdown, quotes and one final punctuation mark stripped; an ellipsis stays."""
+    """The text without markdown, quotes and one final punctuation mark; an ellipsis stays."""
     answer = answer.strip(DECORATION)
     if answer.endswith(FINAL_PUNCTUATION) and answer[-2:-1] != answer[-1]:
         answer = answer[:-1]
@@ -104,13 +104,13 @@ def check_markers(markers: Sequence[str]) -> None:
 
 
 def _lowered(text: str) -> str:
-    """Lower case with every character at its place (one capital, U+0130, would become two)."""
+    """Lower case of the same length (the capital U+0130 would become two characters)."""
     lowered = text.lower()
     return lowered if len(lowered) == len(text) else text.replace("\u0130", "i").lower()
 
 
 def _last_word(lowered: str, end: int) -> int:
-    """Where the last `answer` before `end` starts that no letter or digit precedes; -1 if there is none."""
+    """Start of the last `answer` before `end` that no letter or digit precedes; -1 if there is none."""
     at = lowered.rfind("answer", 0, end)
     while at > 0 and (lowered[at - 1].isalnum() or lowered[at - 1] == "_"):
         at = lowered.rfind("answer", 0, at)

@@ -1,4 +1,4 @@
-"""Guards: signs that a right answer was not earned. They never change an outcome; they are flags beside it.
+"""Guards: flags for signs that the chain did not earn its answer. They never change an outcome.
 
 | flag | the output |
 | --- | --- |
@@ -51,9 +51,9 @@ def guard_flags(
 
 
 def repetitive(text: str) -> bool:
-    """Whether the 24 characters at three quarters of the text stand in it four times or more.
+    """Whether the 24 characters at three quarters of the text occur in it four times or more.
 
-    Sampling that has begun to repeat itself rarely stops before the end.
+    A sample that has begun to repeat itself rarely stops.
     """
     start = 3 * len(text) // 4
     piece = text[start : start + PIECE]

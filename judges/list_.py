@@ -1,4 +1,4 @@
-"""`list`: the same things in any order."""
+"""`list`: the same items in any order."""
 
 import re
 from collections.abc import Sequence

@@ -1,6 +1,6 @@
-"""`llm`: a model as judge, for what no rule decides. Here is what it is asked and how its reply is read.
+"""`llm`: a model as judge, for answers that no rule can compare: its prompt, and how its reply is read.
 
-Nothing is sent from here: the caller hands in `ask`. The judge solves the question itself first, then
+Nothing is sent from here: the caller passes `ask`. The judge solves the question itself first, then
 compares (reference-guided judging with a chain of thought: Zheng et al. 2023, arXiv 2306.05685).
 """
 
@@ -41,12 +41,12 @@ def llm(answer: str, accepted: Sequence[str]) -> float:
 
 
 def judge_with(ask: Ask, question: str, answer: str, accepted: Sequence[str]) -> float:
-    """1.0 or 0.0 as the model says; raises JudgeError("llm_unparsed") where it says neither."""
+    """1.0 or 0.0 by the model's verdict; raises JudgeError("llm_unparsed") if it gives none."""
     return read_reply(ask(prompt(question, answer, accepted)))
 
 
 def prompt(question: str, answer: str, accepted: Sequence[str]) -> str:
-    """What the model is asked. Lines of equals signs inside the material are taken apart."""
+    """The model's prompt. Lines of equals signs inside the material are broken up, because they delimit it."""
     listed = "\n".join(f"- {each}" for each in accepted) or "(none is known)"
     return PROMPT.format(question=_plain(question), accepted=_plain(listed), answer=_plain(answer))
 

@@ -1,8 +1,8 @@
 """`math`: mathematical equality by math-verify (Kydlíček et al. 2025), in processes that can be killed.
 
-math-verify hangs on some inputs, uses signals (so it cannot run off the main thread), and calls what it
-cannot read wrong. So the comparison runs in the worker processes of `judges.workers`, and time-outs
-and failures are told apart from wrong answers.
+math-verify hangs on some inputs, uses signals (so it works in the main thread only), and calls unreadable answers
+wrong. So the comparison runs in the worker processes of `judges.workers`, and time-outs and failures are
+distinguished from wrong answers.
 """
 
 import re
@@ -39,7 +39,7 @@ def math(answer: str, accepted: Sequence[str], *, timeout: float = TIME_OUT_S) -
 def math_many(items: Sequence[tuple[str, Sequence[str]]], *, timeout: float = TIME_OUT_S) -> list[float | JudgeError]:
     """`math` for many (answer, accepted) at once, in parallel; an error stands in its score's place.
 
-    Only what is left to find out goes to the workers, each comparison once however often it comes.
+    Only undecided comparisons go to the workers, and equal ones only once.
     """
     from judges.workers import shared_pool
 
@@ -62,7 +62,7 @@ def _score(reply: "Reply") -> float | JudgeError:
 
 
 def readings(text: str) -> list[str]:
-    """The ways to hand a text to math-verify, the first that gives an expression is taken."""
+    """The forms in which a text is given to math-verify; the first that gives an expression is used."""
     if DELIMITED.search(text) or PROSE.search(text):
         return [text]
     latex = f"${text}$"

@@ -1,4 +1,4 @@
-"""What a worker process of `judges.workers` runs: math-verify, one comparison a line, JSON in and out."""
+"""The program of a worker process of `judges.workers`: math-verify, one comparison per line, JSON in and out."""
 
 import json
 import logging
@@ -20,12 +20,12 @@ def main() -> None:
     """Serve until standard input ends.
 
     The kernel ends a worker whose comparison has used up its processor time (SIGPROF, with no handler,
-    so nothing that runs here can hold it up).
+    so nothing that runs here can prevent it).
     """
     logging.disable(logging.CRITICAL)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     replies = os.fdopen(os.dup(1), "w", encoding="ascii")
-    os.dup2(2, 1)  # whatever a library prints is no reply
+    os.dup2(2, 1)  # output of libraries must not be read as a reply
     compare("1", ["1"])
     print("ready", file=replies, flush=True)
     for line in sys.stdin:
@@ -60,7 +60,7 @@ def compare(answer: str, accepted: list[str]) -> str:
 
 @lru_cache(maxsize=2048)
 def expressions(text: str) -> list[Any]:
-    """What math-verify reads in a text: an expression and its source text, or only the text, or nothing."""
+    """The result of math-verify's parser: an expression and its source text, or only the text, or nothing."""
     found: list[Any] = []
     for reading in readings(text):
         found = parse(reading, parsing_timeout=None)

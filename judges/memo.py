@@ -1,4 +1,4 @@
-"""Remembering what short texts become: the same answers come again and again."""
+"""A cache for functions of short texts: the same answers occur again and again."""
 
 from collections.abc import Callable
 from functools import lru_cache, update_wrapper
@@ -11,7 +11,7 @@ LONGEST = 200
 
 
 def remember_short(function: Callable[[str, *Ts], T]) -> Callable[[str, *Ts], T]:
-    """`function` of a text, remembered for texts up to 200 characters, so that the memory stays small.
+    """`function` with a cache for texts of up to 200 characters, so that the cache stays small.
 
     Further arguments must be hashable.
     """

@@ -10,7 +10,7 @@ from judges.memo import remember_short
 
 EXACT = Context(prec=60)
 MAX_LENGTH = 200
-"""A longer text is no number, only a burden."""
+"""A longer text is not taken for a number."""
 
 MINUS = str.maketrans({"−": "-", "‐": "-", "‑": "-", "‒": "-", "–": "-", "—": "-", "⁄": "/", "’": "'", "٫": "."})
 CURRENCIES = {"$": "usd", "€": "eur", "£": "gbp", "¥": "jpy", "₹": "inr", "₩": "krw", "₽": "rub"}
@@ -56,9 +56,9 @@ def numeric(answer: str, accepted: Sequence[str], *, relative: float = 0.0, abso
     Read: signs (also the Unicode minus), full-width digits, thousands separators (`1,000`, `1 000`,
     `1'000`; `1.000` is one), decimal commas (`1,5`, `1.000,5`), fractions (`1/2`, `1 1/2`),
     scientific notation (`1e3`, `1.5 x 10^3`), number words (`twenty-one`, `two million`), currency
-    signs, units, `%`. Units must agree where both have one. A percentage meets its value (`50%` is
-    0.5) and, where only one side has the sign, its figure (`50%` is 50). Dates, times and ranges are
-    no numbers. An accepted answer that is no number is met by the same text only.
+    signs, units, `%`. Units must agree if both have one. A percentage equals its value (`50%` is
+    0.5) and, if only one side has the sign, its figure (`50%` is 50). Dates, times and ranges are
+    not numbers. An accepted answer that is not a number equals the same text only.
 
     The tolerances are `absolute`, and `relative` to the accepted number; 0 means equal.
     """
@@ -90,7 +90,7 @@ def _close(ours: Decimal, theirs: Decimal, relative: float, absolute: float) -> 
 
 @remember_short
 def parse_number(text: str) -> Number | None:
-    """The one number that a text is, or None."""
+    """The number that a text is, or None if it is not one number."""
     if len(text) > MAX_LENGTH:
         return None
     if SIMPLE.fullmatch(text):
@@ -180,7 +180,7 @@ def _words(text: str) -> tuple[Decimal, str] | None:
 
 
 def _unit(text: str) -> str | None:
-    """A unit's folded name, '' for none, None for what is no unit (another number, a date's rest)."""
+    """A unit's folded name, '' for none, None for a text that is no unit (another number, the rest of a date)."""
     if not text:
         return ""
     if len(text) > 30 or text[0] in "-/:+,.'^*=" or re.search(r"(?<![a-z^])\d", text):

@@ -1,7 +1,7 @@
 """`preference`: which of two candidates an output says is better, read from its verdict tag alone.
 
 UnifiedReward-Think (arXiv 2505.03318) ends in `<answer>Image 1 is better</answer>` after a text that scores both
-candidates. What the text says of them is no verdict: only what stands in the tag counts, and there must be one tag.
+candidates. Only the content of the tag counts as verdict, and there must be exactly one tag.
 """
 
 import re
@@ -30,7 +30,7 @@ def preference(answer: str, accepted: Sequence[str]) -> float:
 def read_preference(text: str, *, needs_marker: bool) -> Found | None:
     """The verdict, "1" or "2": the content of the only answer tag; a direct answer may stand alone.
 
-    None where there is no tag or more than one, where it is not closed, or where it names neither candidate or both.
+    None if there is no tag or more than one, if it is not closed, or if it names neither candidate or both.
     """
     lowered = text.lower()
     if OPEN not in lowered and CLOSE not in lowered:
@@ -44,7 +44,7 @@ def read_preference(text: str, *, needs_marker: bool) -> Found | None:
 
 
 def read_sums(text: str) -> dict[str, int]:
-    """The sum of scores of each candidate, "1" and "2", that has one.
+    """The sum of scores of each candidate ("1", "2") that has one.
 
     A line that begins with a candidate ends in its sum; the last such line counts.
     """
@@ -54,7 +54,7 @@ def read_sums(text: str) -> dict[str, int]:
 def contradicts_sums(text: str, verdict: str | None) -> bool:
     """Whether the text gives one candidate the higher sum of scores and its verdict to the other.
 
-    Where a candidate has no sum, or both sums are equal, nothing is contradicted.
+    False if a candidate has no sum, or both sums are equal.
     """
     sums = read_sums(text)
     if verdict is None or len(sums) < 2 or sums["1"] == sums["2"]:

@@ -8,9 +8,9 @@ from judges.errors import JudgeError
 
 
 def python(answer: str, accepted: Sequence[str], *, function: str = "") -> float:
-    """What `function` ("package.module:name") returns for (answer, accepted): a score in [0, 1] or a bool.
+    """The result of `function` ("package.module:name") for (answer, accepted): a score in [0, 1] or a bool.
 
-    Raises JudgeError("python_error") where it raises, and JudgeError("python_score") where it returns
+    Raises JudgeError("python_error") if the function raises, and JudgeError("python_score") if it returns
     anything else. It runs in this process with all rights: name only functions you trust. A row of a
     question file cannot name one.
     """

@@ -20,16 +20,16 @@ ONE_ANSWER = (
 """Tasks of version 0.1.25 with the package's common scorer: equal to the accepted answer, or partly if it is in it."""
 
 OWN_RULE = ("chain_sum", "decimal_chain_sum", "products", "spell_backward")
-"""Tasks with a scorer of their own that looks at nothing but the accepted answer."""
+"""Tasks with their own scorer that needs only the accepted answer."""
 
 TASKS = tuple(sorted((*ONE_ANSWER, *OWN_RULE)))
 
 
 def reasoning_gym(answer: str, accepted: Sequence[str], *, task: str = "") -> float:
-    """What the package's `score_answer` of this task gives, for the best of the accepted answers.
+    """The score of the package's `score_answer` for this task, the best over the accepted answers.
 
-    Only tasks whose scorer needs nothing but the accepted answer: the others look at how the puzzle was
-    made, which a stored question does not hold. Raises JudgeError("reasoning_gym_error") where it raises.
+    Only tasks whose scorer needs only the accepted answer: the others need the data from which the puzzle was
+    made, which is not stored. Raises JudgeError("reasoning_gym_error") if the scorer raises.
     """
     try:
         scores = [float(_scorer(task)(answer, {"answer": each})) for each in accepted]

@@ -12,9 +12,9 @@ TIME_OUT_S = 0.5
 
 
 def regex(answer: str, accepted: Sequence[str], *, pattern: str = "", ignore_case: bool = True) -> float:
-    """1.0 if the whole answer matches `pattern`, or, where it is empty, one of the accepted patterns.
+    """1.0 if the whole answer matches `pattern`, or, if that is empty, one of the accepted patterns.
 
-    The engine is the `regex` package's: it has a time-out, so a pattern that backtracks for ever
+    The engine is the `regex` package's: it has a time-out, so a pattern that backtracks without end
     raises JudgeError("regex_timeout") instead.
     """
     patterns = [pattern] if pattern else accepted

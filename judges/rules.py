@@ -44,10 +44,10 @@ class Rule:
     """A matching rule. Its options are the keyword arguments of `score`.
 
     `correct_from` is the score from which an answer counts as correct; `as_written` keeps extraction
-    from stripping decoration; `same` says when two answers are one in a vote, where that is not what
-    `score` says; `score_many` does a batch at once; `check_answers` and `check_options` raise
-    ValueError for what the rule cannot work with. `read` takes the place of the markers: (text, needs_marker) -> the
-    answer's place and content; `flags` adds flags of the rule's own: (text, answer) -> flags.
+    from stripping decoration; `same` says whether two answers are equal in a vote, if `score` does not decide
+    that; `score_many` scores a batch at once; `check_answers` and `check_options` raise ValueError for answers and
+    options that the rule cannot use. `read` replaces the markers: (text, needs_marker) -> the answer's position and
+    content; `flags` adds the rule's own flags: (text, answer) -> flags.
     """
 
     name: str

@@ -1,8 +1,8 @@
 """A judge by its name: `numeric`, or with options `numeric(relative = 0.05)`.
 
-The options between the brackets are TOML, as in a recipe. Three belong to every judge: `correct_from`
+The options between the brackets are TOML, as in a recipe. Every judge has: `correct_from`
 (the score from which an answer is correct), `markers` (the order of `judges.extraction`) and those
-of its rule. The whole text, in one canonical form, is what verdicts record as their judge.
+of its rule. Verdicts record the whole text in one canonical form.
 """
 
 import inspect
@@ -20,7 +20,7 @@ from judges.rules import RULES, Rule
 
 SPEC = re.compile(r"\s*(\w+)\s*(?:\((.*)\))?\s*", re.DOTALL)
 NOT_OPTIONS = {"choices"}
-"""Keyword arguments that come with the question."""
+"""Keyword arguments that the question supplies."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Judge:
         return self.rule.version
 
     def score(self, answer: str, accepted: Sequence[str], choices: Sequence[str] = ()) -> float:
-        """The rule's score of an extracted answer in [0, 1]; raises JudgeError where it has none."""
+        """The rule's score of an extracted answer in [0, 1]; raises JudgeError if it cannot give one."""
         if choices and "choices" in _parameters(self.rule.name):
             return self._score(answer, accepted, choices=choices)
         return self._score(answer, accepted)
@@ -48,8 +48,8 @@ class Judge:
     def reference_answer(self, accepted: Sequence[str], choices: Sequence[str] = ()) -> str | None:
         """The accepted answer that this judge scores highest; the first of several with the same score.
 
-        None if it calls no accepted answer correct: a pattern is not an answer, and of ten annotators' answers some
-        count for little.
+        None if it calls no accepted answer correct: a pattern is not an answer, and one of ten annotators' answers
+        may score too little.
         """
         if self.rule.name == "llm":
             return accepted[0] if accepted else None
@@ -63,7 +63,7 @@ class Judge:
         return best[1] if best[0] >= self.correct_from else None
 
     def same(self, left: str, right: str, choices: Sequence[str] = ()) -> bool:
-        """Whether two answers are one in a vote: by the rule itself, each taken as the accepted one."""
+        """Whether two answers are equal in a vote: by the rule itself, each taken as the accepted one."""
         if self.rule.same is not None:
             return self.rule.same(left, right)
         try:
@@ -80,17 +80,30 @@ class Judge:
                 raise JudgeSpecError(f"judge {self.name!r}: {error}") from error
 
 
+KINDS: dict[type, str] = {
+    float: "a number, 0 or more",
+    int: "a whole number",
+    bool: "true or false",
+    str: "a text",
+    list: "a list of texts",
+}
+"""What an option may be, by the type of its default, as an error says it."""
+
 MOST_CHARACTERS = 4000
-"""Of a judge's name with its options; what is longer is no judge that somebody wrote."""
+"""Most characters of a judge's name with its options; a longer text is refused."""
 
 
 @lru_cache(maxsize=1024)
 def find_judge(spec: str) -> Judge:
-    """The judge that a text names; raises JudgeSpecError saying what is wrong with it and what is known."""
+    """The judge that a text names. Raises JudgeSpecError, which says what is wrong and which names are known."""
     if len(spec) > MOST_CHARACTERS:
         raise JudgeSpecError(f"judge {spec[:40]!r}... has {len(spec):,} characters, {MOST_CHARACTERS:,} at most")
     match = SPEC.fullmatch(spec)
     if match is None or match[1] not in RULES:
+        if match is None and "(" in spec:
+            raise JudgeSpecError(
+                f"judge {spec[:60]!r}: write it as NAME, or as NAME(option = value) with both brackets"
+            )
         name = match[1] if match else spec
         raise JudgeSpecError(f"judge {name[:60]!r} is unknown; known: {', '.join(sorted(RULES))}")
     rule = RULES[match[1]]
@@ -135,13 +148,13 @@ def _typed(spec: str, name: str, value: Any, default: Any) -> Any:
     items: list[Any] = value if isinstance(value, list) else []
     fits = type(value) is wanted and all(isinstance(each, str) for each in items)
     if not fits or (wanted is float and not 0.0 <= value < float("inf")):
-        kind = {float: "a number, 0 or more", bool: "true or false", str: "a text", list: "a list of texts"}[wanted]
+        kind = KINDS[wanted]
         raise JudgeSpecError(f"judge {spec!r}: option {name!r} must be {kind}, not {value!r}")
     return value
 
 
 def _canonical(name: str, options: dict[str, Any]) -> str:
-    # JSON's way to write numbers, booleans, lists and texts is TOML's too, but for the character DEL.
+    # JSON's notation of numbers, booleans, lists and texts is valid TOML, except for the character DEL.
     written = [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in options.items()]
     return f"{name}({','.join(written)})".replace("\x7f", "\\u007F") if written else name
 

@@ -7,7 +7,7 @@ from judges.vqa import agreement, normalise
 
 
 def textvqa(answer: str, accepted: Sequence[str]) -> float:
-    """As `vqa`, but every annotator's answer goes through the whole normalisation, always."""
+    """As `vqa`, but every annotator's answer is always fully normalised."""
     return agreement(normalise(answer), _annotators(tuple(accepted)))
 
 

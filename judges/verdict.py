@@ -1,4 +1,4 @@
-"""A verdict: what a judge says of one output."""
+"""Verdicts: the result of judging one output."""
 
 from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple, get_args
@@ -11,11 +11,11 @@ from judges.spec import Judge
 Outcome = Literal["correct", "wrong", "unparsable", "truncated", "judge_error"]
 OUTCOMES: tuple[str, ...] = get_args(Outcome)
 ANSWERED = ("correct", "wrong", "judge_error")
-"""Outcomes of outputs that came to an answer: only those vote."""
+"""Outcomes of outputs that have an answer: only these vote."""
 
 
 class Verdict(NamedTuple):
-    """Extracted answer (None where none could be read), score in [0, 1], outcome, and flags.
+    """Extracted answer (None if none could be read), score in [0, 1], outcome, and flags.
 
     Flags are those of `judges.guards`, and for a `judge_error` its reason.
     """
@@ -29,8 +29,8 @@ class Verdict(NamedTuple):
 class Output(NamedTuple):
     """One output to be judged: the text, the question's key, and how it was asked and ended.
 
-    `needs_marker` is true for chains of thought; a direct answer may stand alone. `finish_reason`
-    is the sampler's: "length" where it ran into its limit.
+    `needs_marker` is true for chains of thought; a direct answer needs none. `finish_reason`
+    is the sampler's: "length" if the output reached its limit.
     """
 
     text: str
@@ -51,9 +51,9 @@ def give_verdict(
 ) -> Verdict:
     """Extract the final answer from `text` and match it against the accepted answers.
 
-    What cannot be judged is not guessed: an output that ran into its length limit is `truncated`,
-    one that ended without an answer is `unparsable`, and where the rule itself fails the outcome is
-    `judge_error` with its reason among the flags; none of them is `wrong`.
+    Nothing is guessed: an output that reached its length limit is `truncated`, one without an answer is
+    `unparsable`, and if the rule itself fails the outcome is `judge_error`, with the reason among the flags. None of
+    these is `wrong`.
     """
     return _verdict(judge, Output(text, answers, choices, finish_reason, needs_marker))
 
@@ -71,7 +71,7 @@ def _verdict(judge: Judge, output: Output) -> Verdict:
 
 
 def give_verdicts(judge: Judge, outputs: Iterable[Output]) -> list[Verdict]:
-    """`give_verdict` for many outputs with one judge; `math` works them off in parallel."""
+    """`give_verdict` for many outputs with one judge; `math` judges them in parallel."""
     if judge.rule.score_many is None:
         return [_verdict(judge, output) for output in outputs]
     outputs = list(outputs)
@@ -85,7 +85,7 @@ def give_verdicts(judge: Judge, outputs: Iterable[Output]) -> list[Verdict]:
 
 
 def read(judge: Judge, output: Output) -> tuple[str | None, tuple[str, ...], Verdict | None]:
-    """The extracted answer, the guards' flags, and the verdict where extraction settles it already."""
+    """The extracted answer, the guards' flags, and the verdict if extraction alone decides it."""
     rule = judge.rule
     if rule.read is not None:
         text = output.text.strip()
@@ -106,7 +106,7 @@ def read(judge: Judge, output: Output) -> tuple[str | None, tuple[str, ...], Ver
 
 
 def make_verdict(judge: Judge, extracted: str, flags: tuple[str, ...], score: float | JudgeError) -> Verdict:
-    """The verdict that a score, or a judge's failure to give one, amounts to."""
+    """The verdict for a score, or for a judge's failure to give one."""
     if isinstance(score, JudgeError):
         return Verdict(extracted, 0.0, "judge_error", (*flags, score.reason))
     return Verdict(extracted, score, "correct" if score >= judge.correct_from else "wrong", flags)

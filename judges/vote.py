@@ -1,4 +1,4 @@
-"""`vote`: the majority answer of a question's samples, and how much it is worth.
+"""`vote`: the majority answer of a question's samples, and its share of the votes.
 
 Self-consistency (Wang et al. 2023, arXiv 2203.11171) for maj@k; ScPO (Prasad et al. 2024, arXiv
 2411.04109) for questions without an accepted answer: the most-voted answer against the least-voted
@@ -17,9 +17,9 @@ Same = Callable[[str, str], bool]
 class Vote:
     """The count of one question's samples.
 
-    `winner` is the answer with most votes as it was written most often (None if nobody gave one);
-    among equals the one that was given first. `votes[i]` is how many samples agree with sample i,
-    itself included, 0 where it has no answer. `samples` counts those too: they are votes for nobody.
+    `winner` is the answer with most votes, in its most frequent wording (None if no sample has an answer);
+    among equals the earliest. `votes[i]` is the number of samples that agree with sample i, itself included,
+    and 0 if it has no answer. `samples` counts those without an answer, too.
     """
 
     winner: str | None
@@ -36,13 +36,13 @@ class Vote:
         """(the winner's votes - those of the second answer) / samples."""
         counts = [count for count in self.votes if count]
         best = max(counts, default=0)
-        # A class of n samples stands n times among the votes.
+        # A class of n samples occurs n times among the votes.
         second = best if counts.count(best) > best else max((count for count in counts if count < best), default=0)
         return (best - second) / self.samples if self.samples else 0.0
 
     @property
     def shares(self) -> tuple[float, ...]:
-        """Each sample's votes / samples: what it scores where no accepted answer is known."""
+        """Each sample's votes / samples: its score if no accepted answer is known."""
         return tuple(count / self.samples for count in self.votes)
 
     def weight(self, chosen: int, rejected: int) -> float:
@@ -53,8 +53,8 @@ class Vote:
 def vote(answers: Sequence[str | None], same: Same) -> Vote:
     """Count the answers of one question's samples; None is a sample without an answer.
 
-    An answer joins the first class whose most frequent wording it is the same as. So `same` is asked
-    for different wordings only, and need not be transitive for the result to be well-defined.
+    An answer joins the first class whose most frequent wording equals it. So `same` is called
+    for different wordings only, and the result is well-defined even if `same` is not transitive.
     """
     wordings = Counter(answer for answer in answers if answer is not None)
     representatives: list[str] = []

@@ -1,6 +1,6 @@
 """`vqa`: VQA accuracy over annotators (Antol et al. 2015, arXiv 1505.00468), as lmms-eval scores VQAv2.
 
-`textvqa` beside it differs in what is normalised when; both share the text normalisation here.
+`textvqa` differs in when answers are normalised; both use the normalisation of this file.
 """
 
 import re
@@ -26,7 +26,7 @@ CONTRACTIONS = {
     **dict.fromkeys(("yall'd've", "y'alld've", "y'all'dve"), "y'all'd've"),
     "somebody'd": "somebodyd",
 }
-"""Words without their apostrophes, and the oddities of the published list ("somebody'd" loses its own)."""
+"""Words without their apostrophes, with the oddities of the published list ("somebody'd" loses its apostrophe)."""
 
 DIGITS = "zero one two three four five six seven eight nine ten"
 NUMBERS = {"none": "0", **{word: str(n) for n, word in enumerate(DIGITS.split())}}
@@ -39,11 +39,11 @@ STOPS_REMOVED = 32
 
 
 def vqa(answer: str, accepted: Sequence[str]) -> float:
-    """Mean over the annotators of min(1, how many of the others agree / 3); `accepted` has an answer each.
+    """Mean over the annotators of min(1, agreeing others / 3); `accepted` has one answer per annotator.
 
-    The answer is normalised (`normalise`). The annotators' answers are too, only without the first
-    step, and only where they are not all the same: "Yes" from everybody rejects "yes". One
-    annotator alone has no others, so every answer scores 0.
+    The answer is normalised (`normalise`). So are the annotators' answers, but without the first
+    step, and only if they are not all the same: "Yes" from all annotators rejects "yes". With a single
+    annotator every answer scores 0, because there are no others.
     """
     theirs, unanimous = _annotators(tuple(accepted))
     ours = normalise(answer)
@@ -52,7 +52,7 @@ def vqa(answer: str, accepted: Sequence[str]) -> float:
 
 @lru_cache(maxsize=4096)
 def _annotators(accepted: tuple[str, ...]) -> tuple[tuple[str, ...], bool]:
-    """The annotators' answers as they are compared, and whether they are all the same."""
+    """The annotators' answers as used for the comparison, and whether they are all the same."""
     theirs = tuple(each.replace("\n", " ").replace("\t", " ").strip() for each in accepted)
     unanimous = len(set(theirs)) < 2
     return theirs if unanimous else tuple(map(_settled, theirs)), unanimous
@@ -65,7 +65,7 @@ def agreement(answer: str, annotators: Sequence[str]) -> float:
 
 @lru_cache(maxsize=1024)
 def _mean(same: int, total: int) -> float:
-    """The mean as the published code rounds it: exactly, and once."""
+    """The mean, computed exactly and rounded once, as in the published code."""
     if not total:
         return 0.0
     leaving_out_one_of_them = [min(1.0, (same - 1) / 3)] * same
@@ -73,7 +73,7 @@ def _mean(same: int, total: int) -> float:
 
 
 def same_text(left: str, right: str) -> bool:
-    """Equality of normalised texts: how two answers are compared where there are no annotators."""
+    """Equality of normalised texts: for comparing two answers without annotators."""
     return normalise(left) == normalise(right)
 
 
@@ -90,7 +90,7 @@ def _settled(text: str) -> str:
 
 
 def _punctuation(text: str) -> str:
-    """A mark beside a space goes, or becomes a space; a comma within a number makes every mark go."""
+    """Remove marks beside a space, or turn them into a space; with a comma inside a number, remove every mark."""
     out, goes = text, COMMA_IN_NUMBER.search(text) is not None
     for mark in PUNCTUATION:
         if mark in text:

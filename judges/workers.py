@@ -1,9 +1,8 @@
-"""Worker processes that can be killed: how `math` survives inputs that never come back.
+"""Worker processes that can be killed: they protect `math` from inputs that make it hang.
 
-Plain child processes on pipes, started fresh (never forked from a process that may hold threads or a
-GPU), one question at a time each. The time-out is processor time, so that a busy machine changes no
-verdict; on the clock a worker may take `SLACK` times as long. A late or dead one is killed, waited for,
-and replaced.
+Child processes on pipes, started anew and never forked (a fork of a process with threads or a GPU is unsafe), one
+comparison at a time each. The time-out is processor time, so that a busy machine changes no verdict; in
+wall-clock time a worker may take `SLACK` times as long. A late or dead worker is killed, waited for and replaced.
 """
 
 import atexit
@@ -57,7 +56,7 @@ class Worker:
         return self._process.poll() is None
 
     def wait_until_ready(self) -> None:
-        """Wait for the imports; raises RuntimeError where the child cannot start."""
+        """Wait for the imports; raises RuntimeError if the child cannot start."""
         if not self._ready:
             if self._line(START_S) != "ready":
                 self.kill()
@@ -65,7 +64,7 @@ class Worker:
             self._ready = True
 
     def ask(self, answer: str, accepted: Sequence[str], timeout: float) -> Reply:
-        """The reply; after "timeout" the child hangs or is dead: kill it."""
+        """The reply. After "timeout" the child hangs or is dead, so the caller must kill it."""
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(json.dumps([answer, list(accepted), timeout]).encode() + b"\n")
@@ -95,7 +94,7 @@ class Worker:
         return line.decode("ascii")
 
     def kill(self) -> None:
-        """Kill and wait for it, so that no zombie stays."""
+        """Kill the child and wait for it, so that no zombie stays."""
         self._process.kill()
         self._process.wait()
         self._selector.close()
@@ -117,7 +116,7 @@ class Pool:
         self._places = threading.Semaphore(size)
 
     def ask(self, items: Sequence[tuple[str, Sequence[str]]], timeout: float) -> list[Reply]:
-        """One reply an item, in order."""
+        """One reply per item, in order."""
         replies: list[Reply] = ["failed"] * len(items)
         waiting = iter(range(len(items)))
         failures: list[BaseException] = []
@@ -187,7 +186,7 @@ class Pool:
 
 @lru_cache(maxsize=1)
 def shared_pool() -> Pool:
-    """The pool of this process: two workers, or one on a single core; gone when the process is."""
+    """The pool of this process: two workers, or one on a single core. It ends with the process."""
     pool = Pool(min(2, os.cpu_count() or 1))
     atexit.register(pool.close)
     return pool

@@ -1,4 +1,7 @@
-"""When: rounds, phases, gate, configuration and views. `open_run` reads a run from Python."""
+"""The loop: rounds, phases, gate, configuration and views; the only package that imports the others.
+
+`open_run` reads a run from Python.
+"""
 
 from loop.reading.run_reader import Run, open_run
 

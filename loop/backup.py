@@ -1,4 +1,4 @@
-"""A backup of a run, also while it works: store, weights and files of one moment in a directory of their own."""
+"""Backups: a copy of a run's store, weights and files as they are at one moment, also while it works."""
 
 import os
 import shutil
@@ -12,21 +12,33 @@ from loop.reporting import Reporter
 from policies.weights import deleting, flush, reading
 from store import Store
 from store.database import FILE_NAME, CrashPoint, connect, ignore
+from store.maintenance.archive_place import is_url
 from store.maintenance.copy import copy_store
 from store.rounds import published_policies
 
 TRIES = 5
-"""Each time that a policy was published and deleted while the store was copied, it is copied anew."""
+"""Most attempts: the store is copied again if a policy was published and deleted meanwhile."""
 
 BESIDE = ("rounds.jsonl", "run.log", "tracking")
-"""What lies beside the store. A continued run adds what these lack, so they are copied before it."""
+"""Files beside the store. A continued run adds what they lack, so they are copied before the store."""
+
+OF_A_BACKUP = {
+    *BESIDE,
+    FILE_NAME,
+    f"{FILE_NAME}.partial",
+    f"{FILE_NAME}.partial-journal",
+    "policies",
+    "policy",
+    "archive",
+}
+"""What lies in a backup that was killed."""
 
 UNFINISHED = shutil.ignore_patterns(".*", "*.tmp")
 
 
 @dataclass(frozen=True)
 class Backup:
-    """What a backup holds: the latest round, policies, and how many files of weights and archives lie on disk once."""
+    """The content of a backup: latest round, number of policies, and number of files that are hard links."""
 
     round: int | None
     policies: int
@@ -37,21 +49,23 @@ class Backup:
 def back_up(store: Store, run_dir: Path, target: Path, reporter: Reporter, crash_point: CrashPoint = ignore) -> Backup:
     """Write the run as it is at one moment to `target`.
 
-    All is written beside it, flushed, and renamed at last; until then no file in it is a store. Weights and archives
-    are linked where the file system can, and copied where it cannot. A policy that is in the copied store stays on
-    disk until it is taken, whatever a run deletes meanwhile. Raises InputError where the target is there, or lies
-    within the run, and LoopError where weights are missing.
+    Everything is written to a directory beside it, flushed, and renamed last; until then it contains no store. Weights
+    and archives are linked if the file system allows, else copied. Policies in the copied store are kept on disk until
+    they are copied, even if a run deletes them meanwhile. Raises InputError if the target exists or lies within the
+    run, and LoopError if weights are missing.
     """
     target, partial = target.absolute(), target.absolute().with_name(f"{target.name}.partial")
     if os.path.lexists(target):
         raise InputError(f"{target} is there already; name a directory that is not")
     if target.resolve().is_relative_to(run_dir.resolve()):
         raise InputError(f"{target} lies within {run_dir}; name a directory beside it")
+    if partial.is_symlink() or (partial.exists() and {each.name for each in partial.iterdir()} - OF_A_BACKUP):
+        raise InputError(f"{partial} is there and is no unfinished backup; move it away, or name another directory")
     partial.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         if not stack.enter_context(deleting(partial)):
             raise InputError(f"another backup is being written to {target}; wait for it, or name another directory")
-        for left in partial.iterdir():  # by a backup that was killed
+        for left in partial.iterdir():  # left by a backup that was killed
             shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
         _copy_beside(run_dir, partial)
         crash_point("the files beside the store are copied")
@@ -65,6 +79,8 @@ def back_up(store: Store, run_dir: Path, target: Path, reporter: Reporter, crash
                     bar.update()
                     crash_point("a policy is taken")
             for row in copied.rows("SELECT file FROM archive"):
+                if is_url(row["file"]):
+                    continue  # it stays where it is, and the copy names it too
                 files.take(run_dir / row["file"], partial / row["file"])
             point_to_current(copied, partial)
             latest = copied.value("SELECT max(number) FROM round")
@@ -114,7 +130,7 @@ def _copy_store_and_hold_weights(
 
 
 def _hold(directory: Path, stack: ExitStack) -> bool:
-    """Keep a policy's directory from being deleted while the stack is open; False where it is gone."""
+    """Keep a policy's directory from being deleted while the stack is open; False if it is gone."""
     with suppress(FileNotFoundError):
         stack.enter_context(reading(directory))
         return any(directory.glob("*.safetensors"))
@@ -122,13 +138,13 @@ def _hold(directory: Path, stack: ExitStack) -> bool:
 
 
 class _Files:
-    """Files taken over, those that are never written again by hard link where that is possible."""
+    """Copies files; those that are never written again become hard links, if possible."""
 
     def __init__(self) -> None:
         self.linked = self.copied = 0
 
     def take_folder(self, source: Path, target: Path) -> None:
-        """A policy's directory: its weights are taken, its other files copied."""
+        """Take a policy's directory: weights by link, other files by copy."""
         target.mkdir(parents=True)
         for file in sorted(source.iterdir()):
             if file.suffix == ".safetensors":
@@ -137,11 +153,11 @@ class _Files:
                 shutil.copyfile(file, target / file.name)
 
     def take(self, source: Path, target: Path) -> None:
-        """One file."""
+        """Take one file; of a link the file that it leads to, because the link may be invalid in the backup."""
         target.parent.mkdir(exist_ok=True)
         try:
-            os.link(source, target)
-        except OSError:  # another file system, or one without links
+            os.link(source.resolve(), target)
+        except OSError:  # another file system, or one without hard links
             shutil.copyfile(source, target)
             self.copied += 1
         else:

@@ -1,4 +1,4 @@
-"""Context: one session of a run with its running parts, handed to every phase."""
+"""The context that every phase gets: one session of a run with its running parts."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +15,7 @@ from policies.learner.learner import Learner
 from policies.sampler import Sampler
 from policies.teacher.client import Teacher
 from policies.vllm_engine import EngineSettings
+from ratchet_error import RatchetError
 from store import Store
 from store.questions import Question
 from store.rounds import Round, get_policy
@@ -23,13 +24,13 @@ StartSampler = Callable[[str, Encoder, EngineSettings, int], Sampler]
 """(model, encoder, settings, seed) -> a running engine."""
 
 
-class Stopped(Exception):
+class Stopped(RatchetError):
     """The user asked to stop; everything done so far is committed."""
 
 
 @dataclass(frozen=True)
 class BatchSizes:
-    """How much work one commit holds: a kill costs at most this much."""
+    """Sizes of commits: a kill loses at most this much work."""
 
     commit_chains: int = 512
     commit_seconds: float = 5.0
@@ -38,7 +39,7 @@ class BatchSizes:
 
 @dataclass(frozen=True)
 class Stage:
-    """One training of an update: what it learns from, how, and with which settings.
+    """One training of an update: its items, algorithm and settings.
 
     `name` is stored with the policies that it makes.
     """
@@ -47,19 +48,19 @@ class Stage:
     settings: Callable[[Config], TrainingConfig]
     """The stage's own table of the configuration."""
     items: Callable[["Context", Round], Sequence[Any]]
-    """What a round has for it; the stage is left out where that is nothing."""
+    """The stage's items of a round; without items the stage is skipped."""
     algorithm: Callable[["Context"], Algorithm]
     """The algorithm with its own settings, made when the stage begins."""
     references: Callable[["Context", Sequence[Any], int | None], Sequence[Any]] = lambda _, items, __: items
-    """(context, items, start) -> items with what is known of another policy before the update's own is loaded.
+    """(context, items, start) -> items with the reference's log-probabilities, known before the update loads its model.
 
-    `start` is the policy that the stage starts from, None after another stage.
+    `start` is the policy that the stage starts from; None after another stage.
     """
 
 
 @dataclass(frozen=True)
 class Stages:
-    """The stages of an update, in order, each from where the one before it ended."""
+    """The stages of an update in order; each starts from the result of the one before."""
 
     cold_start: tuple[Stage, ...]
     rounds: tuple[Stage, ...]
@@ -67,7 +68,7 @@ class Stages:
 
 @dataclass(frozen=True)
 class Probed:
-    """A policy, the questions of its probe, and the sampler's scores of their chains."""
+    """A policy, its probe's questions, and the sampler's scores of the probe's chains."""
 
     policy: int
     questions: Sequence[int]
@@ -90,18 +91,18 @@ class Context:
     teacher: Teacher | None = None
     batch_sizes: BatchSizes = field(default_factory=BatchSizes)
     chat: JudgeEndpoint | None = None
-    """The client of judge `llm`, once it was asked."""
+    """The client of judge `llm`, after its first use."""
     sampler: Sampler | None = None
     loaded_policy: int | None = None
-    """The policy whose weights the sampler is proved to hold."""
+    """The policy whose weights the sampler was proved to hold."""
     asleep: bool = False
     """Whether the sampler has left the card to the learner."""
     probed: Probed | None = None
-    """What the sampler said of the weights that it holds, where they are a policy's."""
+    """The sampler's probe scores for the weights that it holds, if they are a policy's."""
     stopping: bool = field(default=False)
 
     def check_stop(self) -> None:
-        """Called where everything is committed; raises Stopped if the user asked for it."""
+        """Raise Stopped if the user asked for it; called where everything is committed."""
         if self.stopping:
             raise Stopped
 
@@ -110,7 +111,7 @@ class Context:
         return Prompt(self.config.prompts.lay_out(style, question.text), question.images)
 
     def policy_directory(self, path: str) -> Path:
-        """Where a policy's weights lie; published ones are relative to the run directory."""
+        """The directory of a policy's weights; paths of published ones are relative to the run directory."""
         return self.run_dir / path
 
     def load_policy(self, number: int) -> Any:

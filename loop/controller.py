@@ -1,4 +1,4 @@
-"""The controller: rounds of phases, continued from whatever the store says is missing."""
+"""The controller: runs rounds of phases, and continues from what is missing in the store."""
 
 import time
 from collections.abc import Callable, Collection
@@ -10,7 +10,7 @@ from loop.config.run_identity import as_begun, record_run
 from loop.config.schema import Config
 from loop.context import Context, Stopped
 from loop.current_policy import point_to_current
-from loop.disk_room import FreeBytes, require_room
+from loop.disk_room import require_room
 from loop.phases.distil import distil
 from loop.phases.evaluate import evaluate
 from loop.phases.gate_and_rollback import gate
@@ -73,18 +73,17 @@ def run(
 ) -> bool:
     """Start or continue a run until its rounds are done; True if finished, False if stopped.
 
-    One round after the other, one phase after the other: the phase is read from the store, does
-    what is missing, and the next one is recorded. There is no other progress anywhere. `set_by_user` has the keys
-    that the user set; in others a run that is continued keeps its values. None: every key. `agreed`:
-    the user agrees to a cold start that is estimated to cost more than `teacher.confirm_usd`, and to a run that is
-    planned to need more memory than there is.
+    The current phase is read from the store, does what is missing, and the next phase is recorded; no other progress
+    is kept anywhere. `set_by_user` has the keys that the user set (None: every key); a continued run keeps its values
+    for the others. `agreed`: the user accepts a cold start that is estimated to cost more than `teacher.confirm_usd`,
+    and a run whose plan needs more memory than the machine has.
     """
     parts = parts or Parts()
     with work_on(run_dir, create=True, crash_point=parts.crash_point, say=reporter.say) as store:
         if set_by_user is not None:
             config, kept = as_begun(store, config, set_by_user)
             if kept:
-                reporter.say(f"the run goes on with the values that it began with: {', '.join(kept)}")
+                reporter.say(f"the run keeps the values that it began with: {', '.join(kept)}")
         check_learner(config)
         record_run(store, config)
         make_encoder = cache(partial(open_encoder, store, config, parts))
@@ -97,20 +96,20 @@ def run(
         )
         try:
             with open_session(store, config, run_dir, reporter, parts) as (ctx, observe):
-                _rounds(ctx, memory, reporter, observe, parts.free_bytes)
+                _rounds(ctx, memory, reporter, observe, parts)
         except Stopped:
-            reporter.say(f"stopped; everything done so far is kept in {run_dir}, run again to go on")
+            reporter.say(f"stopped; everything done so far is kept in {run_dir}, run again to continue")
             return False
         reporter.show_log(store)
         return True
 
 
-def _rounds(ctx: Context, memory: MemoryRecord, reporter: RunReporter, observe: Observer, free: FreeBytes) -> None:
+def _rounds(ctx: Context, memory: MemoryRecord, reporter: RunReporter, observe: Observer, parts: Parts) -> None:
     round_ = latest_round(ctx.store) or _start_round(ctx, 0, 0)
     point_to_current(ctx.store, ctx.run_dir)
     observe(ctx.store)
     while True:
-        _finish_round(ctx, round_, memory, reporter, observe, free)
+        _finish_round(ctx, round_, memory, reporter, observe, parts)
         append_finished_rounds(ctx.store, ctx.run_dir / "rounds.jsonl")
         delete_old_weights(ctx)
         write_cards(ctx)
@@ -128,24 +127,27 @@ def _rounds(ctx: Context, memory: MemoryRecord, reporter: RunReporter, observe: 
 
 
 def _levelled_off(ctx: Context, round_: Round) -> bool:
-    """Whether as many rounds as `gate.patience` says ended in a row without an accepted candidate."""
+    """Whether `gate.patience` rounds in a row ended without an accepted candidate."""
     patience = ctx.config.gate.patience
     without = takewhile(lambda decision: decision != "accepted", recent_decisions(ctx.store, round_.number + 1))
     return patience > 0 and len(list(without)) >= patience
 
 
 def _finish_round(
-    ctx: Context, round_: Round, memory: MemoryRecord, reporter: RunReporter, observe: Observer, free: FreeBytes
+    ctx: Context, round_: Round, memory: MemoryRecord, reporter: RunReporter, observe: Observer, parts: Parts
 ) -> None:
     phases = COLD_START_PHASES if round_.number == 0 else ROUND_PHASES
     names = [*phases, "done"]
     while round_.phase != "done":
-        require_room(ctx, round_, free)
+        require_room(ctx, round_, parts.free_bytes)
         reporter.phase_begins(ctx.store, round_.number, round_.phase)
         started = time.monotonic()
         ctx.store.crash_point(f"round {round_.number}: {round_.phase} begins")
         try:
-            with memory.of_phase(ctx.store, round_.number, round_.phase, ctx.sampler is not None):
+            with (
+                parts.around_phase(round_.number, round_.phase),
+                memory.of_phase(ctx.store, round_.number, round_.phase, ctx.sampler is not None),
+            ):
                 phases[round_.phase](ctx, round_)
         except BaseException:
             with ctx.store.transaction():
@@ -164,7 +166,7 @@ def _finish_round(
 
 
 def _start_round(ctx: Context, number: int, serving: int) -> Round:
-    """Fix the round's questions, so that every session of it works on the same."""
+    """Start a round and fix its questions, so that every session works on the same ones."""
     wanted = ctx.config.sampling.questions if number else ctx.config.cold_start.rationales
     if number == 0 and ctx.teacher is None:
         wanted = 0

@@ -8,7 +8,7 @@ from store.rounds import get_policy
 
 
 def point_to_current(store: Store, run_dir: Path) -> None:
-    """`DIR/policies/current` is a link to the accepted policy's directory; `DIR/policy` is `DIR/policies`."""
+    """Make `DIR/policies/current` a link to the accepted policy's directory, and `DIR/policy` one to `DIR/policies`."""
     served = best_policy(store)
     if served == 0:
         return

@@ -1,4 +1,4 @@
-"""Free disk before a phase: a run stops where all is committed, and not in the middle of what it writes."""
+"""Checks the free disk before each phase, so that a run stops between phases and not in the middle of a write."""
 
 import shutil
 from collections.abc import Callable
@@ -11,19 +11,19 @@ from store.rounds import Round, get_policy
 from store.samples import mean_sample_bytes
 
 FreeBytes = Callable[[Path], int]
-"""How many bytes may still be written in a directory."""
+"""Directory -> bytes that may still be written."""
 
 SLACK = 32 << 20
 """The store's write-ahead log (16 MiB), run.log, a policy's small files."""
 
 ROW_BYTES = 200
-"""A sample or an answer beyond its text, its verdict and both their indices (measured: `benchmarks/store.py`)."""
+"""Bytes of a sample or answer beyond its text, with verdict and indices (measured: `benchmarks/store.py`)."""
 
 TOKEN_BYTES = 6
-"""A token of text and its id, where no chain has been written yet."""
+"""Bytes per token of text and its id, before any chain is written."""
 
 FLOAT32_FROM_HALF = 2
-"""Published weights are float32; the base model's may be half as wide."""
+"""Published weights are float32; those of the base model may be half as large."""
 
 
 def free_bytes(directory: Path) -> int:
@@ -32,7 +32,7 @@ def free_bytes(directory: Path) -> int:
 
 
 def require_room(ctx: Context, round_: Round, free: FreeBytes) -> None:
-    """Raise LoopError where the disk has less room than the round's phase is about to take."""
+    """Raise LoopError if the disk has fewer free bytes than the round's phase will write."""
     needed, there = needed_bytes(ctx, round_), free(ctx.run_dir)
     if there < needed:
         raise LoopError(
@@ -42,7 +42,7 @@ def require_room(ctx: Context, round_: Round, free: FreeBytes) -> None:
 
 
 def needed_bytes(ctx: Context, round_: Round) -> int:
-    """About what the round's phase writes, from its beginning; what it has written already is not taken off."""
+    """About the bytes that the whole phase writes; what it has already written is not subtracted."""
     config = ctx.config
     rows, longest = 0, 0
     if round_.phase == "sample":

@@ -1,9 +1,11 @@
-"""What a user can put right: every error here is one line that names the culprit and the cure."""
+"""Errors of the loop. The tree of all errors of the project is in `ratchet_error.py`."""
+
+from ratchet_error import RatchetError
 
 
-class InputError(Exception):
+class InputError(RatchetError):
     """A configuration key, file or row is not as it must be (exit code 2)."""
 
 
-class LoopError(Exception):
-    """The loop cannot go on (exit code 1); the store is intact."""
+class LoopError(RatchetError):
+    """The loop cannot continue (exit code 1); the store is intact."""

@@ -1,4 +1,4 @@
-"""Who samples and who learns: this process, or several processes of Ray, as `[engine]` and `[learner]` want it."""
+"""Chooses where sampling and learning run: in this process, or in Ray's processes, by `[engine]` and `[learner]`."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -14,7 +14,7 @@ from policies import PolicyError
 from policies.encoding import Encoder
 from policies.learner.learner import Learner, LocalLearner
 from policies.packaged_model import model_directory
-from policies.ray_engines.cluster import Resources, require_answer, require_ray
+from policies.ray_engines.cluster import Resources, has_ray, require_answer, require_ray
 from policies.ray_engines.engines import RayEngines
 from policies.ray_engines.images import ImageSource
 from policies.ray_engines.roster import ClusterSettings
@@ -27,14 +27,17 @@ from store.image_decoding import decode_image
 from store.questions import image_bytes
 
 WAITING = 3
-"""Requests with an engine at once, in multiples of the sequences that it samples at once: two are in the engine."""
+"""Requests per engine, in multiples of the sequences that it samples at once; two of them are inside vLLM."""
 
 
-def sampler_starter(config: Config, store: Store, say: Say) -> StartSampler:
-    """What starts the sampler of a configuration. Raises InputError where it needs Ray and there is none."""
+def sampler_starter(config: Config, store: Store, say: Say, with_room: Callable[[int], int]) -> StartSampler:
+    """The function that starts a configuration's sampler. Raises InputError if it needs Ray and Ray is missing.
+
+    `with_room` takes a number of engines and returns how many of them this machine's memory can hold.
+    """
     wanted, address = config.engine.replicas, config.cluster.address
     if wanted == "auto" and address is None:
-        wanted = _devices(config)
+        wanted = _as_many_as_pay(config, say, with_room)
     if wanted == 1 and address is None:
         return VllmEngine
     with _as_input_error():
@@ -60,15 +63,34 @@ def sampler_starter(config: Config, store: Store, say: Say) -> StartSampler:
     images = _images(store)
 
     def start(model: str, encoder: Encoder, engine: EngineSettings, seed: int) -> Sampler:
-        return RayEngines(Path(model_directory(model)), StartVllm(engine, seed), images, settings, say)
+        return RayEngines(
+            Path(model_directory(model)), StartVllm(engine, seed, encoder.chat_settings), images, settings, say
+        )
 
     return start
 
 
-def learner_of(config: Config, store: Store, encoder: Encoder, make_local: Callable[..., Learner]) -> Learner:
+def _as_many_as_pay(config: Config, say: Say, with_room: Callable[[int], int]) -> int:
+    """One engine per device of this machine, on CPUs as many as memory can hold; one if Ray is missing."""
+    devices = _devices(config)
+    if devices == 1:
+        return 1
+    if not has_ray():
+        say(
+            f"one engine in this process, though there is room for {devices} (engine.replicas = 'auto'): Ray is not"
+            " installed; install the extra 'cluster': pip install 'ratchet-loop[cluster]'"
+        )
+        return 1
+    count = devices if torch.cuda.is_available() else with_room(devices)
+    why = "" if count == devices else f"; memory has no room for {devices}"
+    say(f"{count} engine{'s' if count > 1 else ''} (engine.replicas = 'auto'){why}")
+    return count
+
+
+def learner_of(config: Config, store: Store, encoder: Encoder, make_local: Callable[..., Learner], say: Say) -> Learner:
     """The learner of a configuration: `make_local`'s, or one whose trainings run in several processes.
 
-    Raises InputError where it needs Ray and there is none.
+    Raises InputError if it needs Ray and Ray is not installed.
     """
     local = make_local(encoder, trust_remote_code=config.policy.trust_remote_code, dtype=config.learner.dtype)
     workers = config.learner.workers
@@ -88,7 +110,7 @@ def learner_of(config: Config, store: Store, encoder: Encoder, make_local: Calla
         shared_files=config.cluster.shared_files,
         environment=_environment(max(1, _cores() // workers)),
     )
-    return WorkersLearner(local, encoder, Path(model_directory(config.policy.model)), _images(store), settings)
+    return WorkersLearner(local, encoder, Path(model_directory(config.policy.model)), _images(store), settings, say)
 
 
 @contextmanager
@@ -104,12 +126,12 @@ def _images(store: Store) -> ImageSource:
 
 
 def _environment(threads: int) -> dict[str, str]:
-    """As many threads as a process has cores: those of processes that share cores slow each other tenfold."""
+    """Environment with as many threads as the process has cores: processes that share cores slow each other tenfold."""
     return {"OMP_NUM_THREADS": str(threads)}
 
 
 def _devices(config: Config) -> int:
-    """Engines that this machine has room for: one per GPU, or per so many of them; on CPUs one per core."""
+    """Number of engines that this machine has devices for: one per GPU, or per group of GPUs; on CPUs one per core."""
     return max(1, (torch.cuda.device_count() or _cores()) // config.engine.tensor_parallel_size)
 
 

@@ -1,4 +1,4 @@
-"""Reporting: what the loop says of its progress, whoever shows it. Views implement it; phases import no view."""
+"""The interface through which the loop reports progress. Views implement it; phases import no view."""
 
 import logging
 import time
@@ -12,14 +12,14 @@ log = logging.getLogger("ratchet")
 
 SHOW_S = 0.1
 LOG_S = 30.0
-"""A bar's state goes to run.log so often: a record for later, and a sign of life for `status`."""
+"""Seconds between two records of a bar in run.log, which are also signs of life for `status`."""
 
 Observer = Callable[[Store], None]
-"""Called whenever a phase or a round was recorded; it reads the store."""
+"""Called after each recorded phase or round; it reads the store."""
 
 
 class Bar:
-    """How far a piece of work is. `total` 0 is unknown; `figures` are shown beside it. `clock` gives seconds."""
+    """Progress of a piece of work. `total` 0 is unknown; `figures` are shown beside it. `clock` returns seconds."""
 
     def __init__(
         self,
@@ -37,7 +37,7 @@ class Bar:
         self._shown, self._logged = self._started, self._started
 
     def update(self, count: int = 1) -> None:
-        """Count so many more as done."""
+        """Advance by `count`."""
         self.n += count
         now = self._clock()
         if now - self._shown >= SHOW_S:
@@ -59,7 +59,7 @@ class Bar:
 
     @property
     def left_s(self) -> float | None:
-        """Seconds until the end at this rate; None where that is not known."""
+        """Seconds until the end at this rate; None if unknown."""
         rate = self.per_second
         return (self.total - self.n) / rate if rate > 0 and self.total >= self.n > self._first else None
 
@@ -70,26 +70,26 @@ class Bar:
 
 
 class Reporter(Protocol):
-    """What phases report to."""
+    """The interface that phases report to."""
 
     def say(self, line: str) -> None:
         """Show a line, and keep it in the run's log file."""
 
     def bar(self, what: str, total: int, unit: str, done: int = 0) -> AbstractContextManager[Bar]:
-        """A progress bar with rate and time left, starting at what an earlier session did."""
+        """A progress bar with rate and time left; it starts at the progress of an earlier session."""
 
 
 class RunReporter(Reporter, Protocol):
-    """What the controller reports to: where a run is, besides what its phases say."""
+    """The interface that the controller reports to: the state of a run besides its phases' messages."""
 
     def phase_begins(self, store: Store, number: int, phase: str) -> None:
-        """A phase of a round begins, or goes on after an interruption."""
+        """A phase of a round begins, or continues after an interruption."""
 
     def phase_ends(self, number: int, phase: str, seconds: float) -> None:
-        """A phase is through; `seconds` are those of this session."""
+        """A phase has finished; `seconds` are those of this session."""
 
     def round_ends(self, store: Store, number: int) -> None:
-        """A round is through and decided."""
+        """A round has finished with a decision."""
 
     def show_log(self, store: Store) -> None:
-        """The run is through: show its accuracy log."""
+        """The run has finished: show its accuracy log."""

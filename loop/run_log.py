@@ -1,4 +1,4 @@
-"""`DIR/run.log`: everything that is said, libraries included; the terminal shows only what matters."""
+"""`DIR/run.log`: all messages, those of libraries included; the terminal shows only important ones."""
 
 import logging
 import os
@@ -18,7 +18,7 @@ QUIET_LIBRARIES = ("vllm", "transformers", "trl", "accelerate", "httpx", "httpco
 def run_log(run_dir: Path) -> Iterator[None]:
     """Send every log record and Python warning to the file while the context lasts.
 
-    Makes the directory. Inside another `run_log` of the same directory it changes nothing.
+    Makes the directory. Inside another `run_log` of the same directory it does nothing.
     """
     _make(run_dir)
     path, root = (run_dir / "run.log").resolve(), logging.getLogger()
@@ -42,7 +42,7 @@ def run_log(run_dir: Path) -> Iterator[None]:
 
 
 class _Seldom(logging.Filter):
-    """Lets a library say the same thing `OFTEN` times: vLLM repeats one warning at every step of a run of days."""
+    """Passes the same message of a library at most `OFTEN` times: vLLM repeats one warning at every step."""
 
     OFTEN = 100
 
@@ -62,9 +62,9 @@ class _Seldom(logging.Filter):
 
 @contextmanager
 def library_noise_to(run_dir: Path) -> Iterator[None]:
-    """Send what libraries write straight to file descriptor 2 to the log file while the context lasts.
+    """Redirect what libraries write to file descriptor 2 to the log file while the context lasts.
 
-    Compiled code warns past Python's logging, and so do an engine's processes. Errors still propagate.
+    Compiled code and an engine's processes bypass Python's logging. Errors still propagate.
     """
     _make(run_dir)
     sys.stderr.flush()
@@ -86,7 +86,7 @@ def _make(run_dir: Path) -> None:
 
 
 def _silence_terminal() -> None:
-    """Library records reach the file through the root logger; their own terminal handlers go."""
+    """Remove libraries' own terminal handlers; their records reach the file through the root logger."""
     import datasets
     import transformers
 
@@ -95,5 +95,7 @@ def _silence_terminal() -> None:
     transformers.utils.logging.disable_progress_bar()
     datasets.disable_progress_bars()
     warnings.simplefilter("default")
+    # torch writes to the terminal by a handler of its own, which it makes when it is imported, later than this.
+    logging.getLogger("torch._library.triton").setLevel(logging.ERROR)
     for name in QUIET_LIBRARIES:
         logging.getLogger(name).setLevel(logging.INFO if name == "vllm" else logging.WARNING)

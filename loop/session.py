@@ -5,8 +5,9 @@ import os
 import resource
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from loop.context import BatchSizes, Context, Stages, StartSampler, Stopped
 from loop.disk_room import FreeBytes, free_bytes
 from loop.errors import InputError
 from loop.judge_runs.judge_run import open_judge_run, require_same_model, with_room_for
+from loop.planning.build import engines_with_room
 from loop.planning.machine import Machine, this_machine
 from loop.planning.peaks import process_peak
 from loop.processes import learner_of, sampler_starter
@@ -31,8 +33,10 @@ from policies.learner.learner import Learner, LocalLearner
 from policies.numerics import numerics
 from policies.packaged_model import model_directory
 from policies.teacher.client import Teacher
+from policies.vllm_engine import require_importable
 from policies.weights import weights_sha256
 from store import Store, open_store, run_lock
+from store.completions import is_imported
 from store.database import CrashPoint, Say, ignore
 from store.questions import has_images, load_image
 from store.rounds import Policy, add_policy, next_policy_number
@@ -43,21 +47,21 @@ OpenObserver = Callable[[Config, Store, ExitStack, Callable[[str], None]], Obser
 
 
 def no_observer(config: Config, store: Store, stack: ExitStack, say: Callable[[str], None]) -> Observer:
-    """Nobody else wants to know what was recorded."""
+    """Observe nothing."""
     return lambda store: None
 
 
 @dataclass(frozen=True)
 class Parts:
-    """What a session is made of. Commands and tests hand in their own; nothing else replaces a part."""
+    """The parts of a session. Commands and tests pass their own; parts are replaced in no other way."""
 
     sources: Mapping[str, ReadQuestions] = field(default_factory=lambda: SOURCES)
     rationales: Mapping[str, WriteRationale] = field(default_factory=lambda: RATIONALES)
-    """What the embedded teacher writes, by source."""
+    """The embedded teacher's rationale functions, by source."""
     make_encoder: Callable[..., Encoder] = Encoder
     make_learner: Callable[..., Learner] = LocalLearner
     start_sampler: StartSampler | None = None
-    """None: the engines that the configuration wants."""
+    """None: the engines of the configuration."""
     open_teacher: Callable[[TeacherConfig, WriteRationale | None, ExitStack], Teacher | None] = open_teacher
     open_observer: OpenObserver = no_observer
     stages: Stages = STAGES
@@ -65,21 +69,28 @@ class Parts:
     crash_point: CrashPoint = ignore
     free_bytes: FreeBytes = free_bytes
     machine: Callable[[Path], Machine] = this_machine
+    around_phase: Callable[[int, str], AbstractContextManager[object]] = lambda _, __: nullcontext()
+    """(round, phase) -> what each phase is done in; `run --profile` measures here."""
 
 
 @contextmanager
 def work_on(
     run_dir: Path, *, create: bool = False, crash_point: CrashPoint = ignore, say: Say = ignore
 ) -> Iterator[Store]:
-    """The store of a run that this process alone works on; what is said goes to the run's log file.
+    """Lock a run for this process and open its store and log file.
 
-    `say` is told while another program keeps the store locked.
+    `say` receives messages while another program keeps the store locked.
     """
     with (
         run_log(run_dir),
         run_lock(run_dir),
         closing(open_store(run_dir, create=create, crash_point=crash_point, say=say)) as store,
     ):
+        if is_imported(store):
+            raise InputError(
+                f"{run_dir} holds completions that another trainer made, to be looked at: there are no weights to work"
+                " with; give another --run-dir"
+            )
         yield store
 
 
@@ -87,13 +98,15 @@ def work_on(
 def open_session(
     store: Store, config: Config, run_dir: Path, reporter: Reporter, parts: Parts, command: str = "run"
 ) -> Iterator[tuple[Context, Observer]]:
-    """The running parts of one session, of `run` or of another command, and the signal that ends it gently.
+    """Open the running parts of a session, of `run` or of another command, and handle signals that stop it.
 
-    How it ended is recorded: `finished`, `stopped`, or the name of the error that went through.
+    Its end is recorded: `finished`, `stopped`, or the name of the error.
     """
     if importlib.util.find_spec("vllm") is None:
         raise InputError("vllm is not installed; install the extra 'cpu' or 'gpu', whichever this machine is")
     encoder = open_encoder(store, config, parts)
+    if encoder.is_vision and parts.start_sampler is None:
+        require_importable(config.policy.model, trust_remote_code=config.policy.trust_remote_code)
     longest_sequence(config, encoder)
     if not encoder.is_vision and has_images(store):
         raise InputError(
@@ -102,7 +115,7 @@ def open_session(
         )
     if config.pairs.judge_run is not None:
         judge = open_judge_run(Path(config.pairs.judge_run))
-        require_same_model(judge, config.policy.model)
+        require_same_model(judge, config.policy)
         config = with_room_for(config, judge)
     with ExitStack() as stack:
         ctx = Context(
@@ -111,8 +124,11 @@ def open_session(
             store=store,
             encoder=encoder,
             reporter=reporter,
-            learner=learner_of(config, store, encoder, parts.make_learner),
-            start_sampler=parts.start_sampler or sampler_starter(config, store, reporter.say),
+            learner=learner_of(config, store, encoder, parts.make_learner, reporter.say),
+            start_sampler=parts.start_sampler
+            or sampler_starter(
+                config, store, reporter.say, partial(engines_with_room, store, config, encoder, parts.machine(run_dir))
+            ),
             stages=parts.stages,
             batch_sizes=parts.batch_sizes,
             teacher=parts.open_teacher(config.teacher, parts.rationales.get(config.questions.source), stack),
@@ -135,8 +151,13 @@ def open_session(
 
 def open_encoder(store: Store, config: Config, parts: Parts) -> Encoder:
     """The encoder of the run's model, which reads the store's images. Raises PolicyError if the model is incomplete."""
-    trust = config.policy.trust_remote_code
-    return parts.make_encoder(config.policy.model, lambda digest: load_image(store, digest), trust_remote_code=trust)
+    policy = config.policy
+    return parts.make_encoder(
+        policy.model,
+        lambda digest: load_image(store, digest),
+        trust_remote_code=policy.trust_remote_code,
+        chat_settings=policy.chat,
+    )
 
 
 def _end(ctx: Context, reason: str) -> None:
@@ -150,7 +171,7 @@ def _close_sampler(ctx: Context) -> None:
 
 
 def _record_base_policy(ctx: Context) -> None:
-    """Policy 0 is the model as it was given, with the learner's own probe of it."""
+    """Record policy 0: the given model, with the learner's probe of it."""
     if next_policy_number(ctx.store) > 0:
         return
     path = _local_directory(ctx.config.policy.model)
@@ -175,9 +196,9 @@ def _local_directory(model: str) -> Path:
 
 @contextmanager
 def _stop_on_signal(ctx: Context) -> Iterator[None]:
-    """First Ctrl-C, SIGTERM or SIGHUP: stop after the batch in flight is committed. Second Ctrl-C: at once.
+    """Stop after the batch in flight is committed at Ctrl-C, SIGTERM or SIGHUP; at once at a second Ctrl-C.
 
-    A SIGHUP that was ignored before, as `nohup` has it, stays ignored.
+    A SIGHUP that was ignored before (under `nohup`) stays ignored.
     """
     terminals = [descriptor for descriptor in (1, 2) if os.isatty(descriptor)]
 
@@ -201,7 +222,7 @@ def _stop_on_signal(ctx: Context) -> Iterator[None]:
 
 
 def _let_go_of(terminals: Sequence[int]) -> None:
-    """Send what is still written to a terminal that has gone nowhere: to write to it would be an error."""
+    """Redirect output to a closed terminal to the null device: writing to it would be an error."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for descriptor in terminals:
         os.dup2(nowhere, descriptor)

@@ -1,4 +1,4 @@
-"""Swap and prove: the one function that changes the sampler's weights, and the proof that it did."""
+"""Swaps the sampler's weights, and proves that it serves them. No other code changes them."""
 
 import time
 from collections.abc import Sequence
@@ -25,9 +25,9 @@ PROBE_QUESTIONS = 4
 def serve_policy(ctx: Context, policy: int, number: int | None) -> Sampler:
     """Make the sampler serve a policy and prove it; starts the engine at the first call of a session.
 
-    Two proofs: the sha256 of the bytes that were loaded is the one the store recorded, and the
-    sampler gives the probe chains the log-probabilities that the learner gave them, not those of the policy before.
-    Raises LoopError on a mismatch: better no samples than samples of unknown weights.
+    There are two proofs. The sha256 of the loaded bytes must be the recorded one. The sampler's log-probabilities of
+    the probe chains must be the learner's, and not those of the policy before. Raises LoopError on a mismatch: samples
+    of unknown weights would be worse than none.
     """
     sampler = ctx.sampler or _start_engine(ctx)
     if ctx.loaded_policy == policy:
@@ -47,7 +47,7 @@ def serve_policy(ctx: Context, policy: int, number: int | None) -> Sampler:
 
 
 def _prove(ctx: Context, sampler: Sampler, record: Policy, before: Before | None) -> tuple[Proof, list[float]]:
-    """The second proof, of every engine: the one with the largest difference, and the scores of one engine.
+    """The second proof, for every engine; returns the one with the largest difference, and the scores of one engine.
 
     Raises LoopError if no engine passes.
     """
@@ -71,9 +71,9 @@ def _prove(ctx: Context, sampler: Sampler, record: Policy, before: Before | None
 
 
 def _before(ctx: Context, record: Policy) -> Before | None:
-    """What the probe of a policy is compared with: the policy that the sampler holds, by the same chains.
+    """The scores of the policy that the sampler holds, to compare a policy's probe with; on the same chains.
 
-    None where it holds none, or its probe has other questions, or its weights are the same.
+    None if it holds no policy, or if that has another probe or the same weights.
     """
     if ctx.probed is None:
         return None
@@ -91,9 +91,9 @@ def _before(ctx: Context, record: Policy) -> Before | None:
 
 
 def let_sampler_sleep(ctx: Context) -> None:
-    """Leave the card to the learner, where `engine.sleep` says so and the sampler can; the next swap wakes it.
+    """Free the card for the learner, if `engine.sleep` is set and the sampler can sleep; the next swap wakes it.
 
-    What it held is loaded and proved again then, whatever the level.
+    Then its weights are loaded and proved again, at any level.
     """
     sampler = ctx.sampler
     if ctx.config.engine.sleep and isinstance(sampler, Sleeper) and sampler.can_sleep and not ctx.asleep:
@@ -102,9 +102,9 @@ def let_sampler_sleep(ctx: Context) -> None:
 
 
 def serve_weights(ctx: Context, directory: Path, sha256: str, name: str) -> Sampler:
-    """Make the sampler serve weights that are no policy of this run, proved by their sha256 alone.
+    """Make the sampler serve weights that are not a policy of this run, proved by their sha256 only.
 
-    The next `serve_policy` puts a policy back. Raises LoopError on a mismatch.
+    The next `serve_policy` restores a policy. Raises LoopError on a mismatch.
     """
     sampler = ctx.sampler or _start_engine(ctx)
     started = time.monotonic()
@@ -114,10 +114,10 @@ def serve_weights(ctx: Context, directory: Path, sha256: str, name: str) -> Samp
 
 
 def _load(ctx: Context, sampler: Sampler, directory: Path, sha256: str, name: str) -> str:
-    """The first proof; until the second one nobody knows which policy the sampler holds."""
+    """Load weights with the first proof; until the second one the sampler's policy counts as unknown."""
     ctx.loaded_policy = ctx.probed = None
     try:
-        # The cache takes its room only once the weights are in: while they load, both the file and they need some.
+        # The cache is allocated after the weights: while they load, both the file and they need memory.
         _wake(ctx, sampler, "weights")
         loaded = sampler.load_weights(directory)
         _wake(ctx, sampler, "kv_cache")
@@ -138,7 +138,7 @@ def _wake(ctx: Context, sampler: Sampler, part: Literal["weights", "kv_cache"]) 
 
 
 def first_probe_questions(ctx: Context) -> list[int]:
-    """The first held-out questions, kept beside the probe: questions may be added later."""
+    """The first held-out questions. They are stored with the probe, because questions may be added later."""
     return first_question_ids(ctx.store, ctx.config.evaluation.split, PROBE_QUESTIONS)
 
 
@@ -161,7 +161,7 @@ def _start_engine(ctx: Context) -> Sampler:
     settings = engine_settings(config, most_images(ctx.store))
     ctx.reporter.say("starting vLLM")
     with library_noise_to(ctx.run_dir):
-        ctx.sampler = ctx.start_sampler(config.policy.model, ctx.encoder, settings, config.run.seed)
+        ctx.sampler = ctx.start_sampler(config.policy.model, ctx.encoder, settings, config.run.library_seed())
         _warm_up(ctx, ctx.sampler)
     count_engine_start(ctx.store, ctx.session)
     ctx.reporter.say(f"  vLLM started in {time.monotonic() - started:.1f} s")
@@ -172,7 +172,7 @@ def _start_engine(ctx: Context) -> Sampler:
 
 
 def engine_settings(config: Config, max_images: int) -> EngineSettings:
-    """The engine as `[engine]` and `[policy]` want it, for prompts of so many images."""
+    """The engine's settings by `[engine]` and `[policy]`, for prompts with this many images."""
     return EngineSettings(
         dtype=config.policy.dtype,
         max_model_len=config.engine.max_model_len,
@@ -188,7 +188,7 @@ def engine_settings(config: Config, max_images: int) -> EngineSettings:
 
 
 def _warm_up(ctx: Context, sampler: Sampler) -> None:
-    """Let what is slow only the first time (kernels, caches) count as the start, not as a swap."""
+    """Run once, so that first-time costs (kernels, caches) count as the start and not as a swap."""
     sampler.load_weights(ctx.policy_directory(get_policy(ctx.store, 0).path))
     questions = first_probe_questions(ctx)
     items = probe_items(ctx, questions)

@@ -1,4 +1,4 @@
-"""How many tokens a model can take, as vLLM reads it from the model's configuration."""
+"""The context length of a model, as vLLM reads it from the model's configuration."""
 
 from typing import Any
 

@@ -1,23 +1,27 @@
-"""From a question to what the model reads: chat template, token ids, image features, batches.
+"""Turns questions into model input: chat template, token ids, image features, batches.
 
 The sampler and the learner both go through the same `Encoder`, so they agree on every token.
 """
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
+from jinja2 import TemplateError
 from PIL import Image
 from transformers import AutoProcessor, AutoTokenizer
 
-from policies import PolicyError
+from policies import PolicyError, SettingError, first_line
 from policies.context_length import context_length
 from policies.image_cache import ImageCache
 from policies.packaged_model import model_directory
+from policies.prompt import NO_SETTINGS, ChatSettings
 from policies.prompt import Prompt as Prompt
+from policies.shards import check_shards
 
 IGNORED = -100
 """Label of positions outside the loss (PyTorch's cross-entropy convention)."""
@@ -28,10 +32,18 @@ KNOWN_SIZES = 65536
 
 
 class Encoder:
-    """Chat template, tokenizer and image processor of one model directory."""
+    """Chat template, tokenizer and image processor of one model directory.
+
+    `chat_settings` are for every prompt. Raises SettingError where the model's chat template makes nothing of them.
+    """
 
     def __init__(
-        self, model: str, load_image: Callable[[str], Image.Image], *, trust_remote_code: bool = False
+        self,
+        model: str,
+        load_image: Callable[[str], Image.Image],
+        *,
+        trust_remote_code: bool = False,
+        chat_settings: ChatSettings = NO_SETTINGS,
     ) -> None:
         model = model_directory(model)
         config = load_model_config(model, trust_remote_code)
@@ -41,9 +53,11 @@ class Encoder:
         loader: Any = AutoProcessor if self.is_vision else AutoTokenizer
         try:
             self.processor = loader.from_pretrained(model, trust_remote_code=trust_remote_code)
+        except ImportError as error:
+            raise SettingError(f"{model}: {_missing_package(error)}") from error
         except (OSError, ValueError, KeyError) as error:
             kind = "processor" if self.is_vision else "tokenizer"
-            raise PolicyError(f"{model}: its {kind} cannot be loaded ({_first_line(error)})") from error
+            raise PolicyError(f"{model}: its {kind} cannot be loaded ({first_line(error)})") from error
         self.tokenizer = self.processor.tokenizer if self.is_vision else self.processor
         if self.is_vision and not hasattr(self.processor, "image_processor"):
             raise PolicyError(f"{model}: a vision-language model without an image processor; add its files")
@@ -54,23 +68,25 @@ class Encoder:
         special = [token for token in self.tokenizer.added_tokens_decoder.items() if token[1].special]
         self._special_ids = frozenset(number for number, _ in special)
         self._special_tokens = tuple(token.content for _, token in special)
+        self._special_begins = frozenset(token[:1] for token in self._special_tokens)
         self.load_image: Callable[[str], Image.Image] = ImageCache(load_image)
+        self.chat_settings = chat_settings
+        self._check_chat_settings(model)
         self.image_tokens = lru_cache(maxsize=KNOWN_SIZES)(self._image_tokens)
         """How many token ids images of these sizes, (width, height) in pixels each, add to their placeholders."""
 
     def chat(self, prompt: Prompt) -> str:
         """The prompt in the model's chat template, up to where its answer starts."""
-        words = self._without_special_tokens(prompt.text)
-        content: Any = words
-        if self.is_vision:
-            content = [*({"type": "image"} for _ in prompt.images), {"type": "text", "text": words}]
+        messages = [{"role": "user", "content": self._content(prompt)}]
+        if (system := self.chat_settings.system_prompt) is not None:
+            messages.insert(0, {"role": "system", "content": self._content(Prompt(system))})
         text: str = self.processor.apply_chat_template(
-            [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
+            messages, add_generation_prompt=True, tokenize=False, **dict(self.chat_settings.options)
         )
         return text
 
     def prompt_ids(self, prompt: Prompt) -> list[int]:
-        """Token ids with one placeholder an image, as the sampler takes them."""
+        """Token ids with one placeholder per image, as input of the sampler."""
         ids: list[int] = self.tokenizer(self.chat(prompt), add_special_tokens=False)["input_ids"]
         return ids
 
@@ -81,7 +97,7 @@ class Encoder:
         return [*ids, self.tokenizer.eos_token_id]
 
     def text(self, token_ids: Sequence[int]) -> str:
-        """What token ids say, special tokens left out."""
+        """The text of token ids, without special tokens."""
         words: str = self.tokenizer.decode(list(token_ids), skip_special_tokens=True)
         return words
 
@@ -146,8 +162,40 @@ class Encoder:
         """Labels of a batch: the completion's ids, IGNORED elsewhere."""
         return batch["input_ids"].masked_fill(batch["completion_mask"] == 0, IGNORED)
 
+    def _content(self, prompt: Prompt) -> Any:
+        words = self._without_special_tokens(prompt.text)
+        if not self.is_vision:
+            return words
+        return [*({"type": "image"} for _ in prompt.images), {"type": "text", "text": words}]
+
+    def _check_chat_settings(self, model: str) -> None:
+        """Templates ignore what they do not ask for, so a misspelt option would do nothing."""
+        template = str(self.processor.chat_template)
+        for name, _ in self.chat_settings.options:
+            if not re.search(rf"\b{re.escape(name)}\b", template):
+                raise SettingError(
+                    f"policy.chat_template_options: the chat template of {model} does not ask for {name!r};"
+                    " leave it out"
+                )
+        if (system := self.chat_settings.system_prompt) is None:
+            return
+        try:
+            text = self.chat(Prompt("?"))
+        except TemplateError as error:
+            raise SettingError(
+                f"policy.system_prompt: the chat template of {model} refuses it ({first_line(error)}); leave it out, or"
+                " put the text into prompts.cot and prompts.direct"
+            ) from error
+        if self._without_special_tokens(system).strip() not in text:
+            raise SettingError(
+                f"policy.system_prompt: the chat template of {model} leaves it out; put the text into prompts.cot and"
+                " prompts.direct"
+            )
+
     def _without_special_tokens(self, text: str) -> str:
         """A question is data: a special token spelled out in it must not act as one."""
+        if not any(first in text for first in self._special_begins):
+            return text
         for token in self._special_tokens:
             text = text.replace(token, f"{token[:1]} {token[1:]}")
         return text
@@ -190,12 +238,14 @@ def load_model_config(model: str, trust_remote_code: bool = False) -> Any:
     directory = Path(model)
     if directory.exists():
         check_model_directory(directory)
+    elif model.startswith(("/", ".", "~")):
+        raise SettingError(f"policy.model = {model!r}: there is no such directory")
     try:
         return AutoConfig.from_pretrained(model, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, KeyError) as error:
         raise PolicyError(
             f"policy.model = {model!r} is neither a model directory nor a hub id that can be reached"
-            f" ({_first_line(error)})"
+            f" ({first_line(error)})"
         ) from error
 
 
@@ -212,7 +262,20 @@ def check_model_directory(directory: Path) -> None:
     processors = ("processor_config.json", "preprocessor_config.json")
     if "vision_config" in config and not any((directory / name).is_file() for name in processors):
         raise PolicyError(f"{directory}: processor_config.json is missing; save the processor into the directory")
+    check_shards(directory)
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]
+def install_hint(package: str | None) -> str:
+    """A hint how to install packages that a model needs beyond the locked ones."""
+    if package == "torchvision":
+        return f"install the torchvision that goes with torch {torch.__version__} (docs/models.md)"
+    return f"install it with 'pip install {package}'"
+
+
+def _missing_package(error: ImportError) -> str:
+    """A line that names the package that a processor lacks, from transformers' own error."""
+    said = " ".join(str(error).split())
+    package = next((name for name in ("torchvision", "num2words") if name in said.lower()), error.name)
+    if package is None:
+        return f"its processor cannot be loaded ({said})"
+    return f"its processor needs {package}, which is not installed; {install_hint(package)}"

@@ -1,4 +1,4 @@
-"""Decoded images at hand, as many as fit into a number of bytes: photos differ a thousandfold in size."""
+"""A cache of decoded images, limited by bytes, because sizes differ a thousandfold."""
 
 from collections import OrderedDict
 from collections.abc import Callable
@@ -15,7 +15,7 @@ PIXEL_BYTES = 4
 
 
 class ImageCache:
-    """`load` with the images that were used last kept; called with an image's name, it returns the image.
+    """Calls `load` for an image by its name, and keeps the images that were used last.
 
     An image larger than the whole cache is loaded each time.
     """
@@ -42,5 +42,5 @@ class ImageCache:
 
 
 def bytes_of(image: "Image") -> int:
-    """What a decoded image takes in memory."""
+    """Bytes of a decoded image in memory."""
     return image.width * image.height * PIXEL_BYTES

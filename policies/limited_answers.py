@@ -1,6 +1,6 @@
-"""HTTP clients that read no more of an answer than an answer can have: a server may send 50 MB, or never end.
+"""HTTP clients that read no more of a response than an answer can need: a server may send 50 MB, or never end.
 
-Decoded bytes count, so a small compressed answer that unfolds to gigabytes is left as well.
+Decoded bytes count, so the limit also holds for a small compressed answer that decodes to gigabytes.
 """
 
 from typing import Any
@@ -22,7 +22,7 @@ OF_THE_BODY = ("content-encoding", "content-length", "transfer-encoding")
 
 
 def most_response_bytes(max_tokens: int) -> int:
-    """What is read of the response to a request for so many tokens."""
+    """Most bytes that are read of the response to a request for `max_tokens` tokens."""
     return OTHER_BYTES + TOKEN_BYTES * max_tokens
 
 
@@ -32,7 +32,7 @@ def is_too_long(response: httpx2.Response) -> bool:
 
 
 class LimitedClient(openai.DefaultHttpxClient):
-    """The library's client; of a response that is not streamed it reads `most_bytes`."""
+    """The library's client; it reads at most `most_bytes` of a response that is not streamed."""
 
     def __init__(self, most_bytes: int, **options: Any) -> None:
         self._most_bytes = most_bytes
@@ -56,7 +56,7 @@ class LimitedClient(openai.DefaultHttpxClient):
 
 
 class LimitedAsyncClient(openai.DefaultAioHttpClient):
-    """The same of the asynchronous client."""
+    """The library's asynchronous client with the same limit."""
 
     def __init__(self, most_bytes: int, **options: Any) -> None:
         self._most_bytes = most_bytes

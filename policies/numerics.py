@@ -1,4 +1,4 @@
-"""What decides the sums of floating-point numbers here: the same seed takes another path where one of these differs."""
+"""The properties of a machine that change floating-point sums, and so the path of a run with the same seed."""
 
 import os
 import platform

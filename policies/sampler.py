@@ -1,4 +1,4 @@
-"""What every way of sampling offers: requests in, chains out, weights swapped in place."""
+"""The interface of all samplers: requests in, chains out, weights swapped in place."""
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -80,9 +80,9 @@ class Sampler(Protocol):
     """A running sampler that serves one policy at a time, from one engine or many."""
 
     def sample(self, requests: Iterable[Request], refused: Refuse | None = None) -> Iterator[Chain]:
-        """Chains in the order they finish, one a request.
+        """Chains in the order in which they finish, one per request.
 
-        A request that the engine refuses has none: `refused` is told. Without it that raises PolicyError.
+        A request that the engine refuses has none: `refused` is called. Without `refused` that raises PolicyError.
         """
 
     def load_weights(self, directory: Path) -> str:
@@ -113,4 +113,4 @@ class Sleeper(Protocol):
         """Leave the card: weights and cache go, and what was loaded has to be loaded again."""
 
     def wake(self, part: Literal["weights", "kv_cache"]) -> None:
-        """Take room on the card again for the weights or for the cache; what is in it is not to be relied on."""
+        """Take memory on the card again for the weights or for the cache; its content is undefined."""

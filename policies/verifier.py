@@ -6,13 +6,15 @@ negative where a chain first goes wrong.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from policies import PolicyError
+from policies import PolicyError, first_line
 from policies.encoding import IGNORED, Encoder, Prompt
+from policies.shared_prefix import shared_prefixes
 
 BATCH = 16
 """Chains a forward pass."""
@@ -36,23 +38,35 @@ def token_logprobs(
     chains: Sequence[ScoredChain],
     progress: Callable[[int], object] = lambda _: None,
     mixed_precision: str = "no",
+    sides: int = 1,
 ) -> list[list[float]]:
     """Log-probability in nats of every completion token, by the learner's own forward pass.
 
-    `progress` is told how many more chains are done. Chains of like length share a batch. With `mixed_precision`
-    "bf16" the arithmetic is that of a training under bfloat16 autocast.
+    `progress` is called with the number of chains done since the last call. Chains of similar length share a batch.
+    With `mixed_precision` "bf16" the arithmetic is that of a training under bfloat16 autocast. With `sides` 2 the
+    chains are pairs, one after the other, of one prompt each: the tokens that both begin with are computed once.
     """
     was_training = model.training
     model.eval()
     found: list[list[float]] = [[] for _ in chains]
-    order = sorted(range(len(chains)), key=lambda n: len(chains[n].completion))
-    with torch.autocast(model.device.type, torch.bfloat16, enabled=mixed_precision == "bf16"):
-        for start in range(0, len(order), BATCH):
-            places = order[start : start + BATCH]
-            batch = encoder.batch([chains[n].prompt for n in places], [chains[n].completion for n in places])
-            labels = encoder.labels(batch)[:, 1:].to(model.device)
-            inputs = {k: v.to(model.device) for k, v in batch.items() if k != "completion_mask"}
-            own = _own_logprobs(model, inputs, labels)
+    groups = [range(at, at + sides) for at in range(0, len(chains), sides)]
+    groups.sort(key=lambda group: max(len(chains[n].completion) for n in group))
+    at_once = BATCH // sides
+
+    def batch_of(some: Sequence[range]) -> dict[str, torch.Tensor]:
+        completions = ([chains[group[side]].completion for group in some] for side in range(sides))
+        batch = encoder.batch([chains[group[0]].prompt for group in some], *completions)
+        return {name: value.to(model.device) for name, value in batch.items()}
+
+    share = shared_prefixes(model, batch_of(groups[:at_once])) if sides == 2 and groups else nullcontext()
+    with share, torch.autocast(model.device.type, torch.bfloat16, enabled=mixed_precision == "bf16"):
+        for start in range(0, len(groups), at_once):
+            some = groups[start : start + at_once]
+            batch = batch_of(some)
+            labels = encoder.labels(batch)[:, 1:]
+            del batch["completion_mask"]
+            places = [group[side] for side in range(sides) for group in some]
+            own = _own_logprobs(model, batch, labels)
             for n, values in zip(places, own.split([len(chains[n].completion) for n in places]), strict=True):
                 found[n] = values.tolist()
             progress(len(places))
@@ -75,6 +89,12 @@ def _own_logprobs(model: Any, inputs: dict[str, torch.Tensor], labels: torch.Ten
     hook = head.register_forward_pre_hook(keep_hidden)
     try:
         first = model(**inputs, use_cache=False).logits[:, 0].float()
+    except ValueError as error:
+        if "do not match" not in str(error):
+            raise
+        raise PolicyError(
+            f"{type(model).__name__}: {first_line(error)}; its processor_config.json is not of this model, restore it"
+        ) from error
     finally:
         hook.remove()
     finish = _after_head(model.config.get_text_config())
@@ -94,7 +114,7 @@ def _own_logprobs(model: Any, inputs: dict[str, torch.Tensor], labels: torch.Ten
 
 
 def _after_head(config: Any) -> Callable[[torch.Tensor], torch.Tensor]:
-    """What some architectures do with their output layer's logits: a factor, a soft cap (as TRL 1.16 lists them)."""
+    """The change that some architectures make to the logits: a factor, a soft cap (as TRL 1.16 lists them)."""
     factor = next((value for name in FACTORS if (value := getattr(config, name, None)) is not None), None)
     divisor, cap = getattr(config, "logits_scaling", None), getattr(config, "final_logit_softcapping", None)
     if factor is None and divisor is not None:

@@ -1,5 +1,8 @@
 """Sampling with vLLM in this process: continuous batching, in-place weight swap."""
 
+import gc
+import importlib
+import importlib.util
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -7,8 +10,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
-from policies import PolicyError
-from policies.encoding import Encoder, Prompt
+from policies import PolicyError, SettingError
+from policies.encoding import Encoder, Prompt, install_hint, load_model_config
 from policies.packaged_model import model_directory
 from policies.sampler import Chain, Check, EngineStatus, Refuse, Request, RequestRefused
 from policies.weights import reading
@@ -34,7 +37,7 @@ class EngineSettings:
     max_model_len: int | None = None
     max_num_seqs: int = 128
     kv_cache_gib: float | None = None
-    gpu_memory_utilization: float = 0.9
+    gpu_memory_utilization: float = 0.45
     tensor_parallel_size: int = 1
     enforce_eager: bool = False
     max_images: int = 1
@@ -47,9 +50,13 @@ class VllmEngine:
     """One vLLM engine for the whole run; see `policies.sampler.Sampler`."""
 
     def __init__(self, model: str, encoder: Encoder, settings: EngineSettings, seed: int) -> None:
+        import torch
         from vllm import LLM
         from vllm.platforms import current_platform
 
+        if settings.enforce_eager:
+            # vLLM 0.32 compiles the ranks of log-probabilities all the same, at the first swap: 3 to 12 s on CPU.
+            torch.compiler.set_stance("force_eager")
         self._encoder = encoder
         self._settings = settings
         options: dict[str, Any] = {}
@@ -89,6 +96,9 @@ class VllmEngine:
             ) from error
         self._engine = self._llm.llm_engine
         self._started = 0
+        # vLLM, PyTorch and TRL are millions of objects that stay. Python's collector need not visit them each time.
+        gc.collect()
+        gc.freeze()
 
     def sample(self, requests: Iterable[Request], refused: Refuse | None = None) -> Iterator[Chain]:
         """Keep the engine full and hand out each chain as it finishes.
@@ -97,7 +107,7 @@ class VllmEngine:
         many there are and no batch boundary ever leaves the engine idle. An iterator that had none is
         asked again after each step, while others are in flight. A consumer that stops early aborts
         what is in flight. A prompt that comes several times in a row is rendered once.
-        A request that vLLM refuses is told to `refused`; without it RequestRefused is raised.
+        `refused` is called with a request that vLLM refuses; without `refused` RequestRefused is raised.
         """
         source = iter(requests)
         # For this call only: after a swap the engine has forgotten the images that a rendered prompt refers to.
@@ -153,9 +163,9 @@ class VllmEngine:
         outputs = self._llm.generate(inputs, parameters, use_tqdm=False)
         scores = []
         for prompt, completion, output in zip(prompts, completions, outputs, strict=True):
-            expected = [*self._encoder.expanded_prompt_ids(prompt), *completion]
-            if list(output.prompt_token_ids) != expected:
-                raise PolicyError("sampler and learner read the same prompt as different token ids")
+            _require_alike(
+                prompt, output.prompt_token_ids[: -len(completion)], self._encoder.expanded_prompt_ids(prompt)
+            )
             tail = output.prompt_logprobs[-len(completion) :]
             scores.append(sum(entry[token].logprob for entry, token in zip(tail, completion, strict=True)))
         return scores
@@ -201,10 +211,19 @@ class VllmEngine:
         return identity
 
     def _render(self, prompt: Prompt) -> Any:
-        """A prompt as the engine takes it, its images processed."""
+        """A prompt as the engine takes it, its images processed.
+
+        Raises PolicyError if the learner reads it otherwise.
+        """
         from vllm.renderers.inputs.preprocess import parse_model_prompt
 
-        (rendered,) = self._llm.renderer.render_cmpl([parse_model_prompt(self._llm.model_config, self._input(prompt))])
+        given = self._input(prompt)
+        (rendered,) = self._llm.renderer.render_cmpl([parse_model_prompt(self._llm.model_config, given)])
+        if prompt.images:
+            ids, images = rendered["prompt_token_ids"], given["multi_modal_data"]["image"]
+            expected = len(given["prompt_token_ids"]) + self._encoder.image_tokens(tuple(i.size for i in images))
+            if len(ids) != expected:  # some merge a word with what stands for an image: ask the processor itself
+                _require_alike(prompt, ids, self._encoder.expanded_prompt_ids(prompt))
         return rendered
 
     def _chain(self, request: Request, output: Any) -> Chain:
@@ -224,3 +243,41 @@ class VllmEngine:
             tokens["multi_modal_data"] = {"image": [self._encoder.load_image(d) for d in prompt.images]}
             tokens["multi_modal_uuids"] = {"image": list(prompt.images)}
         return tokens
+
+
+def _require_alike(prompt: Prompt, by_vllm: Sequence[int], by_processor: Sequence[int]) -> None:
+    """Raise PolicyError, naming both numbers, unless sampler and learner read a prompt as the same token ids."""
+    ours, theirs = list(by_processor), list(by_vllm)
+    if ours == theirs:
+        return
+    images = f"{len(prompt.images)} image{'s' * (len(prompt.images) != 1)}"
+    if len(ours) != len(theirs):
+        differ = f"{len(theirs)} token ids, the model's processor as {len(ours)}"
+    else:
+        place = next(n for n, (a, b) in enumerate(zip(ours, theirs, strict=True)) if a != b)
+        differ = f"{len(theirs)} token ids, of which number {place} is {theirs[place]}, to the processor {ours[place]}"
+    raise PolicyError(
+        f"vLLM reads a prompt with {images} as {differ}; docs/models.md has what is known of each architecture"
+    )
+
+
+def require_importable(model: str, *, trust_remote_code: bool = False) -> None:
+    """Raise SettingError if vLLM has the model's architecture and a package that it imports for it is missing.
+
+    Without torchvision most vision-language models are such, and vLLM itself says so when it starts: after a cold
+    start has been trained.
+    """
+    if importlib.util.find_spec("torchvision") is not None:
+        return
+    from vllm.model_executor.models import ModelRegistry
+
+    for name in getattr(load_model_config(model, trust_remote_code), "architectures", None) or []:
+        module = getattr(ModelRegistry.models.get(name), "module_name", None)
+        try:
+            if module is not None:
+                importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            raise SettingError(
+                f"policy.model = {model!r}: vLLM's {name} needs {error.name}, which is not installed;"
+                f" {install_hint(error.name)}"
+            ) from error

@@ -1,4 +1,4 @@
-"""What every vLLM worker does at a swap: hash the weights as it loads them, and renew what depends on them.
+"""Extends vLLM's workers for swaps: hashes weights while loading them, and renews what depends on them.
 
 vLLM mixes the class into its own worker (`worker_extension_cls`), so each process of a tensor-parallel engine proves
 what it loaded itself.

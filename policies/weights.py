@@ -56,9 +56,12 @@ class HashedWeights:
             content = file.read_bytes()
             self._digest.update(content)
             try:
-                yield from parse_safetensors(content).items()
+                tensors = parse_safetensors(content)
             except SafetensorError as error:
                 raise PolicyError(f"{file} is not whole ({error}); restore it") from error
+            del content  # the tensors are copies; what was handed out is not kept either
+            for name in list(tensors):
+                yield name, tensors.pop(name)
 
     @property
     def sha256(self) -> str:
@@ -81,6 +84,13 @@ def deleting(directory: Path) -> Iterator[bool]:
 
 
 @contextmanager
+def alone_in(directory: Path) -> Iterator[None]:
+    """Wait until no other process works in a directory, and keep others waiting while the context lasts."""
+    with _locked(directory, fcntl.LOCK_EX):
+        yield
+
+
+@contextmanager
 def _locked(directory: Path, how: int) -> Iterator[bool]:
     """A kernel lock on the directory itself: it dies with its process and leaves no file behind."""
     descriptor = os.open(directory, os.O_RDONLY)
@@ -95,7 +105,15 @@ def _locked(directory: Path, how: int) -> Iterator[bool]:
         os.close(descriptor)
 
 
-SHARD_SIZE = "2GB"
+def delete_directory(directory: Path) -> None:
+    """Delete a directory; where a link has its place, only the link: what it leads to may be of use to others."""
+    if directory.is_symlink():
+        directory.unlink()
+    else:
+        shutil.rmtree(directory)
+
+
+SHARD_SIZE = 2 * 10**9
 """A file of weights is at most so large: a swap reads one at a time, and holds it beside the model."""
 
 
@@ -104,7 +122,7 @@ def publish(
     processor: Any,
     directory: Path,
     adapters: Mapping[str, Path] | None = None,
-    shard_size: str = SHARD_SIZE,
+    shard_size: int | str = SHARD_SIZE,
 ) -> str:
     """Write model and processor to `directory` so that it appears complete or not at all.
 
@@ -133,7 +151,8 @@ def written_whole(directory: Path) -> Iterator[Path]:
     for file in temporary.rglob("*"):
         flush(file)
     flush(temporary)
-    shutil.rmtree(directory, ignore_errors=True)
+    if os.path.lexists(directory):
+        delete_directory(directory)
     temporary.rename(directory)
     flush(directory.parent)
 

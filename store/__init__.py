@@ -1,4 +1,4 @@
-"""What happened: questions, samples, verdicts, pairs, policies, evaluations, in one SQLite file."""
+"""The store: questions, samples, verdicts, pairs, policies, evaluations, in one SQLite file."""
 
 from store.database import Store, open_store
 from store.errors import StoreError

@@ -1,4 +1,4 @@
-"""The engines of a session, where they are processes of their own: what `status` and `serve` show of them."""
+"""The engines of a session that has several: the figures that `status` and `serve` show."""
 
 import sqlite3
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ Row = tuple[int, str, int, str, str | None, int, int, float, int, str]
 
 
 def record_engines(store: Store, session: int, engines: Sequence[Row]) -> None:
-    """Put these figures in the place of the session's earlier ones, in one transaction."""
+    """Replace the session's earlier figures by these, in one transaction."""
     with store.transaction():
         store.connection.executemany(
             "INSERT OR REPLACE INTO engine (session, number, host, pid, state, sha256, chains, tokens, tokens_per_s,"

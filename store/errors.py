@@ -1,12 +1,14 @@
-"""What is wrong with a store, or with what is asked of it; each is one line to the user."""
+"""Errors of the store. Each is shown to the user as one line."""
 
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ratchet_error import RatchetError
 
-class StoreError(Exception):
+
+class StoreError(RatchetError):
     """The store cannot be opened or does not hold what was asked for."""
 
 
@@ -15,7 +17,7 @@ class NoRunError(StoreError):
 
 
 MOST_SAID = 200
-"""Characters of what SQLite says: of a broken view it says all of its text."""
+"""Most characters of SQLite's message: for a broken view it contains the whole view."""
 
 
 class StoreDamagedError(StoreError):
@@ -24,19 +26,19 @@ class StoreDamagedError(StoreError):
     def __init__(self, path: Path, found: object) -> None:
         self.found = " ".join(str(found).split())[:MOST_SAID]
         super().__init__(
-            f"{path} is damaged ({self.found}); 'check {path.parent}' tells what of it is; put a backup back ('backup'"
-            " makes them)"
+            f"{path} is damaged ({self.found}); 'check {path.parent}' lists the damage; put a backup in its place"
+            " ('backup' makes them)"
         )
 
 
 DAMAGE_CODES = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 NOT_TEXT = "Could not decode to UTF-8"
-"""What the sqlite3 module says, without a code, of a text that is none."""
+"""The sqlite3 module's message, without an error code, for a text that is not UTF-8."""
 
 
 @contextmanager
 def damage_named(path: Path) -> Iterator[None]:
-    """Raise StoreDamagedError where SQLite finds that the file is damaged; other errors pass."""
+    """Raise StoreDamagedError if SQLite finds that the file is damaged; other errors pass."""
     try:
         yield
     except sqlite3.Error as error:

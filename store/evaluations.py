@@ -13,7 +13,7 @@ from store.packing import pack_scores, pack_token_ids
 class NewEvaluation:
     """A policy's greedy answer to a held-out question, with its verdict.
 
-    `tokens` counts those of `text`. `faithful` is None where nobody checks the chain against the image.
+    `tokens` is the number of tokens of `text`. `faithful` is None if the chain is not checked against the image.
     """
 
     policy: int
@@ -56,7 +56,7 @@ class NewEvaluationSample:
 
 @dataclass(frozen=True)
 class NewVerifierScore:
-    """Log-ratios of two policies for an evaluation sample, in nats, one a token; `reference` is the policy compared."""
+    """Log-ratios of two policies for an evaluation sample, in nats, one per token; `reference` is the second policy."""
 
     sample: int
     reference: int
@@ -147,7 +147,7 @@ WHERE round.decision = 'accepted' AND round.number < ? AND evaluation.split = ? 
 GROUP BY round.candidate_policy
 ORDER BY avg(evaluation.outcome = 'correct') DESC, round.candidate_policy DESC LIMIT 1"""
 
-# A policy that was asked a handful of questions, before an evaluation was interrupted, is not the best for that.
+# A policy whose evaluation was interrupted after few questions must not count as the best.
 MOST_ACCURATE = """
 WITH scored AS (SELECT policy, count(*) AS questions, avg(outcome = 'correct') AS accuracy
                 FROM evaluation WHERE split = ? AND style = ? GROUP BY policy)
@@ -194,9 +194,9 @@ GROUP BY 1 ORDER BY 1"""
 
 
 def unit_figures(store: Store, policy: int, split: str, style: str) -> list[sqlite3.Row]:
-    """Of the units whose two orders a policy was asked, by kind ('' for none): how many, right in both, consistent.
+    """Units that a policy answered in both orders, by kind ('' for none): number, right in both, consistent.
 
-    Consistent is a unit where both verdicts name the same candidate, right or wrong.
+    A unit is consistent if both verdicts name the same candidate, right or wrong.
     """
     if store.row("SELECT 1 FROM question WHERE unit IS NOT NULL LIMIT 1") is None:
         return []
@@ -210,9 +210,9 @@ WHERE policy = ? AND evaluation.split = ? AND style = ? AND answers <> '[]' GROU
 
 
 def count_answers(store: Store, policy: int, split: str, style: str) -> tuple[Counter[str], Counter[str]]:
-    """How many questions of a split a policy gives each answer, and of how many it is the first accepted one.
+    """For each answer: to how many questions of a split a policy gives it, and how many accept it first.
 
-    Lower case. Questions that nobody labelled say nothing about it; where no answer was given it counts as "".
+    In lower case. Unlabelled questions are left out; a missing answer counts as "".
     """
     given, accepted = Counter[str](), Counter[str]()
     for row in store.rows(ANSWERS, policy, split, style):

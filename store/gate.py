@@ -1,4 +1,4 @@
-"""What the gate tried in a round: the trained candidate, then shrunk ones, each against the best policy."""
+"""Trials of the gate in a round: the trained candidate, then shrunk ones, each against the best policy."""
 
 import sqlite3
 from collections import defaultdict
@@ -12,8 +12,8 @@ from store.rounds import served_last
 class GateTrial:
     """One candidate before the gate.
 
-    `difference` is its score less that of `compared_with` on the questions that both answered, in [-1, 1] for one
-    style and wider with guarded ones; `error` is the standard error. `best`: it takes the best policy's place.
+    `difference` is its score minus that of `compared_with` on the questions that both answered, in [-1, 1] for one
+    style and wider with guarded ones; `error` is the standard error. `best`: it becomes the best policy.
     """
 
     policy: int
@@ -42,7 +42,7 @@ def gate_trials(store: Store, round_number: int) -> list[GateTrial]:
 
 
 def trials_by_policy(store: Store) -> dict[int, list[tuple[int, GateTrial]]]:
-    """The trials of every policy that met the gate, each with its round, in the order of rounds."""
+    """The trials of every policy that the gate tested, each with its round, in the order of rounds."""
     found = defaultdict[int, list[tuple[int, GateTrial]]](list)
     for row in store.stream("SELECT * FROM gate_trial ORDER BY round, policy"):
         found[row["policy"]].append((row["round"], _trial(row)))
@@ -63,16 +63,16 @@ def _trial(row: sqlite3.Row) -> GateTrial:
 
 
 def trials_with_alpha(store: Store, round_number: int) -> list[tuple[GateTrial, float | None]]:
-    """The trials of a round, in order, each with how far its policy was shrunk; None for the trained candidate."""
+    """The trials of a round, in order, each with the alpha of its shrunk policy; None for the trained candidate."""
     made = "SELECT policy, alpha FROM gate_trial JOIN policy ON policy.number = policy WHERE round = ?"
     alphas = {row["policy"]: row["alpha"] for row in store.rows(made, round_number)}
     return [(trial, alphas[trial.policy]) for trial in gate_trials(store, round_number)]
 
 
 def best_policy(store: Store) -> int:
-    """The best accepted policy by the gate's questions: what is served when the run is not at work.
+    """The best accepted policy by the gate's questions: the policy that is served.
 
-    0, the base, before any was accepted. In a run begun before this was recorded, the policy accepted last.
+    0, the base, before any was accepted. For a run of a version that did not record it, the policy accepted last.
     """
     recorded = "SELECT best_policy FROM round WHERE best_policy IS NOT NULL ORDER BY number DESC LIMIT 1"
     number: int | None = store.value(recorded)

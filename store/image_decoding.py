@@ -1,4 +1,4 @@
-"""Decoding images: once when they are stored, to refuse what is no image; later for whoever looks at one."""
+"""Decoding images: once before they are stored, to refuse broken ones; later for training, sampling and views."""
 
 import io
 import warnings
@@ -24,7 +24,7 @@ def read_image_size(content: bytes, where: str) -> tuple[int, int]:
     """(width, height) that an image file names, before anything is decoded; raises StoreError, naming the row."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the caller has a limit of its own
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the caller checks its own limit
             with Image.open(io.BytesIO(content)) as image:
                 return image.width, image.height
     except UNREADABLE as error:

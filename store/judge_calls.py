@@ -1,4 +1,4 @@
-"""What a trained judge wrote: one row for each judge (its weights' sha256) and request hash."""
+"""Outputs of trained judges: one row for each judge (its weights' sha256) and request hash."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ class JudgeCall:
 
 
 def add_judge_calls(store: Store, calls: Iterable[JudgeCall]) -> None:
-    """Insert a batch; a request that has its answer keeps it. The caller's transaction decides when it is committed."""
+    """Insert a batch; existing answers are kept. The caller's transaction decides when it is committed."""
     created = now_s()
     store.connection.executemany(
         "INSERT OR IGNORE INTO judge_call VALUES (?, ?, ?, ?, ?, ?)",
@@ -29,7 +29,7 @@ def add_judge_calls(store: Store, calls: Iterable[JudgeCall]) -> None:
 
 
 def judge_calls(store: Store, judge: str, hashes: Sequence[str]) -> dict[str, JudgeCall]:
-    """The calls of a judge that are there already, by request hash."""
+    """The stored calls of a judge, by request hash."""
     found: dict[str, JudgeCall] = {}
     for start in range(0, len(hashes), AT_ONCE):
         part = hashes[start : start + AT_ONCE]

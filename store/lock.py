@@ -1,4 +1,4 @@
-"""One controller a run directory: an advisory lock that dies with its process."""
+"""One controller per run directory: an advisory lock that dies with its process."""
 
 import fcntl
 import os
@@ -7,20 +7,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ratchet_error import RatchetError
+
 FILE_NAME = "lock"
 PATIENCE_S = 0.5
-"""`lock_holder` takes the lock for an instant; that must not stop a controller from starting."""
+"""Seconds to retry: `lock_holder` takes the lock for an instant, which must not stop a controller from starting."""
 
 
-class RunLocked(Exception):
+class RunLocked(RatchetError):
     """Another process is running in this run directory."""
 
 
 @contextmanager
 def run_lock(run_dir: Path) -> Iterator[None]:
-    """Hold `run_dir/lock` for the duration. The kernel drops it when the process dies, however it dies.
+    """Hold `run_dir/lock` for the duration. The kernel releases it when the process ends in any way.
 
-    The process number in the file is for people; a number that a crash left there locks nothing.
+    The process number in the file is for people; a number left by a crash locks nothing.
     Raises RunLocked, naming the process that holds it.
     """
     descriptor = os.open(run_dir / FILE_NAME, os.O_RDWR | os.O_CREAT, 0o644)
@@ -39,7 +41,7 @@ def run_lock(run_dir: Path) -> Iterator[None]:
 
 
 def lock_holder(run_dir: Path) -> int | None:
-    """The process that holds the lock now, None if none does, whatever a crash left in the file."""
+    """The process that holds the lock now; None if none does, even if a crash left a number in the file."""
     try:
         descriptor = os.open(run_dir / FILE_NAME, os.O_RDONLY)
     except FileNotFoundError:

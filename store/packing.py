@@ -1,4 +1,4 @@
-"""Numbers of a chain as the store keeps them, one a token: token ids and verifier scores as bytes."""
+"""Token ids and verifier scores of a chain as bytes, one number per token."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from typing import Any
 from store.errors import StoreError
 
 WIDTHS = {1: "B", 2: "H", 3: "I", 4: "I"}
-"""The array that ids of so many bytes are read into; there is none of three bytes."""
+"""Bytes per id -> the array type that reads them; there is none for three bytes."""
 DEFLATED = 0x78
 """First byte of what earlier versions wrote: a zlib stream of 32-bit integers."""
 
 
 def pack_token_ids(token_ids: Sequence[int]) -> bytes:
-    """Little-endian integers as wide as the largest needs, after one byte that says how wide.
+    """One byte with the width in bytes that the largest id needs, then little-endian integers of that width.
 
-    Packed, not deflated: a chain is too short for deflate to save much, and it takes 60 times as long.
+    Not deflated: a chain is too short to save much by that, and it takes 60 times as long.
     """
     width = max(1, (max(token_ids, default=0).bit_length() + 7) // 8)
     words = _little_endian(array.array(WIDTHS[width], token_ids)).tobytes()
@@ -32,12 +32,12 @@ def pack_token_ids(token_ids: Sequence[int]) -> bytes:
 
 
 def unpack_token_ids(blob: bytes) -> list[int]:
-    """Inverse of `pack_token_ids`; reads what earlier versions wrote too. Raises StoreError if it is neither."""
+    """Inverse of `pack_token_ids`; also reads the format of earlier versions. Raises StoreError for any other bytes."""
     width, packed = blob[0] if blob else 0, blob[1:]
     if width == DEFLATED:
         return _little_endian(array.array("I", zlib.decompress(blob))).tolist()
     if width not in WIDTHS or len(packed) % width:
-        raise StoreError("a sample's token ids are damaged; 'check' names what else is")
+        raise StoreError("a sample's token ids are damaged; 'check' lists all damage")
     if width == 3:
         wide = bytearray(len(packed) // 3 * 4)
         for place in range(3):

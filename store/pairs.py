@@ -1,4 +1,4 @@
-"""Preference pairs: the judged samples they are chosen from, those of a round, and those imported from elsewhere.
+"""Preference pairs: the judged samples that they are chosen from, a round's pairs, and imported ones.
 
 Imported pairs wait here until an update takes them into its round.
 """
@@ -12,14 +12,15 @@ from itertools import groupby
 from operator import itemgetter
 
 from store.database import Store, as_json, now
-from store.questions import NewQuestion, find_question_id, staged_questions
+from store.new_questions import NewQuestion, staged_questions
+from store.questions import find_question_id
 from store.samples import NewSample, NewVerdict, add_samples, add_verdicts
 
 IMPORTED_RULE = "imported"
-"""What `pair.rule` says of an imported pair."""
+"""The value of `pair.rule` for an imported pair."""
 
 COUNTER_RULE = "counter"
-"""What `pair.rule` says of a pair whose rejected side is the chosen one with its answer swapped."""
+"""The value of `pair.rule` for a pair whose rejected side is the chosen one with its answer swapped."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class SwappedPair:
     verdict: tuple[str, str, str | None, float, str, str]
 
 
-# In the order of the table's unique key: no sort, and the rows of a question lie together.
+# In the order of the table's unique key, so that nothing is sorted and the rows of a question are adjacent.
 OWN = """
 SELECT sample.question, sample.id, sample.text, sample.token_ids, sample.logprob,
        verdict.outcome, verdict.score, verdict.extracted, verdict.flags
@@ -60,20 +61,20 @@ WHERE sample.question = ? AND sample.author = 'teacher' AND sample.style = ? ORD
 
 
 def judged_by_question(store: Store, round_number: int) -> Iterator[tuple[int, list[sqlite3.Row]]]:
-    """(question id, its policy's samples of this round by index), in the order of the ids."""
+    """(question id, the policy's samples of it in this round by index), in the order of the ids."""
     for question, rows in groupby(store.stream(OWN, round_number), key=itemgetter(0)):
         yield question, list(rows)
 
 
 def teacher_samples(store: Store, question: int, style: str) -> list[sqlite3.Row]:
-    """What the teacher wrote for a question in any round, oldest first."""
+    """The teacher's samples for a question in any round, oldest first."""
     return store.rows(OF_TEACHER, question, style)
 
 
 def replace_pairs(
     store: Store, round_number: int, pairs: Iterable[NewPair], swapped: Iterable[SwappedPair] = ()
 ) -> None:
-    """Store a round's pairs in place of those it has, in one transaction."""
+    """Replace a round's pairs by these, in one transaction."""
     own = "FROM sample WHERE round = ? AND author = 'swapped'"
     with store.transaction():
         store.connection.execute("DELETE FROM pair WHERE round = ?", (round_number,))
@@ -105,7 +106,7 @@ WHERE pair.round BETWEEN ? AND ? ORDER BY pair.id"""
 def training_pairs(store: Store, first_round: int, last_round: int) -> list[sqlite3.Row]:
     """(question, style, chosen, rejected, weight) of the pairs of these rounds; both sides are packed token ids.
 
-    `policy` is the one that sampled both sides, or None; `chosen_logprob` and `rejected_logprob` are what it gave them.
+    `policy` sampled both sides, or is None; `chosen_logprob` and `rejected_logprob` are its log-probabilities in nats.
     """
     return store.rows(TRAINED_ON, first_round, last_round)
 
@@ -118,7 +119,7 @@ WHERE pair.round = ? AND preferred.extracted IS NOT NULL AND other.extracted IS 
 
 
 def weigh_answers(store: Store, round_number: int) -> tuple[Counter[str], Counter[str]]:
-    """The weight of a round's pairs for each answer, and against it; lower case. Equal answers do not count."""
+    """The weight of a round's pairs for and against each answer, in lower case; pairs of equal answers do not count."""
     chosen, rejected = Counter[str](), Counter[str]()
     for row in store.rows(ANSWERS_OF_PAIRS, round_number):
         if row["chosen"] != row["rejected"]:
@@ -129,7 +130,7 @@ def weigh_answers(store: Store, round_number: int) -> tuple[Counter[str], Counte
 
 @dataclass(frozen=True)
 class NewImportedPair:
-    """A chosen and a rejected text for a question; `line` is where the file has it.
+    """A chosen and a rejected text for a question; `line` is its line in the file.
 
     `question` is the id of a stored question, or a question to store.
     """
@@ -142,9 +143,9 @@ class NewImportedPair:
 
 
 def add_imported_pairs(store: Store, pairs: Iterable[NewImportedPair], file: str, file_sha256: str) -> int:
-    """Store the pairs that are new, all or none; returns how many were.
+    """Store the new pairs, all or none; returns their number.
 
-    Images of new questions are decoded, and stored in pieces, before that.
+    Before that, images of new questions are decoded and stored in pieces.
     """
     pairs = list(pairs)
     new = (pair.question for pair in pairs if isinstance(pair.question, NewQuestion))
@@ -186,9 +187,9 @@ def has_imported_pairs(store: Store) -> bool:
 
 
 def adopt_imported_pairs(store: Store, round_number: int, encode: Callable[[str], Sequence[int]]) -> int:
-    """Make every waiting pair a pair of this round, all in one transaction; returns how many there were.
+    """Make every waiting pair a pair of this round, all in one transaction; returns their number.
 
-    `encode` gives the token ids that the policy is trained on. Called again it finds nothing waiting.
+    `encode` returns the token ids to train on. A second call finds nothing waiting.
     """
     with store.transaction():
         waiting = store.rows("SELECT * FROM imported_pair WHERE pair IS NULL ORDER BY id")

@@ -1,53 +1,19 @@
-"""Questions and their images: ingested once, images stored once by hash."""
+"""Questions of a run and their images, read from the store."""
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, Literal
 
 from PIL.Image import Image
 
 from store.database import Store, as_json
 from store.errors import StoreError, damage_named
-from store.image_decoding import decode_image, inspect_image
-from store.staging import Staging, open_staging
-from store.unusable import mark_units_of_unusable
+from store.image_decoding import decode_image
 
-SplitFrom = Literal["source", "draw", "run"]
-
-
-@dataclass(frozen=True)
-class NewQuestion:
-    """A question as a source gives it; `images` are the bytes of the image files.
-
-    `where` names the row it came from (file and line), for error messages.
-    """
-
-    text: str
-    answers: Sequence[str]
-    images: Sequence[bytes]
-    split: str
-    source: str
-    judge: str
-    external_id: str | None = None
-    where: str = ""
-    choices: Sequence[str] = ()
-    kind: str | None = None
-    """What sort of question it is, for accuracies by kind."""
-    unit: str | None = None
-    """Questions of one unit ask of the same candidates in another order: they are right together or not at all."""
-    split_from: SplitFrom = "source"
-    """Who says its split: the source, the draw of the held-out shares, or the run that has this question already."""
-    unusable: str | None = None
-    """Why it is stored but never asked; see `store/unusable.py`."""
-
-    @cached_property
-    def digests(self) -> list[str]:
-        """The images' sha256 hex digests, in order."""
-        return [hashlib.sha256(image).hexdigest() for image in self.images]
+BENCHMARK = "benchmark:"
+"""The beginning of a published benchmark's split. Its questions are evaluated, but the run does not hold them out."""
 
 
 @dataclass(frozen=True)
@@ -63,124 +29,29 @@ class Question:
     choices: tuple[str, ...] = ()
 
 
-class StagedQuestions:
-    """Questions that were read and checked, and whose images were decoded, but that are not in the store yet."""
-
-    def __init__(self, store: Store, staging: Staging) -> None:
-        self._store, self._staging = store, staging
-
-    def add_images(self) -> None:
-        """Store the images that are new, in several transactions: no other process waits long for one.
-
-        An image is known by its hash. One that a crash leaves without its question is used by the next call.
-        """
-        for piece in self._staging.image_pieces():
-            with self._store.transaction():
-                self._store.connection.executemany(
-                    "INSERT INTO image VALUES (?, ?, ?, ?, ?) ON CONFLICT (sha256) DO NOTHING", piece
-                )
-
-    def add(self) -> int:
-        """Store the questions that are new, all or none, as one batch; returns how many were.
-
-        Their images were added before. Within a transaction of the caller's it can still be undone.
-        """
-        with self._store.transaction():
-            last = self._store.value("SELECT max(batch) FROM question")
-            batch = 0 if last is None else last + 1
-            added = sum(self._add(row[:-1], json.loads(row[-1]), batch) for row in self._staging.questions())
-            mark_units_of_unusable(self._store, batch)
-            return added
-
-    def _add(self, columns: tuple[Any, ...], digests: list[str], batch: int) -> bool:
-        cursor = self._store.connection.execute(
-            "INSERT INTO question (hash, external_id, text, answers, judge, split, source, choices, kind, unit,"
-            " unusable, batch) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (hash) DO NOTHING",
-            (*columns, batch),
-        )
-        if not cursor.rowcount:
-            return False
-        self._store.connection.executemany(
-            "INSERT INTO question_image VALUES (?, ?, ?)",
-            [(cursor.lastrowid, position, digest) for position, digest in enumerate(digests)],
-        )
-        return True
-
-
-@contextmanager
-def staged_questions(store: Store, questions: Iterable[NewQuestion]) -> Iterator[StagedQuestions]:
-    """Read the questions and decode the images that the store does not have; nothing is locked or stored by this.
-
-    Raises StoreError, naming the row, for an image that cannot be decoded completely.
-    """
-    with open_staging() as staging:
-        for question in questions:
-            for digest, content in zip(question.digests, question.images, strict=True):
-                if not staging.has_image(digest) and not store.row("SELECT 1 FROM image WHERE sha256 = ?", digest):
-                    staging.put_image((digest, content, *inspect_image(content, question.where)))
-            staging.put_question(_columns(question), as_json(question.digests))
-        yield StagedQuestions(store, staging)
-
-
-def add_questions(store: Store, questions: Iterable[NewQuestion]) -> int:
-    """Store the questions that are new, all or none, as one batch; returns how many were.
-
-    Raises StoreError, naming the row, for an image that cannot be decoded completely.
-    """
-    with staged_questions(store, questions) as staged:
-        staged.add_images()
-        return staged.add()
-
-
-def _columns(question: NewQuestion) -> tuple[Any, ...]:
-    return (
-        _identity_hash(question, question.split),
-        question.external_id,
-        question.text,
-        as_json(list(question.answers)),
-        question.judge,
-        question.split,
-        question.source,
-        as_json(list(question.choices)),
-        question.kind,
-        question.unit,
-        question.unusable,
-    )
-
-
-def _identity_hash(question: NewQuestion, split: str) -> str:
-    identity = [question.text, list(question.answers), question.judge, split, question.digests]
-    identity += [list(question.choices)] if question.choices else []
-    return hashlib.sha256(as_json(identity).encode()).hexdigest()
-
-
-def splits_of_question(store: Store, question: NewQuestion, splits: Sequence[str]) -> list[str]:
-    """Those of `splits` in which the store has this same question, whatever split the question names itself."""
-    return [
-        split
-        for split in splits
-        if store.row("SELECT 1 FROM question WHERE hash = ?", _identity_hash(question, split)) is not None
-    ]
+def is_benchmark(split: str) -> bool:
+    """Whether a split holds a published benchmark's questions."""
+    return split.startswith(BENCHMARK)
 
 
 def splits_of_image(store: Store, digest: str) -> list[str]:
-    """Splits of the questions that have this image."""
+    """Splits of the questions that have this image, but for published benchmarks."""
     rows = store.rows(
         "SELECT DISTINCT split FROM question_image JOIN question ON question.id = question_image.question"
         " WHERE question_image.image = ?",
         digest,
     )
-    return [row["split"] for row in rows]
+    return [row["split"] for row in rows if not is_benchmark(row["split"])]
 
 
 def splits_of_text(store: Store, text: str) -> list[str]:
-    """Splits of the questions that have this text and no image."""
+    """Splits of the questions that have this text and no image, but for published benchmarks."""
     rows = store.rows(
         "SELECT DISTINCT split FROM question WHERE text = ?"
         " AND NOT EXISTS (SELECT 1 FROM question_image WHERE question_image.question = question.id)",
         text,
     )
-    return [row["split"] for row in rows]
+    return [row["split"] for row in rows if not is_benchmark(row["split"])]
 
 
 SELECT = """SELECT question.*, (SELECT json_group_array(image) FROM (
@@ -242,13 +113,13 @@ def image_size(store: Store, digest: str) -> tuple[int, int]:
 
 
 def count_images(store: Store) -> int:
-    """How many images the store has."""
+    """Number of images in the store."""
     count: int = store.value("SELECT count(*) FROM image")
     return count
 
 
 def most_images(store: Store) -> int:
-    """The largest number of images that one usable question has; at least 1."""
+    """The largest number of images of one usable question; at least 1."""
     usable = "question NOT IN (SELECT id FROM question WHERE unusable IS NOT NULL)"
     return store.value(f"SELECT max(position) + 1 FROM question_image WHERE {usable}") or 1
 
@@ -264,7 +135,7 @@ def has_questions(store: Store) -> bool:
 
 
 def newest_question(store: Store) -> int | None:
-    """The id of the question that was stored last."""
+    """The id of the latest question."""
     newest: int | None = store.value("SELECT max(id) FROM question")
     return newest
 
@@ -276,7 +147,7 @@ def count_by_split(store: Store) -> dict[str, int]:
 
 
 def asks_judge(store: Store, rule: str) -> bool:
-    """Whether the judge of any question has this rule, with whatever options."""
+    """Whether the judge of any question has this rule, with any options."""
     return store.row("SELECT 1 FROM question WHERE judge LIKE ? || '%' LIMIT 1", rule) is not None
 
 
@@ -300,12 +171,12 @@ def round_questions(store: Store, round_number: int) -> list[Question]:
 
 
 def questions_without_vote(store: Store, round_number: int, limit: int) -> list[Question]:
-    """The first `limit` questions of a round whose samples' vote is not counted yet."""
+    """The first `limit` questions of a round whose votes are not counted yet."""
     return find_questions(
         store,
         "id IN (SELECT question FROM round_question WHERE round = ?)"
         " AND id NOT IN (SELECT question FROM vote WHERE round = ?)"
-        # One that the sampler refused has no samples to count.
+        # A question that the sampler refused has no samples to count.
         " AND EXISTS (SELECT 1 FROM sample WHERE round = ? AND sample.question = question.id) ORDER BY id LIMIT ?",
         round_number,
         round_number,
@@ -321,16 +192,21 @@ def first_question_ids(store: Store, split: str, limit: int) -> list[int]:
 
 
 def train_answer_counts(store: Store) -> Iterator[tuple[list[str], int]]:
-    """Accepted answers, each list once, and how many of the usable train questions have them."""
-    for row in store.stream(
-        "SELECT answers, count(*) FROM question"
-        " WHERE split = 'train' AND answers <> '[]' AND unusable IS NULL GROUP BY answers"
-    ):
-        yield json.loads(row[0]), row[1]
+    """Accepted answers, each list once, and how many of the usable train questions have them.
+
+    They are counted in Python: SQLite would sort a million rows to group them, which takes twice as long.
+    """
+    with damage_named(store.path):
+        rows = store.connection.execute(
+            "SELECT answers FROM question NOT INDEXED WHERE split = 'train' AND answers <> '[]' AND unusable IS NULL"
+        )
+        counts = Counter(answers for (answers,) in rows)
+    for answers, count in counts.items():
+        yield json.loads(answers), count
 
 
 def train_answers(store: Store, kinds: Collection[str] = ()) -> list[tuple[int, list[str]]]:
-    """(id, accepted answers) of the usable train questions with any, in the order of their hashes; of `kinds` alone."""
+    """(id, accepted answers) of the usable, answered train questions in the order of their hashes; only of `kinds`."""
     rows = store.rows(
         "SELECT id, answers, kind FROM question"
         " WHERE split = 'train' AND answers <> '[]' AND unusable IS NULL ORDER BY hash"
@@ -377,7 +253,7 @@ def judge_and_choices(store: Store, question: int) -> tuple[str, list[str]]:
 
 MAY_BE_ASKED = "split = 'train' AND suspect IS NULL AND unusable IS NULL"
 CANDIDATES = f"""
-SELECT id, CAST(coalesce(unit, hash) AS BLOB), batch, answers FROM question
+SELECT id, CAST(coalesce(unit, hash) AS BLOB), batch, answers FROM question NOT INDEXED
 WHERE {MAY_BE_ASKED} AND (?1 OR answers != '[]')
   AND (?2 = '[]' OR kind IN (SELECT value FROM json_each(?2)))"""
 
@@ -386,16 +262,16 @@ Candidate = tuple[int, bytes, int, str]
 
 
 def candidate_questions(store: Store, *, unanswered: bool, kinds: Collection[str] = ()) -> Iterator[Candidate]:
-    """The train questions that a round may ask, in no order.
+    """The train questions that a round may ask, unordered.
 
-    `unanswered`: those without an accepted answer too. `kinds`: of these kinds alone. Suspect and unusable ones never.
+    `unanswered`: include those without an accepted answer. `kinds`: only these kinds. No suspect or unusable ones.
     """
     with damage_named(store.path):
         yield from store.connection.execute(CANDIDATES, (unanswered, as_json(list(kinds))))
 
 
 def times_asked(store: Store) -> dict[int, int]:
-    """Question -> in how many rounds it was asked, of those that were asked at all."""
+    """Question -> number of rounds in which it was asked, for questions that were asked at all."""
     rows = store.stream("SELECT question, count(*) FROM round_question GROUP BY question")
     return {row[0]: row[1] for row in rows}
 

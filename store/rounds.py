@@ -16,7 +16,7 @@ GATE = "gate"
 
 @dataclass(frozen=True)
 class Round:
-    """A round's state; `serving_policy` samples, `candidate_policy` is what its update made."""
+    """A round's state; `serving_policy` samples, `candidate_policy` is the one that its update made."""
 
     number: int
     phase: str
@@ -88,7 +88,7 @@ def start_round(store: Store, round_number: int, phase: str, serving: int, quest
 
 
 def end_phase(store: Store, round_number: int, phase: str, following: str, seconds: float) -> None:
-    """Move a round from `phase` to `following`, booking the seconds spent in this session."""
+    """Move a round from `phase` to `following`, and add the seconds of this session to the phase."""
     with store.transaction():
         add_phase_time(store, round_number, phase, seconds)
         store.connection.execute("UPDATE round SET phase = ? WHERE number = ?", (following, round_number))
@@ -98,7 +98,7 @@ def end_phase(store: Store, round_number: int, phase: str, following: str, secon
 
 
 def add_phase_time(store: Store, round_number: int, phase: str, seconds: float) -> None:
-    """Add seconds to a phase; an interrupted phase adds up over its sessions."""
+    """Add seconds to a phase; those of an interrupted phase add up over sessions."""
     store.connection.execute(
         "INSERT INTO phase_time VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET seconds = seconds + excluded.seconds",
         (round_number, phase, seconds),
@@ -106,7 +106,7 @@ def add_phase_time(store: Store, round_number: int, phase: str, seconds: float) 
 
 
 def record_phase_memory(store: Store, round_number: int, phase: str, memory: PhaseMemory) -> None:
-    """Keep a phase's memory; of an interrupted phase the session with the higher peak counts. The caller commits."""
+    """Record a phase's memory; for an interrupted phase the session with the higher peak counts. The caller commits."""
     store.connection.execute(
         "INSERT INTO phase_memory VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
         " planned_host = excluded.planned_host, before_host = excluded.before_host, peak_host = excluded.peak_host,"
@@ -126,10 +126,10 @@ def record_decision(
     candidate: int | None = None,
     best: int | None = None,
 ) -> None:
-    """Record a round's decision, why, and which policy the candidate was compared with, where there was one.
+    """Record a round's decision, its reason, and the policy that the candidate was compared with, if any.
 
-    `candidate` takes the place of the round's candidate: a shrunk policy that was accepted. `best` is the best
-    accepted policy after the round; where it is None the one before it counts.
+    `candidate` replaces the round's candidate by an accepted shrunk policy. `best` is the best accepted policy
+    after the round; None keeps the one before it.
     """
     with store.transaction():
         store.connection.execute(
@@ -149,12 +149,12 @@ def recent_decisions(store: Store, before: int) -> list[str]:
 
 
 def has_gate_split(store: Store) -> bool:
-    """Whether the run began with questions that are kept for the gate."""
+    """Whether the run has questions that are kept for the gate."""
     return store.row("SELECT 1 FROM question WHERE split = ? AND batch = 0 LIMIT 1", GATE) is not None
 
 
 def cold_start_trained(store: Store) -> bool:
-    """Whether the cold start's training is behind the run."""
+    """Whether the cold start is trained."""
     past = "number > 0 OR candidate_policy IS NOT NULL OR phase NOT IN ('distil', 'update')"
     return store.row(f"SELECT 1 FROM round WHERE {past}") is not None
 
@@ -177,7 +177,7 @@ def get_policy(store: Store, policy_number: int) -> Policy:
 
 
 def served_last(store: Store) -> int:
-    """The policy that was accepted last, which rounds go on from; 0, the base, before any was."""
+    """The policy that was accepted last, from which the next round starts; 0, the base, before any was."""
     number: int | None = store.value(
         "SELECT candidate_policy FROM round WHERE decision = 'accepted' ORDER BY number DESC LIMIT 1"
     )
@@ -185,7 +185,7 @@ def served_last(store: Store) -> int:
 
 
 def cold_start_policy(store: Store) -> int:
-    """The policy that the rounds began from: the cold start's, or the base where it made none."""
+    """The policy that round 1 started from: the cold start's, or the base if it made none."""
     number: int | None = store.value("SELECT coalesce(candidate_policy, serving_policy) FROM round WHERE number = 0")
     return number or 0
 
@@ -197,7 +197,7 @@ def next_policy_number(store: Store) -> int:
 
 
 def policy_parents(store: Store) -> dict[int, set[int]]:
-    """Policy -> the policies that its weights were made from; none for the base model, two for a shrunk one."""
+    """Policy -> its parents; none for the base model, two for a shrunk policy."""
     rows = store.rows("SELECT number, parent, other_parent FROM policy")
     return {number: {parent for parent in parents if parent is not None} for number, *parents in rows}
 
@@ -210,7 +210,7 @@ def shrunk_policy(store: Store, start: int, end: int, alpha: float) -> int | Non
 
 
 def published_policies(store: Store) -> list[sqlite3.Row]:
-    """(number, path, deleted) of the policies that the run made; `deleted` is when their weights left the disk."""
+    """(number, path, deleted) of the policies that the run made; `deleted` is when their weights were deleted."""
     return store.rows("SELECT number, path, deleted FROM policy WHERE made_by != 'base' ORDER BY number")
 
 
@@ -234,6 +234,6 @@ def add_policy(store: Store, policy: Policy) -> None:
 
 
 def mark_deleted(store: Store, policy_number: int) -> None:
-    """Record that a policy's weights leave the disk; it stays in the lineage."""
+    """Record that a policy's weights are deleted from the disk; the policy stays in the lineage."""
     with store.transaction():
         store.connection.execute("UPDATE policy SET deleted = ? WHERE number = ?", (now(), policy_number))

@@ -1,4 +1,4 @@
-"""Samples by what they are, wherever they are kept: the store, or the archive of their round."""
+"""Samples by their properties, from the store and from the archives of rounds."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +19,7 @@ COLUMNS = {
 }
 
 Wanted = Mapping[str, Sequence[Any]]
-"""Column -> the values that it may have; a column that is not named may have any."""
+"""Column -> its allowed values; other columns may have any value."""
 
 
 def find_samples(store: Store, wanted: Wanted, split: Sequence[str] = (), limit: int | None = None) -> Iterator[Any]:
@@ -35,7 +35,7 @@ def find_samples(store: Store, wanted: Wanted, split: Sequence[str] = (), limit:
 
 
 def conditions(wanted: Wanted, columns: Mapping[str, str]) -> tuple[list[str], list[str]]:
-    """SQL conditions and a parameter for each: a list in JSON may be as long as it likes."""
+    """SQL conditions, each with one parameter: a JSON list, which may have any length."""
     terms = [f"{columns[name]} IN (SELECT value FROM json_each(?))" for name in wanted]
     return terms, [json.dumps(list(values)) for values in wanted.values()]
 
@@ -43,7 +43,7 @@ def conditions(wanted: Wanted, columns: Mapping[str, str]) -> tuple[list[str], l
 def _here(store: Store, wanted: Wanted, split: Sequence[str], limit: int | None) -> Iterator[Any]:
     terms, values = conditions(wanted, COLUMNS)
     if "question" in wanted and "round" not in wanted:
-        # The table's key begins with the round: named, it leads to the question without a walk over every sample.
+        # The table's key begins with the round: with rounds named, no scan of every sample is needed.
         terms.append("sample.round IN (SELECT number FROM round)")
     if split:
         terms.append("sample.question IN (SELECT id FROM question WHERE split IN (SELECT value FROM json_each(?)))")

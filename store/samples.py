@@ -1,4 +1,4 @@
-"""Samples and verdicts: every chain of thought and what was said of it."""
+"""Samples (chains of thought), their verdicts, and votes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class NewSample:
 
 @dataclass(frozen=True)
 class NewVerdict:
-    """What a judge said of a stored sample."""
+    """A judge's verdict on a stored sample."""
 
     sample: int
     judge: str
@@ -45,10 +45,10 @@ class NewVerdict:
 
 @dataclass(frozen=True)
 class NewVote:
-    """The vote of a question's samples: the answer that most of them give, and by how much it leads.
+    """The vote of a question's samples: the most frequent answer and its lead.
 
-    `samples` is how many were counted; `share` and `margin` are in [0, 1]. `outcome` is the verdict on `answer`,
-    None where no accepted answer is known.
+    `samples` is the number counted; `share` and `margin` are in [0, 1]. `outcome` is the verdict on `answer`,
+    None if no accepted answer is known.
     """
 
     round: int
@@ -149,7 +149,7 @@ def present_samples(store: Store, round_number: int, policy: int, style: str) ->
 
 
 def count_unjudged_samples(store: Store, round_number: int) -> int:
-    """How many samples `unjudged_samples` has yet to give."""
+    """The number of samples that still have to be judged."""
     count: int = store.value(f"SELECT count(*) FROM ({UNJUDGED})", round_number, 0, -1)
     return count
 
@@ -160,7 +160,7 @@ def unjudged_samples(store: Store, round_number: int, after: int, limit: int) ->
 
 
 def samples_of_question(store: Store, round_number: int, question: int) -> list[sqlite3.Row]:
-    """The policy's samples of a question in one round, by index, with their verdicts where they have one."""
+    """The policy's samples of a question in one round, by index, with their verdicts, if any."""
     return store.rows(OF_QUESTION, round_number, question)
 
 

@@ -8,14 +8,14 @@ from typing import Any
 from store.database import Store, as_json, now
 
 REPLACED_WITH_THE_CONFIGURATION = (
-    *("verifier_score", "evaluation_sample", "evaluation", "swap"),
+    *("verifier_score", "evaluation_sample", "rejudged_evaluation", "evaluation", "swap"),
     *("policy", "question_image", "question", "image", "run"),
 )
-"""Tables that may have rows before the first round, those that refer to others first."""
+"""Tables that may have rows before the first round; referring tables first."""
 
 
 def stored_configuration(store: Store) -> dict[str, Any] | None:
-    """The configuration as it was recorded, or None before any was."""
+    """The recorded configuration; None before it is recorded."""
     text = store.value("SELECT configuration FROM run")
     return None if text is None else json.loads(text)
 
@@ -46,7 +46,7 @@ def change_configuration(store: Store, changes: Mapping[str, Any]) -> None:
 
 
 def begin_session(store: Store, command: str, numerics: Mapping[str, Any]) -> int:
-    """Record that this process begins to run a command, and what decides its numerics; returns the session's id."""
+    """Record that this process runs a command, and its numerics; returns the session's id."""
     with store.transaction():
         session = store.connection.execute(
             "INSERT INTO session (pid, command, started, numerics) VALUES (?, ?, ?, ?)",
@@ -80,9 +80,9 @@ def add_swap(
     probe_difference: float,
     seconds: float,
 ) -> None:
-    """Record that the sampler was given a policy's weights and proved to serve them.
+    """Record that the sampler loaded a policy's weights and was proved to serve them.
 
-    `probe_difference` is the largest one between sampler and learner, in nats a token. `round_number` is None
+    `probe_difference` is the largest one between sampler and learner, in nats per token. `round_number` is None
     outside a round.
     """
     with store.transaction():

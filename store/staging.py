@@ -1,6 +1,6 @@
-"""What is to be added to the store, kept in a temporary file until all of it is read and checked.
+"""Rows and images to be added to the store, in a temporary file until all are read and checked.
 
-Reading and decoding take as long as they take; the store is locked only to copy what is ready.
+Reading and decoding may take long; the store is locked only while the result is copied.
 """
 
 import sqlite3
@@ -9,7 +9,10 @@ from contextlib import closing, contextmanager
 from typing import Any
 
 PIECE_BYTES = 32 << 20
-"""Image bytes of one transaction: another writer waits for no more than these."""
+"""Image bytes per transaction: another writer waits for no more than these."""
+
+PIECE_QUESTIONS = 1000
+"""Questions that are written at once."""
 
 ImageRow = tuple[str, bytes, str, int, int]
 """(sha256, bytes, format, width, height), as table `image` has it."""
@@ -20,17 +23,18 @@ class Staging:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
+        self._waiting: list[tuple[Any, ...]] = []
 
     def has_image(self, digest: str) -> bool:
-        """Whether an image of this sha256 was put here."""
+        """Whether an image with this sha256 is staged."""
         return self._connection.execute("SELECT 1 FROM image WHERE sha256 = ?", (digest,)).fetchone() is not None
 
     def put_image(self, image: ImageRow) -> None:
-        """Keep an image that is not here yet."""
+        """Stage an image unless it is staged already."""
         self._connection.execute("INSERT INTO image VALUES (?, ?, ?, ?, ?)", image)
 
     def image_pieces(self) -> Iterator[list[ImageRow]]:
-        """The images in lists of `PIECE_BYTES`; a larger image is a list of its own."""
+        """The images in lists of at most `PIECE_BYTES`; a larger image is alone in its list."""
         piece: list[ImageRow] = []
         size = 0
         for image in self._connection.execute("SELECT * FROM image ORDER BY rowid"):
@@ -42,13 +46,29 @@ class Staging:
         if piece:
             yield piece
 
-    def put_question(self, columns: tuple[Any, ...], images: str) -> None:
-        """Keep a question: its eleven columns as the store has them, and the JSON list of its images' digests."""
-        self._connection.execute("INSERT INTO question VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (*columns, images))
+    def put_question(self, row: tuple[Any, ...]) -> None:
+        """Stage a question: its eleven columns as in the store, and the JSON list of its images' digests.
+
+        It is written by the next `flush` at the latest.
+        """
+        self._waiting.append(row)
+        if len(self._waiting) == PIECE_QUESTIONS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the questions that are still held in memory."""
+        insert = "INSERT INTO question VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        self._connection.executemany(insert, self._waiting)
+        self._waiting.clear()
 
     def questions(self) -> Iterator[tuple[Any, ...]]:
-        """The questions as they were put, the JSON list last."""
-        return self._connection.execute("SELECT * FROM question ORDER BY rowid")
+        """The staged questions, without their images."""
+        columns = "hash, external_id, text, answers, judge, split, source, choices, kind, unit, unusable"
+        return self._connection.execute(f"SELECT {columns} FROM question ORDER BY rowid")
+
+    def images_of_questions(self) -> Iterator[tuple[str, str]]:
+        """(hash, JSON list of digests) of the questions that have images."""
+        return self._connection.execute("SELECT hash, images FROM question WHERE images <> '[]' ORDER BY rowid")
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Figures of a round and of its policies, summed once when it ends: a log of millions of samples stays quick."""
+"""Figures of a round and its policies, summed once when the round ends, so that the log of a large run is fast."""
 
 import sqlite3
 
@@ -15,7 +15,7 @@ from store.schema.views_005 import COLUMNS
 
 
 def summarise_round(store: Store, round_number: int) -> None:
-    """Write the figures of a round that ends; a round without samples of its own has none."""
+    """Write the figures of a finished round; a round without samples has none."""
     with store.transaction():
         store.connection.execute("DELETE FROM round_summary WHERE round = ?", (round_number,))
         store.connection.execute(
@@ -26,7 +26,7 @@ def summarise_round(store: Store, round_number: int) -> None:
 
 
 def round_figures(store: Store, round_number: int) -> sqlite3.Row | None:
-    """Samples, questions, outcomes and tokens of a round: its summary, or counted now if it goes on."""
+    """Samples, questions, outcomes and tokens of a round: its summary, or counted now if the round is not finished."""
     summary = store.row("SELECT * FROM round_summary WHERE round = ?", round_number)
     return summary or store.row(round_sums("= ?"), round_number)
 
@@ -40,14 +40,14 @@ def evaluation_figures(store: Store, policy: int, split: str, style: str) -> lis
 
 
 def compared(store: Store, policy: int, other: int, split: str, style: str) -> tuple[int, int, int]:
-    """Questions that both answered, those that `policy` alone answers right, and those that `other` alone does."""
+    """Numbers of questions that both answered, that only `policy` answers right, that only `other` does."""
     of = "policy = ? AND other = ? AND split = ? AND style = ?"
     kept = store.row(f"SELECT questions, gained, lost FROM comparison WHERE {of}", policy, other, split, style)
     return tuple(kept) if kept is not None else count_compared(store, policy, other, split, style)
 
 
 def count_compared(store: Store, policy: int, other: int, split: str, style: str) -> tuple[int, int, int]:
-    """The same from the evaluations themselves."""
+    """The figures of `compared`, counted from the evaluations."""
     of = "new.policy = ? AND old.policy = ? AND split = ? AND style = ?"
     row = store.row(f"{COMPARISONS} WHERE {of}", policy, other, split, style)
     assert row is not None

@@ -1,4 +1,4 @@
-"""Trainings: how each candidate was made, and the loss at every step."""
+"""Trainings: settings and results of each candidate's update, and the loss at every step."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from store.rounds import Policy, add_policy
 
 
 class NewTrainingStep(NamedTuple):
-    """One optimizer step. `number` counts over all methods of a training; None where a method has no such figure."""
+    """One optimizer step. `number` counts over all methods of a training; a figure that the method lacks is None."""
 
     number: int
     method: str
@@ -21,7 +21,7 @@ class NewTrainingStep(NamedTuple):
 
 @dataclass(frozen=True)
 class NewTraining:
-    """How a round's candidate was trained. `recipe` and `metrics` have one table for each method."""
+    """The training of a round's candidate. `recipe` and `metrics` have one table per method."""
 
     round: int
     recipe: Mapping[str, Any]
@@ -34,7 +34,7 @@ class NewTraining:
 
 
 def record_candidate(store: Store, policy: Policy, training: NewTraining) -> None:
-    """Record a published policy, its training, and that it is its round's candidate, in one transaction."""
+    """Record a published policy, its training, and that it is the round's candidate, in one transaction."""
     with store.transaction():
         add_policy(store, policy)
         training_id = store.connection.execute(

@@ -1,6 +1,6 @@
-"""Unusable questions: kept with all their rows, with the reason in `question.unusable`, and asked no more.
+"""Unusable questions: they stay in the store, with the reason in `question.unusable`, and are not asked any more.
 
-Too long when they came, refused by the sampler, or taken out by the user. The questions of a unit go together.
+They were too long, refused by the sampler, or taken out by the user. The questions of a unit go together.
 """
 
 import sqlite3
@@ -15,16 +15,16 @@ SELECT id FROM question WHERE id IN (SELECT value FROM json_each(?1)) OR unit IN
 
 
 def mark_refused(store: Store, reasons: Mapping[int, str]) -> None:
-    """Questions that the sampler refused, and why; the caller's transaction decides when it is committed.
+    """Mark questions that the sampler refused, with the reason; the caller's transaction decides when it is committed.
 
-    One that is unusable already keeps its reason.
+    A question that is already unusable keeps its reason.
     """
     for question, reason in reasons.items():
         _set(store, "coalesce(unusable, ?)", reason, with_unit(store, [question]))
 
 
 def drop_questions(store: Store, ids: Collection[int], reason: str) -> list[int]:
-    """Take questions out, with those of their units; returns the ids of all of them.
+    """Take questions out, with the others of their units; returns all their ids.
 
     Raises StoreError, and changes nothing, for an id that no question has.
     """
@@ -35,7 +35,7 @@ def drop_questions(store: Store, ids: Collection[int], reason: str) -> list[int]
 
 
 def put_back_questions(store: Store, ids: Collection[int]) -> list[int]:
-    """Undo: whatever made them unusable, they and those of their units are not; returns the ids of those that were.
+    """Make questions and the others of their units usable again, whatever the reason; returns the ids that changed.
 
     Raises StoreError, and changes nothing, for an id that no question has.
     """
@@ -47,7 +47,7 @@ def put_back_questions(store: Store, ids: Collection[int]) -> list[int]:
 
 
 def mark_units_of_unusable(store: Store, batch: int) -> None:
-    """Of a batch: a question whose unit has an unusable one is unusable for the same reason."""
+    """Make every question of a batch unusable whose unit has an unusable one, for the same reason."""
     store.connection.execute(
         "UPDATE question SET unusable = (SELECT other.unusable FROM question AS other"
         " WHERE other.unit = question.unit AND other.unusable IS NOT NULL LIMIT 1)"
@@ -64,13 +64,13 @@ def unusable_questions(store: Store) -> dict[int, str]:
 
 
 def count_unusable(store: Store) -> int:
-    """How many questions are unusable."""
+    """The number of unusable questions."""
     count: int = store.value("SELECT count(*) FROM question WHERE unusable IS NOT NULL")
     return count
 
 
 def drawn_by_open_round(store: Store, ids: Collection[int]) -> tuple[int, list[int]] | None:
-    """The round in progress and those of these questions that it has drawn; None where there are none."""
+    """The round in progress and those of these questions that it has drawn; None if there are none."""
     rows: list[sqlite3.Row] = store.rows(
         "SELECT number, question FROM round JOIN round_question ON round_question.round = number"
         " WHERE phase <> 'done' AND question IN (SELECT value FROM json_each(?)) ORDER BY question",
@@ -80,7 +80,7 @@ def drawn_by_open_round(store: Store, ids: Collection[int]) -> tuple[int, list[i
 
 
 def with_unit(store: Store, ids: Collection[int]) -> list[int]:
-    """The ids that questions have, and those of the other questions of their units."""
+    """These ids, and those of the other questions of their units."""
     return [row["id"] for row in store.rows(WITH_UNIT, as_json(list(ids)))]
 
 

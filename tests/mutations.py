@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 PROJECT = Path(__file__).resolve().parent.parent
-NOT_COPIED = shutil.ignore_patterns(".git", ".venv", ".*_cache", "__pycache__", "runs", "shared", "build", "*.egg-info")
+NOT_COPIED = shutil.ignore_patterns(
+    ".git", ".venv*", "site", ".*_cache", "__pycache__", "runs", "shared", "build", "*.egg-info"
+)
 PROCESSES = 2
 TESTS_FAILED = 1
 """The exit code of pytest."""

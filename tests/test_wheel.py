@@ -16,11 +16,11 @@ pytestmark = pytest.mark.heavy
 
 PACKAGES = ("loop", "policies", "judges", "store")
 SHIPPED = ("configs", "models")
-NOT_BUILT_FROM = shutil.ignore_patterns(".*", "runs", "shared", "build", "dist", "*.egg-info", "__pycache__")
+NOT_BUILT_FROM = shutil.ignore_patterns(".*", "runs", "site", "shared", "build", "dist", "*.egg-info", "__pycache__")
 
 
 def run(*command: object, cwd: Path, **environment: str) -> str:
-    """What a program prints that sees nothing of the checkout."""
+    """Run a program that sees nothing of the checkout; return its output."""
     kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run(
         list(map(str, command)), cwd=cwd, env={**kept, **environment}, capture_output=True, text=True, check=False
@@ -46,7 +46,7 @@ def files_below(*folders: str) -> set[str]:
     return {str(path.relative_to(PROJECT)) for path in paths if path.parent.name != "__pycache__"}
 
 
-def test_the_wheel_has_every_file_of_the_packages_and_no_other_package(wheel: Path) -> None:
+def test_the_wheel_has_all_files_of_the_packages_and_no_others(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as content:
         names = set(content.namelist())
     name = "-".join(wheel.name.split("-")[:2])
@@ -54,7 +54,10 @@ def test_the_wheel_has_every_file_of_the_packages_and_no_other_package(wheel: Pa
     packed = {each for each in names if not each.startswith(f"{name}.dist-info/")}
     data = {each.removeprefix(shared) for each in packed if each.startswith(shared)}
     assert data == files_below(*SHIPPED)
-    assert {each for each in packed if not each.startswith(shared)} == files_below(*PACKAGES) | {"run_loop.py"}
+    assert {each for each in packed if not each.startswith(shared)} == files_below(*PACKAGES) | {
+        "ratchet_error.py",
+        "run_loop.py",
+    }
 
 
 def install(wheel: Path, python: Path | str, *options: object) -> None:
@@ -95,3 +98,67 @@ def test_a_ratchet_in_a_folder_of_its_own_finds_its_files(wheel: Path, tmp_path:
     )
     assert f'model = "{target.resolve()}/share/ratchet/models/shapes_2m"' in plan
     assert "before it can run" not in plan
+
+
+def locked(python: Path) -> None:
+    """The locked packages, as `make setup` installs them."""
+    pip = (python, "-m", "pip", "install", "-qq", "--disable-pip-version-check", "--no-deps")
+    run(*pip, "-r", PROJECT / "requirements" / "torch-cpu.txt", cwd=PROJECT)
+    run(*pip, "--require-hashes", "-r", PROJECT / "requirements" / "cpu.txt", cwd=PROJECT)
+
+
+SMALL = (
+    *("questions.train_limit=300", "cold_start.rationales=64", "cold_start.direct_items=0", "cold_start.epochs=1"),
+    *("sampling.questions=20", "sampling.samples=2", "evaluation.limit=20", "gate.limit=20", "fallback.questions=0"),
+)
+
+
+@pytest.fixture(scope="module")
+def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sdist")
+    shutil.copytree(PROJECT, folder / "checkout", ignore=NOT_BUILT_FROM)
+    build = "from setuptools.build_meta import build_sdist; build_sdist('..')"
+    run(sys.executable, "-c", build, cwd=folder / "checkout")
+    (made,) = folder.glob("*.tar.gz")
+    return made
+
+
+def test_a_wheel_built_from_the_sdist_is_the_wheel(wheel: Path, sdist: Path, tmp_path: Path) -> None:
+    build = (
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--no-build-isolation",
+        "--no-index",
+        "--wheel-dir",
+        tmp_path,
+    )
+    run(sys.executable, *build, sdist, cwd=tmp_path)
+    (again,) = tmp_path.glob("*.whl")
+
+    def contents(path: Path) -> dict[str, bytes]:
+        with zipfile.ZipFile(path) as content:
+            return {name: content.read(name) for name in content.namelist() if not name.endswith("/RECORD")}
+
+    assert contents(again) == contents(wheel)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_wheel_and_sdist_run_in_an_empty_environment(wheel: Path, sdist: Path, tmp_path: Path) -> None:
+    """With nothing of this one: the locked packages are installed anew, then the wheel, then the sdist over it."""
+    environment, elsewhere = tmp_path / "environment", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    run(sys.executable, "-m", "venv", environment, cwd=tmp_path)
+    python, ratchet = environment / "bin" / "python", environment / "bin" / "ratchet"
+    locked(python)
+    for made in (wheel, sdist):
+        options = () if made is wheel else ("--no-build-isolation", "--force-reinstall")
+        run(python, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", *options, made, cwd=elsewhere)
+        assert run(ratchet, "--version", cwd=elsewhere).startswith("ratchet ")
+        settings = [word for setting in SMALL for word in ("--set", setting)]
+        run_dir = elsewhere / made.name
+        run(ratchet, "run", "--config", "easy_vqa", "--run-dir", run_dir, "--rounds", 1, *settings, cwd=elsewhere)
+        assert "round" in run(ratchet, "log", run_dir, cwd=elsewhere)

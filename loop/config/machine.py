@@ -1,4 +1,4 @@
-"""Tables that say how a run is carried out here: engines, cluster, what stays on disk, where figures are sent."""
+"""Configuration tables for this machine: engines, cluster, weights kept on disk, trackers."""
 
 from typing import Literal
 

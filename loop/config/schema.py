@@ -1,103 +1,33 @@
-"""The configuration's tables: every key with its type, default and what it goes together with."""
+"""The configuration: its tables, defaults and allowed combinations of keys."""
 
 from typing import Annotated, Literal
 
-from pydantic import (
-    AfterValidator,
-    ConfigDict,
-    Field,
-    PositiveFloat,
-    PositiveInt,
-    model_validator,
-)
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from judges import FLAGS, JudgeSpecError, find_judge
-from judges.reasoning_gym import TASKS
+from judges import FLAGS
 from loop.config.learner import MOVES_THE_BASE, LearnerConfig, TrainingConfig
 from loop.config.machine import ClusterConfig, EngineConfig, RetentionConfig, TrackingConfig
-from loop.config.prompt_styles import PREFERENCE_PLACES, STYLES, Style
+from loop.config.policy import PolicyConfig
+from loop.config.prompt_styles import STYLES, Style
+from loop.config.questions import QuestionsConfig
 from loop.config.table import ConfigTable
 from loop.config.teacher import EMBEDDED, EMBEDDED_TASKS, TeacherConfig
-
-DPO_LOSSES = {
-    *("sigmoid", "sigmoid_norm", "hinge", "ipo", "exo_pair", "nca_pair", "robust", "bco_pair"),
-    *("sppo_hard", "aot", "aot_unpaired", "apo_zero", "apo_down", "discopop", "sft"),
-}
-"""The losses of TRL 1.16's DPOTrainer."""
-
-GRPO_REWARDS = {"answer", "format", "brevity"}
-"""The rewards of `loop/training/rewards.py`."""
-
-
-PILLOW_PIXELS = 178_956_970
-"""Pillow opens no larger image: twice its `MAX_IMAGE_PIXELS`."""
+from loop.config.update import GrpoConfig, PairsConfig, RftConfig, StagesConfig, UpdateConfig
 
 
 class RunConfig(ConfigTable):
-    """`[run]`: how long, and from which seed."""
+    """`[run]`: number of rounds, and seed."""
 
     seed: int = 0
     rounds: int = Field(3, ge=0)
 
-
-class PolicyConfig(ConfigTable):
-    """`[policy]`: the student. A model directory or hub id; directories are relative to the recipe."""
-
-    model: str
-    dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
-    trust_remote_code: bool = False
-
-
-class TaskConfig(ConfigTable):
-    """`[questions.tasks.NAME]`: how many questions of a reasoning-gym task; other keys are the task's own options."""
-
-    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
-
-    questions: PositiveInt
-
-
-class QuestionsConfig(ConfigTable):
-    """`[questions]`: where questions come from and how many each part takes."""
-
-    source: Literal["easy_vqa", "jsonl", "reasoning_gym", "store"]
-    path: str | None = None
-    tasks: dict[str, TaskConfig] = {}
-    judge: str = "exact"
-    unlabelled: bool = False
-    preference_layout: str = "{question}\nCandidate 1: {first}\nCandidate 2: {second}"
-    preferences_per_task: PositiveInt = 1000
-    preferences_per_question: PositiveInt = 1
-    train_limit: PositiveInt | None = None
-    held_out_share: float = Field(0.1, gt=0.0, lt=1.0)
-    gate_share: float = Field(0.05, ge=0.0, lt=1.0)
-    too_long: Literal["refuse", "skip"] = "refuse"
-    max_pixels: int = Field(50_000_000, gt=0, le=PILLOW_PIXELS)
-
-    @model_validator(mode="after")
-    def _consistent(self) -> "QuestionsConfig":
-        needed = {"jsonl": "the file of questions", "store": "the directory of the run whose chains are compared"}
-        if self.source in needed and self.path is None:
-            raise ValueError(f"source = {self.source!r} needs path, {needed[self.source]}")
-        if self.source not in needed and self.path is not None:
-            raise ValueError(f"path is for sources 'jsonl' and 'store'; {self.source} brings its own questions")
-        try:
-            find_judge(self.judge)
-        except JudgeSpecError as error:
-            raise ValueError(str(error)) from error
-        for place in PREFERENCE_PLACES:
-            if self.preference_layout.count(place) != 1:
-                raise ValueError(f"preference_layout must contain {place} once")
-        if (self.source == "reasoning_gym") != bool(self.tasks):
-            raise ValueError("source = 'reasoning_gym' and tables [questions.tasks.NAME] go together")
-        if unknown := sorted(self.tasks.keys() - set(TASKS)):
-            raise ValueError(f"tasks: {unknown[0]!r} is unknown or cannot be judged; known: {', '.join(TASKS)}")
-        if self.unlabelled and self.source != "jsonl":
-            raise ValueError(f"unlabelled is for source = 'jsonl'; {self.source} brings its own answers")
-        return self
+    def library_seed(self, number: int = 0) -> int:
+        """The seed of a library in a round: `seed` plus the round, in [0, 2**32) as NumPy wants it."""
+        return (self.seed + number) % 2**32
 
 
 class JudgingConfig(ConfigTable):
-    """`[judging]`: which flags keep a sample off the chosen side, and where judge `llm` is asked."""
+    """`[judging]`: flags that exclude a sample from the chosen side, and the endpoint of judge `llm`."""
 
     exclude_flags: list[str] = []
     base_url: str | None = None
@@ -118,7 +48,7 @@ class JudgingConfig(ConfigTable):
 
 
 class PromptsConfig(ConfigTable):
-    """`[prompts]`: one template a style; `{question}` is replaced by the question's text."""
+    """`[prompts]`: one template per style; `{question}` is replaced by the question's text."""
 
     cot: str = "{question}\nReason first, then give a short answer after '### Answer:'."
     direct: str = "{question}\nGive a short answer."
@@ -144,11 +74,11 @@ class ColdStartConfig(TrainingConfig):
     direct_items: int = Field(1024, ge=0)
     format_items: int = Field(256, ge=0)
     kinds: list[str] = []
-    """Kinds of questions (`task` of preferences) that it learns from; all with an empty list."""
+    """Kinds of questions (`task` of preferences) to learn from; an empty list means all."""
 
 
 class SamplingConfig(ConfigTable):
-    """`[sampling]`: what each round samples on-policy."""
+    """`[sampling]`: on-policy samples of each round."""
 
     questions: PositiveInt = 1000
     order: Literal["fresh", "informative", "difficult"] = "fresh"
@@ -165,14 +95,14 @@ class SamplingConfig(ConfigTable):
         return self
 
     def temperature_of(self, number: int) -> float:
-        """The temperature of a round; a schedule's last one stays."""
+        """The temperature of a round; the last one of a schedule stays."""
         if isinstance(self.temperature, list):
             return self.temperature[min(number, len(self.temperature)) - 1]
         return self.temperature
 
 
 class FallbackConfig(ConfigTable):
-    """`[fallback]`: questions with no right sample go to the teacher, at most `questions` a round."""
+    """`[fallback]`: questions without a right sample go to the teacher, at most `questions` per round."""
 
     questions: int = Field(0, ge=0)
     min_samples: PositiveInt = 4
@@ -180,133 +110,10 @@ class FallbackConfig(ConfigTable):
     use: Literal["none", "pair", "sft", "both"] = "both"
 
 
-def _in_order(band: list[float]) -> list[float]:
-    if len(band) != 2 or not 0.0 <= band[0] < band[1] <= 1.0:
-        raise ValueError("band must be [low, high] with 0 <= low < high <= 1")
-    return band
-
-
-Band = Annotated[list[float], AfterValidator(_in_order)]
-"""Pass rates (low, high), both included."""
-
-
-class PairsConfig(ConfigTable):
-    """`[pairs]`: which questions give pairs (pass rate within `band`), how many each, and by which rule."""
-
-    rule: Literal[
-        "random", "all", "best_worst", "vote", "shortest_right", "contrast", "likeliest", "margin", "judged"
-    ] = "random"
-    judge_run: str | None = None
-    """Rule `judged`: the directory of the finished run whose policy compares the samples."""
-    per_question: int = Field(2, ge=0)
-    band: Band = [0.0, 1.0]
-    weighting: Literal["equal", "information", "advantage"] = "equal"
-    balance: bool = False
-    replay_rounds: int = Field(0, ge=0)
-    max_words: PositiveInt | None = None
-
-    @model_validator(mode="after")
-    def _has_its_judge(self) -> "PairsConfig":
-        if (self.rule == "judged") != (self.judge_run is not None):
-            raise ValueError("rule = 'judged' and judge_run, the directory of a finished judge run, go together")
-        if self.rule == "judged" and self.balance:
-            raise ValueError("balance = true counts right and wrong answers; rule = 'judged' knows none")
-        return self
-
-
-class RftConfig(TrainingConfig):
-    """`[rft]`: SFT on the round's right samples and a mixture beside them, before the DPO.
-
-    With per_question = 0 the mixture alone is trained on, and what the teacher wrote where `fallback.use` imitates it;
-    with neither the stage is left out.
-    """
-
-    learning_rate: PositiveFloat = 5e-6
-    per_question: int = Field(0, ge=0)
-    pick: Literal["random", "likeliest"] = "random"
-    band: Band = [0.0, 1.0]
-    rationales: int = Field(0, ge=0)
-    direct_items: int = Field(0, ge=0)
-    format_items: int = Field(0, ge=0)
-
-
-class UpdateConfig(TrainingConfig):
-    """`[update]`: the DPO update; `losses` are TRL's loss names with their weights."""
-
-    learning_rate: PositiveFloat = 5e-7
-    beta: PositiveFloat = 0.1
-    losses: dict[str, float] = Field({"sigmoid": 1.0}, min_length=1)
-    label_smoothing: float = Field(0.0, ge=0.0, lt=0.5)
-    start: Literal["serving", "cold_start"] = "serving"
-    reference: Literal["start", "cold_start", "ema"] = "start"
-    ema_steps: PositiveInt = 64
-    ema_mixup: float = Field(0.6, gt=0.0, le=1.0)
-
-    @model_validator(mode="after")
-    def _losses_fit(self) -> "UpdateConfig":
-        if unknown := sorted(self.losses.keys() - DPO_LOSSES):
-            raise ValueError(f"losses: {unknown[0]!r} is unknown; known: {', '.join(sorted(DPO_LOSSES))}")
-        if "exo_pair" in self.losses and self.label_smoothing == 0.0:
-            raise ValueError("losses: 'exo_pair' needs label_smoothing > 0")
-        if self.lora_rank and self.reference == "ema":
-            raise ValueError("reference = 'ema' and lora_rank > 0 do not go together")
-        return self
-
-
-class GrpoConfig(TrainingConfig):
-    """`[grpo]`: GRPO on the round's samples; `groups` says of which questions: none, those whose samples differ in
-    outcome, or also those that are all right (for `brevity`).
-    """
-
-    learning_rate: PositiveFloat = 1e-6
-    groups: Literal["none", "mixed", "all_right"] = "none"
-    loss: Literal["dapo", "grpo", "dr_grpo", "gspo", "cispo"] = "dapo"
-    rewards: dict[str, float] = Field({"answer": 1.0}, min_length=1)
-    scale_rewards: bool = True
-    truncated: Literal["mask", "wrong"] = "mask"
-    clip: float = Field(0.2, gt=0.0, lt=1.0)
-    clip_high: PositiveFloat | None = None
-    beta: float = Field(0.0, ge=0.0)
-    reference: Literal["start", "cold_start"] = "start"
-
-    @model_validator(mode="after")
-    def _rewards_exist(self) -> "GrpoConfig":
-        if unknown := sorted(self.rewards.keys() - GRPO_REWARDS):
-            raise ValueError(f"rewards: {unknown[0]!r} is unknown; known: {', '.join(sorted(GRPO_REWARDS))}")
-        return self
-
-
-STAGES = ("rft", "dpo", "grpo")
-"""The stages of a round's update, of `loop/training/stages.py`, in their order."""
-
-
-class StagesConfig(ConfigTable):
-    """`[stages]`: which stages train in which round.
-
-    `rounds = ["rft", "grpo"]` has odd rounds train by SFT and even ones by GRPO; "rft+dpo" names two stages of one
-    round. With an empty list every round trains each stage that has items.
-    """
-
-    rounds: list[str] = []
-
-    @model_validator(mode="after")
-    def _stages_exist(self) -> "StagesConfig":
-        for turn in self.rounds:
-            if unknown := [name for name in turn.split("+") if name not in STAGES]:
-                raise ValueError(f"rounds: stage {unknown[0]!r} is unknown; known: {', '.join(STAGES)}")
-        return self
-
-    def of_round(self, number: int) -> tuple[str, ...] | None:
-        """The names of the stages that a round trains, None for all; the list begins again at its end."""
-        if not self.rounds:
-            return None
-        return tuple(self.rounds[(number - 1) % len(self.rounds)].split("+"))
-
-
 class EvaluationConfig(ConfigTable):
     """`[evaluation]`: held-out questions (the first `limit` of the split), greedy.
 
-    They are answered in the style that is trained, in those that the gate guards, and in `styles`.
+    They are answered in the trained style, in those that the gate guards, and in `styles`.
     """
 
     split: str = "test"
@@ -316,11 +123,11 @@ class EvaluationConfig(ConfigTable):
 
 
 class GateConfig(ConfigTable):
-    """`[gate]`: when a candidate is accepted, judged on questions of its own; what a rejection leads to.
+    """`[gate]`: the rule by which a candidate is accepted, on separate questions, and the consequences of a rejection.
 
-    `guard` names prompt styles beside the trained one that must not be lost. `sequential` asks `first_look` questions,
-    then twice as many each time while the answers leave it open, at most `limit`. `shrink` has the shares of the way
-    from the serving policy to a rejected candidate that are tried in its place, in order.
+    `guard` names prompt styles besides the trained one that must not become worse. `sequential` asks `first_look`
+    questions, then twice as many each time while the result is open, at most `limit`. `shrink` has the shares of the
+    way from the serving policy to a rejected candidate that are tried in its place, in order.
     """
 
     rule: Literal["sequential", "improve", "not_worse", "always"] = "not_worse"
@@ -344,7 +151,7 @@ class GateConfig(ConfigTable):
 
 
 class Config(ConfigTable):
-    """A whole configuration; `recipe` is the name of the recipe that it was laid over."""
+    """A whole configuration; `recipe` is the name of its recipe."""
 
     recipe: str | None = None
     run: RunConfig = RunConfig()
@@ -382,6 +189,22 @@ class Config(ConfigTable):
         return self
 
     @model_validator(mode="after")
+    def _adapters_can_go_on(self) -> "Config":
+        if self.cold_start.lora_continue:
+            raise ValueError("cold_start.lora_continue: the cold start trains once and has no adapter to go on with")
+        for name in ("rft", "update", "grpo"):
+            if not getattr(self, name).lora_continue:
+                continue
+            if self.learner.workers > 1:
+                raise ValueError(f"{name}.lora_continue = true needs learner.workers = 1")
+            if self.update.start == "cold_start":
+                raise ValueError(
+                    f"{name}.lora_continue = true and update.start = 'cold_start' do not go together: each round would"
+                    " begin without an adapter"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _named_stages_can_train(self) -> "Config":
         named = {name for turn in self.stages.rounds for name in turn.split("+")}
         if "grpo" in named and self.grpo.groups == "none":
@@ -406,7 +229,7 @@ class Config(ConfigTable):
                 f" {self.sampling.samples} and fallback.earlier_rounds = {self.fallback.earlier_rounds}"
             )
         if self.teacher.enabled and self.teacher.base_url == EMBEDDED:
-            if self.questions.source == "jsonl":
+            if self.questions.source in ("datasets", "jsonl"):
                 raise ValueError(
                     "teacher.base_url = 'embedded' knows easy_vqa and reasoning_gym only; give an endpoint, or"
                     " teacher.enabled = false"

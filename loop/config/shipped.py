@@ -1,10 +1,10 @@
-"""Where the files lie that Ratchet ships beside its code: `configs/` and `models/`."""
+"""Finds the files that Ratchet ships beside its code: `configs/` and `models/`."""
 
 from importlib import metadata
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parent.parent.parent
-"""The checkout, or the folder that an installation has put `loop` into."""
+"""The checkout, or the folder into which `loop` was installed."""
 
 PACKAGE = "ratchet-loop"
 SHARE = Path("share", "ratchet")
@@ -19,7 +19,7 @@ def shipped_folder() -> Path:
     """The folder of `configs` and `models`: the checkout, or `share/ratchet` of the installation."""
     if is_checkout():
         return PROJECT
-    # `pip install --target` puts it beside the code and records another place.
+    # `pip install --target` puts it beside the code, but records another path.
     beside = PROJECT / SHARE
     if not beside.is_dir():
         for distribution in metadata.distributions(name=PACKAGE):

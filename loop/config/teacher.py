@@ -1,4 +1,4 @@
-"""`[teacher]`: where the teacher is asked, how fast, and what it may cost."""
+"""`[teacher]`: the teacher's endpoint, rates and budgets."""
 
 import re
 from typing import Any, Literal
@@ -39,7 +39,7 @@ PRICES = {
 
 
 class TeacherConfig(ConfigTable):
-    """`[teacher]`: an OpenAI-compatible endpoint; base_url = "embedded" is the one this project ships."""
+    """`[teacher]`: an OpenAI-compatible endpoint; base_url = "embedded" is the project's own."""
 
     enabled: bool = True
     base_url: str = EMBEDDED
@@ -92,7 +92,7 @@ class TeacherConfig(ConfigTable):
 
     @property
     def price(self) -> PriceConfig | None:
-        """The model's price, of a dated version its own or that of its name; None if it is not known.
+        """The model's price; a dated version has its own or that of its name. None if it is unknown.
 
         The embedded teacher is free.
         """
@@ -101,5 +101,5 @@ class TeacherConfig(ConfigTable):
         return self.prices.get(self.model) or self.prices.get(DATED.sub("", self.model))
 
     def notes_of(self, judge: str) -> tuple[str, ...]:
-        """The notes that questions of this judge are asked with."""
+        """The notes for questions of this judge."""
         return tuple(self.notes.get(find_judge(judge).rule.name, ()))

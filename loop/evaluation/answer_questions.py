@@ -1,4 +1,4 @@
-"""A policy's greedy answers to held-out questions, judged and kept."""
+"""Asks a policy held-out questions greedily, judges the answers and stores them."""
 
 from collections.abc import Iterator, Sequence
 
@@ -17,7 +17,7 @@ from store.unusable import unusable_questions
 def evaluate_policy(
     ctx: Context, policy: int, number: int | None, split: str, asked: Sequence[Question], styles: Sequence[str]
 ) -> None:
-    """Answer what the policy has not answered yet, committing every few hundred answers.
+    """Ask the questions that the policy has not answered yet, committing every few hundred answers.
 
     Unusable questions are not asked; one that the sampler refuses becomes unusable.
     """

@@ -2,9 +2,9 @@
 
 The verifier scores each token of a chain log pi_policy - log pi_reference (LLaVA-Reasoner, arXiv 2410.16198,
 section 5; a DPO model is a reward for each token, arXiv 2404.12358). Of the two policies the later one verifies,
-whichever of them wrote the chains: in the paper it is the earlier. A chain is as good as its worst token (the
-minimum over steps of Math-Shepherd, arXiv 2312.08935). Their sum says less: a rare phrase that the policy took to
-outweighs the one token at which a chain goes wrong (docs/recipes.md has both measured). Chains, verdicts and scores
+whichever of them wrote the chains (in the paper, the earlier one). The score of a chain is that of its worst token (the
+minimum over steps of Math-Shepherd, arXiv 2312.08935). The sum is less useful: a rare phrase that became likelier
+outweighs the one token at which a chain goes wrong (docs/recipes.md has figures of both). Chains, verdicts and scores
 are kept in `evaluation_sample` and `verifier_score`, so nothing is done twice.
 """
 
@@ -40,7 +40,7 @@ from store.questions import Question
 
 @dataclass(frozen=True)
 class Ballot:
-    """One chain of a question: its answer (None where there is none), whether it is right, its verifier score."""
+    """One chain of a question: its answer (None if there is none), whether it is right, its verifier score."""
 
     answer: str | None
     correct: bool
@@ -71,9 +71,9 @@ class Figure:
 def best_of(
     ctx: Context, policy: int, reference: int, split: str, questions: Sequence[Question], samples: int
 ) -> list[Figure]:
-    """Sample, judge and score what is missing, then count. The policy's greedy answers must be there.
+    """Sample, judge and score what is missing, then count. The policy's greedy answers must be stored.
 
-    The verifier is the later of `policy`, whose chains are counted, and `reference`, over the earlier.
+    The verifier compares the later of `policy` (whose chains are counted) and `reference` with the earlier.
     """
     style = ctx.config.sampling.style
     by_id = {question.id: question for question in questions}
@@ -99,7 +99,7 @@ def best_of(
 
 
 def paired_figure(name: str, right: Sequence[float], greedy: Sequence[float]) -> Figure:
-    """The figure of one way of answering, from which questions it and the greedy answers get right, in one order."""
+    """The figure of one method, from its right answers and the greedy ones, in the same order of questions."""
     gained = sum(bool(mine) and not theirs for mine, theirs in zip(right, greedy, strict=True))
     lost = sum(bool(theirs) and not mine for mine, theirs in zip(right, greedy, strict=True))
     return Figure(name, len(right), sum(map(bool, right)), gained, lost)
@@ -108,7 +108,7 @@ def paired_figure(name: str, right: Sequence[float], greedy: Sequence[float]) ->
 def read_ballot(row: Any, together: Callable[[Sequence[float]], float] = min) -> Ballot:
     """A row of `scored_samples` as a ballot; `together` makes one score of its tokens' scores.
 
-    The ballot has no answer where the chain does not count.
+    The ballot has no answer if the chain does not count.
     """
     if row["outcome"] not in ("correct", "wrong") or row["token_scores"] is None:
         return Ballot(None, False, 0.0)
@@ -147,7 +147,7 @@ def weighted_votes(ballots: Sequence[Ballot], same: Same) -> list[float]:
 
 
 def _sample(ctx: Context, policy: int, split: str, style: str, questions: dict[int, Question], samples: int) -> None:
-    """K chains a question, the ones that are missing, at the temperature of the first round."""
+    """Draw the missing of K chains per question, at the temperature of the first round."""
     present = present_evaluation_samples(ctx.store, policy, split, style)
     wanted = [(q, n) for q in questions for n in range(samples) if (q, n) not in present]
     if not wanted:
@@ -202,9 +202,9 @@ def _new_sample(policy: int, split: str, style: str, chain: Chain, judged: Judge
 
 
 def _score(ctx: Context, policy: int, reference: int, split: str, style: str, questions: dict[int, Question]) -> None:
-    """Per-token log-ratios of the chains that have none yet, by the learner.
+    """Compute the missing per-token log-ratios of chains, by the learner.
 
-    A chain with a stray image token has none: no model can read it back. It does not vote.
+    A chain with a stray image token has none, because no model can read it; it does not vote.
     """
     found = unscored_samples(ctx.store, policy, reference, split, style)
     rows = [
@@ -247,7 +247,7 @@ def evaluation_seed(run_seed: int, policy: int, question: int, index: int) -> in
 
 
 def format_figures(figures: Sequence[Figure], samples: int) -> str:
-    """A line a way of answering, with its interval and its difference to greedy."""
+    """One line per method, with its interval and its difference to greedy."""
     names = [each.name.replace("K", str(samples)) for each in figures]
     width = max(map(len, ["way", *names]))
     lines = [f"{'way':>{width}}  {'accuracy':>20}  to greedy (paired)"]

@@ -1,4 +1,4 @@
-"""Chains in groups to commit: what a kill may cost, and how long Ctrl-C may take."""
+"""Groups chains for commits: the size limits the loss by a kill and the delay of Ctrl-C."""
 
 import time
 from collections.abc import Iterable, Iterator
@@ -13,7 +13,7 @@ from store.engines import record_engines
 def commit_groups(ctx: Context, chains: Iterable[Chain], bar: Bar) -> Iterator[list[Chain]]:
     """Groups of a few hundred chains or a few seconds, for the caller to commit; the bar counts each chain.
 
-    When the user wants to stop, what has finished is handed out at once; Stopped is raised when it was taken.
+    If the user wants to stop, finished chains are yielded at once, and Stopped is raised after that.
     """
     group: list[Chain] = []
     sizes = ctx.batch_sizes

@@ -1,4 +1,4 @@
-"""Two policies on the same held-out questions."""
+"""Compares two policies on the same held-out questions."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Questions that both answered, those that the one or the other alone answers right, and the paired test's p."""
+    """Numbers of questions that both answered, and that only one of them answers right; with the paired test's p."""
 
     questions: int
     gained: int
@@ -32,7 +32,7 @@ class Comparison:
 
 
 def gate_split(store: Store, reported: str) -> str:
-    """The split that the gate decides by; where the run began without one, the reported one."""
+    """The split that the gate decides by; the reported one if the run has no gate split."""
     return GATE if has_gate_split(store) else reported
 
 
@@ -43,5 +43,5 @@ def gate_styles(config: "Config") -> list[str]:
 
 
 def compare(store: Store, policy: int, other: int, split: str, style: str) -> Comparison:
-    """What `policy` gained and lost against `other`."""
+    """The questions that `policy` gained and lost against `other`."""
     return Comparison(*compared(store, policy, other, split, style))

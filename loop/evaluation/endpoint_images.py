@@ -1,4 +1,4 @@
-"""An image of the store as it is sent to an endpoint."""
+"""Images of the store in the form that is sent to an endpoint."""
 
 from policies.teacher.image_parts import ImageFile
 from store import Store

@@ -1,19 +1,23 @@
 """The questions that the gate decides by, and the policy that a candidate is compared with."""
 
+from typing import TYPE_CHECKING
+
 from loop.config.schema import Config
-from loop.context import Context
 from loop.evaluation.comparison import gate_split
 from store import Store
 from store.evaluations import best_accepted_policy
 from store.questions import Question, find_questions
 from store.rounds import GATE, Round
 
+if TYPE_CHECKING:
+    from loop.context import Context
+
 
 def gate_questions(store: Store, config: Config) -> list[Question]:
-    """The questions of that split that the gate looks at: those the run began with, the same in every round.
+    """The gate's questions: those of its split that the run began with, the same in every round.
 
-    Unusable ones are left out. A sequential test looks at the first of them: they are in the order of their hashes,
-    whatever order a file has them in, and the questions of a unit lie together.
+    Unusable ones are left out. They are in the order of their hashes, because a sequential test takes the first ones;
+    the questions of a unit are adjacent.
     """
     split = gate_split(store, config.evaluation.split)
     limit = config.gate.limit if split == GATE else config.evaluation.limit
@@ -23,10 +27,10 @@ def gate_questions(store: Store, config: Config) -> list[Question]:
     )
 
 
-def compared_policy(ctx: Context, round_: Round, style: str) -> int:
+def compared_policy(ctx: "Context", round_: Round, style: str) -> int:
     """The best policy accepted so far, by the gate's own questions in this style.
 
-    Not simply the serving one: many losses, each too small to be significant, would add up.
+    Not the serving one, because many insignificant losses would add up.
     """
     split = gate_split(ctx.store, ctx.config.evaluation.split)
     best = best_accepted_policy(ctx.store, round_.number, split, style)

@@ -1,4 +1,4 @@
-"""When a candidate is accepted: one function a rule, from what it and the other policies answered."""
+"""Rules by which the gate accepts a candidate, one function per rule."""
 
 from collections.abc import Callable
 
@@ -15,11 +15,11 @@ from store.rounds import Round, cold_start_policy
 
 
 def try_candidate(ctx: Context, round_: Round, policy: int) -> GateTrial:
-    """Put a policy before the gate, by the recipe's rule; it and those it is compared with answer what they lack.
+    """Test a policy by the recipe's rule; it and the policies compared with it answer their missing questions.
 
-    An accepted policy takes the best one's place only where it is better by more than a standard error (the Ladder of
-    Blum and Hardt, arXiv 1502.04585): the same questions judge every round, and luck on them would add up.
-    Raises LoopError where the gate has no questions.
+    An accepted policy becomes the best one only if it is better by more than a standard error (the Ladder of Blum and
+    Hardt, arXiv 1502.04585): the same questions judge every round, so luck would add up.
+    Raises LoopError if the gate has no questions.
     """
     questions = gate_questions(ctx.store, ctx.config)
     if not questions:
@@ -32,10 +32,10 @@ def try_candidate(ctx: Context, round_: Round, policy: int) -> GateTrial:
 def _sequential(ctx: Context, round_: Round, policy: int, questions: list[Question]) -> GateTrial:
     """The sequential test on the score, and for every guarded style the test against the cold start.
 
-    The score of an answered question is 1 where the trained style is right, and `guard_weight` for every guarded style
-    that is: so a gain pays for a loss, at a stated price. It may not pay for all: a guarded style must not become
-    significantly worse than after the cold start. Questions are asked until both are clear: whether the candidate is
-    accepted, and whether it is better than the best.
+    The score of a question is 1 if the trained style is right, plus `guard_weight` for every guarded style that is
+    right. So a gain can outweigh a loss. But a guarded style must not become significantly worse than after the cold
+    start. Questions are asked until both are clear: whether the candidate is accepted, and whether it is better than
+    the best.
     """
     settings, (trained, *guarded) = ctx.config.gate, gate_styles(ctx.config)
     split = gate_split(ctx.store, ctx.config.evaluation.split)
@@ -87,10 +87,9 @@ def _trial(policy: int, other: int, seen: Evidence, reason: str, *, accepted: bo
 
 
 def _differences(ctx: Context, policy: int, other: int, asked: list[Question]) -> list[float]:
-    """By how much the policy's score exceeds the other's on each question that both answered, or each unit of them.
+    """The policy's score minus the other's, for each question or unit that both answered.
 
-    Both orders of a preference are one look at the same candidates: they are right or wrong together more often than
-    not, and counted as two they would make the test surer than it is.
+    The two orders of a preference are usually right or wrong together, so counting both would overstate the evidence.
     """
     split = gate_split(ctx.store, ctx.config.evaluation.split)
     trained, *guarded = gate_styles(ctx.config)
@@ -118,7 +117,7 @@ def not_worse(comparison: Comparison, level: float) -> bool:
 
 
 def always(comparison: Comparison, level: float) -> bool:
-    """Whatever it is."""
+    """Any candidate."""
     return True
 
 

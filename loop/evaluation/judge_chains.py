@@ -1,4 +1,4 @@
-"""Verdicts for every phase that judges: the rules in batches, `llm` by asking a model."""
+"""Gives verdicts for every phase that judges: by rules in batches, or by asking a model (`llm`)."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from store.questions import Question
 
 
 class ChainToJudge(NamedTuple):
-    """A text to be judged, with its question and how it came about."""
+    """A text to be judged, with its question, style and finish reason."""
 
     question: Question
     text: str
@@ -27,7 +27,7 @@ class ChainToJudge(NamedTuple):
 
     @property
     def output(self) -> Output:
-        """The chain as the judges take it."""
+        """The chain as input of the judges."""
         question, needs_marker = self.question, self.style == "cot"
         return Output(self.text, question.answers, question.choices, self.finish_reason, needs_marker)
 
@@ -65,7 +65,7 @@ def as_columns(judged: JudgeResult) -> tuple[str, str, str | None, float, str, s
 
 
 def _ask(ctx: Context, judge: Judge, chains: Sequence[ChainToJudge]) -> list[Verdict]:
-    """Verdicts of judge `llm`, some requests at once. What extraction settles is not asked."""
+    """Verdicts of judge `llm`, with several requests at once. Cases that extraction decides are not asked."""
     settings = ctx.config.judging
     if ctx.chat is None:
         if settings.base_url is None or settings.model is None:

@@ -1,4 +1,4 @@
-"""Scoring a predictions file: what `run_loop.py judge` does, a line in and a line out."""
+"""Scores a predictions file line by line, for `run_loop.py judge`."""
 
 import json
 import time
@@ -22,7 +22,7 @@ Ask = Callable[[str], str]
 
 
 class Row(NamedTuple):
-    """A line of the file as it is, and what is judged of it."""
+    """A line of the file, and its part that is judged."""
 
     content: dict[str, Any]
     output: Output
@@ -31,7 +31,7 @@ class Row(NamedTuple):
 
 @dataclass
 class Summary:
-    """Counts of what was judged, and of how often a second judge said the same."""
+    """Counts of verdicts, and of agreements with a second judge."""
 
     outcomes: Counter[str] = field(default_factory=Counter)
     flags: Counter[str] = field(default_factory=Counter)
@@ -49,7 +49,7 @@ class Summary:
         self.score += verdict.score
 
     def compare(self, first: Verdict, second: Verdict) -> None:
-        """Count one pair of verdicts of two judges, where both say right or wrong."""
+        """Count one pair of verdicts of two judges, if both say right or wrong."""
         if {first.outcome, second.outcome} <= {"correct", "wrong"}:
             self.agreements[first.outcome == "correct", second.outcome == "correct"] += 1
 
@@ -98,9 +98,9 @@ def judge_lines(
     report_bad: Callable[[str], object] = lambda _: None,
     progress: Callable[[int], object] = lambda _: None,
 ) -> Summary:
-    """Write each row with its `extracted`, `score`, `outcome` and `flags`; in batches, never the file whole.
+    """Write each row with its `extracted`, `score`, `outcome` and `flags`, in batches, without holding the whole file.
 
-    Raises InputError naming the line of a row that is not as it must be, unless `skip_bad`: then it
+    Raises InputError naming the line of an invalid row, unless `skip_bad`: then it
     is reported and left out. `against` is a second judge whose verdicts are compared with the first.
     """
     summary, started = Summary(), time.monotonic()
@@ -219,7 +219,7 @@ def parse_judge(spec: str) -> Judge:
 
 
 def endpoint(base_url: str | None, model: str | None) -> Ask | None:
-    """How judge `llm` is asked; None where no endpoint is named."""
+    """The function that asks judge `llm`; None if no endpoint is named."""
     if base_url is None or model is None:
         return None
     from policies.judge_endpoint import JudgeEndpoint

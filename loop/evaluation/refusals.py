@@ -1,4 +1,4 @@
-"""Requests that the sampler refuses: their questions become unusable, and the round goes on without them."""
+"""Handles requests that the sampler refuses: their questions become unusable, and the round continues without them."""
 
 from loop.context import Context
 from loop.errors import LoopError
@@ -9,8 +9,8 @@ from store.unusable import mark_refused, unusable_questions
 class Refusals:
     """The `refused` of one call of `Sampler.sample`, for requests whose key begins with a question's id.
 
-    They are recorded with the chains of the next commit. If the sampler takes nothing at all, something else is wrong,
-    and no question is marked.
+    They are recorded with the chains of the next commit. If the sampler accepts no request at all, something else is
+    wrong, and no question is marked.
     """
 
     def __init__(self, ctx: Context) -> None:
@@ -37,7 +37,7 @@ class Refusals:
     def finish(self, *, taken: bool) -> None:
         """Mark the rest.
 
-        Raises LoopError where the sampler has `taken` no request at all, unless all questions were dropped meanwhile.
+        Raises LoopError if the sampler has `taken` no request at all, unless all questions were dropped meanwhile.
         """
         if not self._waiting:
             return

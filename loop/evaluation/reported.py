@@ -1,4 +1,4 @@
-"""A policy's greedy answers to the questions that accuracy is reported on."""
+"""Asks a policy the questions that accuracy is reported on."""
 
 from loop.context import Context
 from loop.evaluation.answer_questions import evaluate_policy
@@ -7,7 +7,7 @@ from store.questions import find_questions
 
 
 def evaluate_reported(ctx: Context, policy: int, number: int) -> None:
-    """Answer what the policy has not answered yet, in every style that is reported."""
+    """Ask the questions that the policy has not answered yet, in every reported style."""
     settings = ctx.config.evaluation
     usable = "split = ? AND unusable IS NULL ORDER BY id LIMIT ?"
     questions = find_questions(ctx.store, usable, settings.split, settings.limit or -1)

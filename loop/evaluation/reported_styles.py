@@ -1,4 +1,4 @@
-"""The prompt styles in which accuracy is reported: answers in a style that nobody trains cost time every round."""
+"""The prompt styles in which accuracy is reported. Each costs time in every round, so untrained ones are optional."""
 
 from loop.config.prompt_styles import STYLES
 from store import Store
@@ -8,7 +8,7 @@ from store.sessions import stored_configuration
 def reported_styles(store: Store) -> list[str]:
     """The trained style, those that the gate guards, and those of `evaluation.styles`.
 
-    A run that began before there was that key goes on in both styles.
+    A run that began before that key existed reports both styles.
     """
     configuration = stored_configuration(store)
     if configuration is None or "styles" not in configuration["evaluation"]:

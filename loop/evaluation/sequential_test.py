@@ -1,7 +1,7 @@
-"""A sequential test of a candidate: it asks more questions only while the answers so far leave it open.
+"""A sequential test of a candidate: it asks more questions only while the result is open.
 
 Wald's sequential probability ratio test (Ann. Math. Stat. 16, 1945) on the paired differences of two policies, with
-the variance estimated from them. It looks after every few hundred questions, and stops where the questions end.
+the variance estimated from them. It tests after every few hundred questions, and stops when the questions are used up.
 """
 
 import math
@@ -12,15 +12,15 @@ from typing import Literal
 Outcome = Literal["accept", "reject", "open"]
 
 CLEAR = 2.0
-"""Standard errors from zero at which it is clear which of two policies is better."""
+"""Standard errors from zero at which one policy is clearly better."""
 
 
 @dataclass(frozen=True)
 class Evidence:
     """A candidate's score against another policy's, on the questions so far.
 
-    `difference` is the mean difference a question, `error` its standard error. `odds` is the logarithm of how much
-    likelier these differences are for an equal candidate than for one that is worse by the margin.
+    `difference` is the mean difference per question, `error` its standard error. `odds` is the log-likelihood ratio of
+    "equal" against "worse by the margin".
     """
 
     questions: int
@@ -30,10 +30,10 @@ class Evidence:
 
 
 def evidence(differences: Sequence[float], margin: float) -> Evidence:
-    """Evidence from the differences of single questions. Raises ValueError where there is none.
+    """Evidence from the differences of single questions. Raises ValueError if there are none.
 
-    The mean square counts one question more, with a difference of 1: where both policies agree everywhere the
-    variance is small, not zero.
+    The mean square includes one extra question with a difference of 1, so that the variance is not zero if both
+    policies agree everywhere.
     """
     if not differences:
         raise ValueError("there is no question to compare on")
@@ -44,7 +44,7 @@ def evidence(differences: Sequence[float], margin: float) -> Evidence:
 
 
 def mean_of_units(differences: Sequence[float], units: Sequence[Hashable]) -> list[float]:
-    """The mean difference of each unit, in the order in which units come first; `units` names each question's."""
+    """The mean difference of each unit, in the order of their first questions; `units` has each question's unit."""
     found: dict[Hashable, list[float]] = {}
     for unit, difference in zip(units, differences, strict=True):
         found.setdefault(unit, []).append(difference)
@@ -54,7 +54,7 @@ def mean_of_units(differences: Sequence[float], units: Sequence[Hashable]) -> li
 def decide(seen: Evidence, level: float, *, last: bool) -> Outcome:
     """Accept or reject once the odds pass log((1 - level) / level), in either direction.
 
-    Where no question is left, by the nearer of the two: equal, or worse by the margin.
+    If no question is left, decide for the nearer hypothesis: equal, or worse by the margin.
     """
     threshold = math.log((1.0 - level) / level)
     if seen.odds >= threshold or (last and seen.odds >= 0.0):
@@ -65,7 +65,7 @@ def decide(seen: Evidence, level: float, *, last: bool) -> Outcome:
 def sequential_test(
     ask: Callable[[int], Sequence[float]], first: int, questions: int, margin: float, level: float
 ) -> tuple[bool, Evidence]:
-    """Whether a candidate is accepted, and what was known by then.
+    """Whether a candidate is accepted, and the evidence for it.
 
     `ask(count)` gives the differences of the first `count` questions. It is asked for more until both are clear:
     whether the candidate is accepted, and which policy is better; or until no question is left. What later questions
@@ -82,7 +82,7 @@ def sequential_test(
 
 
 def looks(first: int, questions: int) -> list[int]:
-    """After how many questions the test looks: `first`, then twice as many each time, and at the end."""
+    """The numbers of questions at which the test decides: `first`, then twice as many each time, and all."""
     counts = []
     while first < questions:
         counts.append(first)

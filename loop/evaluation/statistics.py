@@ -1,4 +1,4 @@
-"""Intervals and tests that accuracies are reported with."""
+"""Intervals of accuracies, and tests between them."""
 
 import math
 
@@ -6,7 +6,7 @@ Z_95 = 1.959963984540054
 
 
 def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
-    """95% score interval of a proportion (Wilson 1927); (0, 1) where nothing was tried."""
+    """95% score interval of a proportion (Wilson 1927); (0, 1) without trials."""
     if trials == 0:
         return 0.0, 1.0
     share = successes / trials
@@ -17,7 +17,7 @@ def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
 
 
 def mcnemar_p_value(only_first: int, only_second: int) -> float:
-    """Two-sided exact McNemar test: could these discordant counts come from a fair coin?"""
+    """Two-sided exact McNemar test: the probability of discordant counts at least this uneven from a fair coin."""
     discordant = only_first + only_second
     if discordant == 0:
         return 1.0

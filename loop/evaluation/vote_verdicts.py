@@ -5,7 +5,7 @@ from judges.vote import Vote
 
 
 def by_vote(counted: Vote, readings: list[tuple[str | None, tuple[str, ...], Verdict | None]]) -> list[Verdict]:
-    """Verdicts where no accepted answer is known: the majority counts as correct, its share is the score.
+    """Verdicts without an accepted answer: the majority counts as correct, and the share of votes is the score.
 
     So the difference of two samples' scores is ScPO's weight of their pair (arXiv 2411.04109). Without
     a majority nothing is guessed: every answer is a `judge_error` with the flag `tie`.

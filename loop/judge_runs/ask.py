@@ -1,4 +1,4 @@
-"""Asking a judge run: each request once, in the running engine, which is given the judge's weights."""
+"""Asks a judge run: each request once, in the running engine, after a swap to the judge's weights."""
 
 import hashlib
 import json
@@ -40,12 +40,12 @@ class JudgeRequest:
 
     @property
     def hash(self) -> str:
-        """What it is known by: the sha256 of the prompt with its images."""
+        """The request's identity: the sha256 of the prompt with its images."""
         return hashlib.sha256(json.dumps([self.prompt.text, *self.prompt.images]).encode()).hexdigest()
 
 
 def shares_of_first(ctx: Context, judge: JudgeRun, matches: Sequence[Match], what: str) -> list[float]:
-    """For each match how much of both verdicts the first text gets: 1, 0.5 or 0.
+    """For each match the first text's share of both verdicts: 1, 0.5 or 0.
 
     Both orders are asked, greedily.
     """
@@ -59,9 +59,9 @@ def shares_of_first(ctx: Context, judge: JudgeRun, matches: Sequence[Match], wha
 
 
 def share_of_first(verdict: str | None, swapped: str | None) -> float:
-    """The first text's share of two verdicts, the second of which was given with the texts in the other order.
+    """The first text's share of two verdicts; the second verdict is for the opposite order.
 
-    A judge that names one place in both says nothing, and a verdict that cannot be read (None) counts half
+    If the judge names the same place in both, the share is a half; an unreadable verdict (None) counts half
     (Pref-GRPO, arXiv 2508.20751).
     """
     points = [0.5 if given is None else float(given == wins) for given, wins in ((verdict, "1"), (swapped, "2"))]
@@ -69,10 +69,9 @@ def share_of_first(verdict: str | None, swapped: str | None) -> float:
 
 
 def ask(ctx: Context, judge: JudgeRun, requests: Sequence[JudgeRequest], what: str) -> list[JudgeCall]:
-    """The judge's output for every request, those that are in the store from there; committed as they come.
+    """The judge's output for every request; stored ones are reused, new ones committed as they arrive.
 
-    A request that the sampler refuses has the output "", which holds no verdict: two long chains say nothing against
-    their question. Raises LoopError where it takes none.
+    A request that the sampler refuses has the output "", which contains no verdict. Raises LoopError if it refuses all.
     """
     by_hash = {request.hash: request for request in requests}
     known = judge_calls(ctx.store, judge.sha256, list(by_hash))
@@ -113,7 +112,7 @@ def ask(ctx: Context, judge: JudgeRun, requests: Sequence[JudgeRequest], what: s
 
 
 def read_verdict(style: str, text: str, finish_reason: str) -> str | None:
-    """ "1" or "2" as the judge `preference` reads an output in a style, None where it cannot."""
+    """ "1" or "2", as judge `preference` reads an output in a style; None if it cannot."""
     output = Output(text, (), finish_reason=finish_reason, needs_marker=style == "cot")
     extracted, _, settled = read(find_judge(JUDGE), output)
     return extracted if settled is None else None

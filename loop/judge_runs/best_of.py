@@ -1,4 +1,4 @@
-"""Best of K by a judge run, beside what the judge answers itself: a good solver wins without judging."""
+"""Best of K by a judge run, beside the judge's own answers, because a judge that solves questions need not judge."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -16,9 +16,9 @@ from store.questions import Question
 def best_of_by_judge(
     ctx: Context, judge: JudgeRun, policy: int, split: str, questions: Sequence[Question], samples: int
 ) -> list[Figure]:
-    """Of each question's K chains the one that wins a knockout; the chains and greedy answers must be there.
+    """The winner of a knockout among each question's K chains; chains and greedy answers must be stored.
 
-    Chains without an answer take no part, and one that was sampled more often stands first: it goes on where the judge
+    Chains without an answer take no part. A chain that was sampled more often stands first, and wins if the judge
     prefers neither. The first figure is tested against the policy's greedy answers, as majority
     vote is; the second is the judge's own greedy answer to the question.
     """

@@ -1,4 +1,4 @@
-"""Scoring a file of preference rows by a judge run: a line in and a line out, both orders asked."""
+"""Scores a file of preference rows by a judge run, line by line, in both orders."""
 
 import hashlib
 import json
@@ -30,7 +30,7 @@ PREFERS = {1.0: 1, 0.0: 2}
 
 @dataclass
 class PreferenceSummary:
-    """Counts of what was judged. A row counts as right where the better candidate wins in both orders."""
+    """Counts of judged rows. A row is right if the better candidate wins in both orders."""
 
     rows: int = 0
     skipped: int = 0
@@ -81,7 +81,7 @@ def judge_rows(
     """Write each row with `preferred` (1, 2, or null where the orders disagree), `share_of_first`, and both `outputs`.
 
     A row is `{"question", "candidates", "images"?, "candidate_images"?, "better"?}`; images lie under `folder`. Raises
-    InputError naming the line of a row that is not as it must be, unless `skip_bad`.
+    InputError naming the line of an invalid row, unless `skip_bad`.
     """
     started = time.monotonic()
     rows = _read(lines, folder, skip_bad, report_bad)
@@ -190,8 +190,9 @@ def _start(
         return decode_image(rows.images[digest])
 
     model, config = str(judge.directory), judge.config
-    encoder = make_encoder(model, load, trust_remote_code=config.policy.trust_remote_code)
-    sampler = start_sampler(model, encoder, engine_settings(config, max_images), config.run.seed)
+    policy = config.policy
+    encoder = make_encoder(model, load, trust_remote_code=policy.trust_remote_code, chat_settings=policy.chat)
+    sampler = start_sampler(model, encoder, engine_settings(config, max_images), config.run.library_seed())
     loaded = sampler.load_weights(judge.directory)
     if loaded != judge.sha256:
         raise InputError(f"judge run {judge.run_dir}: {judge.directory} changed while it was read; begin again")

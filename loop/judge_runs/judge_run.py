@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from loop.config.load import parse_config
+from loop.config.policy import PolicyConfig
 from loop.config.prompt_styles import PREFERENCE_PLACES
 from loop.config.schema import Config
 from loop.errors import InputError
@@ -24,14 +25,14 @@ from store.rounds import get_policy, latest_round
 from store.sessions import stored_configuration
 
 SAME_FILES = ("tokenizer.json", "preprocessor_config.json", "processor_config.json", "chat_template.jinja")
-"""What turns a prompt into a model's input, beside the model itself."""
+"""Files that turn a prompt into a model's input, beside the model itself."""
 FREE_KEYS = {"_name_or_path", "dtype", "torch_dtype", "transformers_version", "use_cache"}
 """Keys of a model's configuration in which two policies of one architecture may differ."""
 
 
 @dataclass(frozen=True)
 class JudgeRun:
-    """The judge: its weights, and how its own run asked it. `sha256`, of the weights, is its name in a store."""
+    """The judge: its weights, and the prompts of its own run. The weights' `sha256` is its name in a store."""
 
     run_dir: Path
     policy: int
@@ -57,7 +58,7 @@ class JudgeRun:
 def open_judge_run(run_dir: Path) -> JudgeRun:
     """The best policy of a finished judge run, its weights checked against the recorded sha256.
 
-    Raises InputError where the run judges no preferences, is not finished, or its weights are missing or altered.
+    Raises InputError if the run judges no preferences, is not finished, or if its weights are missing or altered.
     """
     try:
         with closing(open_store(run_dir, read_only=True)) as store:
@@ -92,9 +93,14 @@ def _finished(store: Store, run_dir: Path) -> Config:
     return config
 
 
-def require_same_model(judge: JudgeRun, model: str) -> None:
+def require_same_model(judge: JudgeRun, policy: PolicyConfig) -> None:
     """Raise InputError unless a run's engine can hold the judge's weights and gives it the same input."""
-    own = Path(model_directory(model))
+    for key in ("system_prompt", "chat_template_options"):
+        if getattr(policy, key) != getattr(judge.config.policy, key):
+            raise InputError(
+                f"judge run {judge.run_dir} and this run differ in policy.{key}; the judge cannot read its prompts"
+            )
+    own = Path(model_directory(policy.model))
     if _architecture(own) != _architecture(judge.directory):
         raise InputError(
             f"judge run {judge.run_dir} has another model than this run; both must begin from one model: the judge is"

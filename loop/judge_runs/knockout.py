@@ -1,16 +1,16 @@
-"""Choosing one of several chains by a judge that compares two: a knockout, for many questions at once."""
+"""Chooses one of several chains by a judge that compares two: a knockout, for many questions at once."""
 
 from collections.abc import Callable, Sequence
 
 Compare = Callable[[Sequence[tuple[int, str, str]]], list[float]]
-"""(place of a question, first text, second text) for each match -> the first text's share of the verdicts."""
+"""(index of a question, first text, second text) for each match -> the first text's share of the verdicts."""
 
 
 def knockout(candidates: Sequence[Sequence[str]], compare: Compare) -> list[str | None]:
-    """For each question the candidate that wins every match it plays; None where there is no candidate.
+    """For each question the candidate that wins all its matches; None without candidates.
 
-    Neighbours meet, the winners meet again, and an odd one out goes on without a match. The first of two goes on where
-    the judge prefers neither. Equal texts are one candidate.
+    Neighbours are compared, then the winners; an odd one out advances without a match. If the judge prefers neither,
+    the first one wins. Equal texts are one candidate.
     """
     left = [list(dict.fromkeys(texts)) for texts in candidates]
     while any(len(texts) > 1 for texts in left):

@@ -13,7 +13,7 @@ from store.questions import Question
 def win_rates(
     ctx: Context, judge: JudgeRun, questions: Mapping[int, Question], texts: Mapping[int, Sequence[str]], what: str
 ) -> dict[int, dict[str, float]]:
-    """For each question its different texts with their mean share of the verdicts against every other one, in [0, 1].
+    """For each question its distinct texts with their mean share of the verdicts against all others, in [0, 1].
 
     A question with one text has no rates.
     """

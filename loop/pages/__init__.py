@@ -1,1 +1,1 @@
-"""A run in the browser: `report` writes it as one file, `serve` shows it as it goes on."""
+"""The pages of a run: `report` writes them as one file, `serve` serves them live."""

@@ -1,4 +1,4 @@
-"""Who may look: a token where others can reach the server, and no name that is not this machine's."""
+"""Access to the server: a token if others can reach it, and only names of this machine."""
 
 import hashlib
 import ipaddress
@@ -24,7 +24,7 @@ HEADERS = {
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach what listens there."""
+    """Whether only this machine can reach a server at this address."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -34,16 +34,16 @@ def is_loopback(host: str) -> bool:
 class Guard:
     """Refuses requests for another host's name (DNS rebinding) or without the token; sets the security headers.
 
-    An address in numbers cannot be rebound to another machine, so every one is let in; names must be this
-    machine's. The token comes once in the address (`?token=`), then in a cookie that holds a hash of it, or in
-    an `Authorization: Bearer` header.
+    Every numeric address is accepted, because it cannot be rebound to another machine; a name must be this machine's.
+    A browser sends the token once in the address (`?token=`), and then a cookie that holds its hash. A program sends it
+    in an `Authorization: Bearer` header.
     """
 
     def __init__(self, app: ASGIApp, host: str, token: str | None) -> None:
         self.app, self.token = app, token
         self.names = {"localhost", host.lower(), socket.gethostname().lower(), socket.getfqdn().lower()}
         self.cookie = "" if token is None else hashlib.sha256(f"ratchet cookie {token}".encode()).hexdigest()
-        # Cookies know no ports: each server of a host has a name of its own.
+        # Cookies ignore ports, so each server of a host needs its own cookie name.
         self.cookie_name = f"ratchet-{self.cookie[:8]}"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

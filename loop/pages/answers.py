@@ -1,4 +1,4 @@
-"""Which answers policies give too often: a chart over the rounds, and the last round answer by answer."""
+"""Answers that policies give too often: a chart by round, and a table of the last round."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +17,7 @@ COLUMNS = ("answer", "accepted", "given before", "given after", "pairs for", "pa
 
 @dataclass(frozen=True)
 class AnswersSection:
-    """The chart, and the table with a line that says what it is of."""
+    """The chart, and the table with its caption."""
 
     chart: Chart
     says: str
@@ -26,7 +26,7 @@ class AnswersSection:
 
 
 def answers_section(figures: Figures) -> AnswersSection:
-    """The part of the overview on answers; without a table where no answer recurs."""
+    """The overview's section on answers; without a table if no answer recurs."""
     return AnswersSection(_chart(figures), _says(figures), COLUMNS, tuple(map(_row, figures.balance)))
 
 
@@ -82,18 +82,18 @@ def _chart(figures: Figures) -> Chart:
     return make_chart(
         "answers",
         "Drift of answers",
-        "Share of held-out questions that get an answer, less the share it is accepted for; above 0: given too often."
-        f" Hollow: rejected.{shown}",
+        "Share of held-out questions to which an answer is given, minus the share for which it is accepted. Above 0 it"
+        f" is given too often. Hollow: rejected.{shown}",
         [round_name(number) for number in numbers],
         series,
         ("round", *heads),
         table if drawn else [],
-        y={"name": "given less accepted, points"},
+        y={"name": "given minus accepted, points"},
     )
 
 
 def _zero() -> Row:
-    """Where answers are given as often as they are accepted."""
+    """The line at zero: answers are given as often as they are accepted."""
     style = {"color": "var(--muted)", "type": "solid", "width": 1}
     return {"data": [{"yAxis": 0}], "symbol": "none", "silent": True, "label": {"show": False}, "lineStyle": style}
 

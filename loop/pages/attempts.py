@@ -1,4 +1,4 @@
-"""One question in full: its images, how it fared round by round, and what was written in answer to it."""
+"""One question in full: its images, its results by round, and the chains written for it."""
 
 import json
 from collections.abc import Sequence
@@ -28,11 +28,10 @@ ORDER BY chain.style, chain."index" """
 
 @dataclass(frozen=True)
 class Attempt:
-    """A chain with its verdict; `pieces` from `with_token_scores` on. `sample` is what `show sample` takes.
+    """A chain with its verdict. `with_token_scores` adds `pieces`; `sample` is the id for `show sample`.
 
-    `sums` has the scores that a judgement gives both candidates.
-
-    `scored` has token ids and verifier scores as the store packs them, where a verifier looked at the chain.
+    `sums` has the two scores that a judgement gives, one per candidate.
+    `scored` has packed token ids and verifier scores, if a verifier scored the chain.
     """
 
     title: str
@@ -62,7 +61,7 @@ class Image:
 
 @dataclass(frozen=True)
 class QuestionCard:
-    """A question in full. `history` has (round, samples, right) of each round that asked it.
+    """A question in full. `history` has (round, samples, right) for each round that asked it.
 
     `candidates` has the two texts of a preference, in the order asked; `text` is then the question about them.
     """
@@ -115,7 +114,7 @@ def _laid_out(store: Store, text: str) -> dict[str, str] | None:
 
 
 def read_attempts(store: Store, card: QuestionCard, side: Side) -> list[Attempt]:
-    """What a round wrote in answer: its samples, its candidate's greedy answers, and its best-of-K samples."""
+    """A round's chains for a question: its samples, its candidate's greedy answers, and its best-of-K samples."""
     found: list[Attempt] = []
     if side.round is not None:
         samples = question_samples(store, side.round, card.id)
@@ -127,7 +126,7 @@ def read_attempts(store: Store, card: QuestionCard, side: Side) -> list[Attempt]
 
 
 def with_token_scores(store: Store, attempt: Attempt) -> Attempt:
-    """The chain with what the verifier thinks of each of its tokens, where it has said so."""
+    """The chain with the verifier's score of each token, if there are scores."""
     if attempt.scored is None or attempt.policy is None:
         return attempt
     ids, scores = unpack_token_ids(attempt.scored[0]), unpack_scores(attempt.scored[1])
@@ -135,7 +134,7 @@ def with_token_scores(store: Store, attempt: Attempt) -> Attempt:
 
 
 def choose_attempts(found: Sequence[Attempt], limit: int) -> list[Attempt]:
-    """At most `limit`, in their order: right ones and others by turns, so that neither crowds the other out."""
+    """At most `limit` chains in their order, alternately right and other ones, so that both kinds are kept."""
     right = [each for each in found if each.outcome == "correct"]
     other = [each for each in found if each.outcome != "correct"]
     kept = max(limit // 2, limit - len(other))

@@ -1,7 +1,7 @@
-"""Questions page by page straight from the store, with how two rounds fared on each.
+"""Questions page by page from the store, with the results of two rounds for each.
 
-A page begins where the one before it ended (a key, not a count of rows to skip) and reads through indices, so it
-takes as long in a store of millions of samples as in a small one.
+A page begins at the key where the one before it ended, and reads through indices. So it is as fast in a store of
+millions of samples as in a small one.
 """
 
 import json
@@ -32,7 +32,7 @@ SHOWS = {
 ORDERS = {"id": "number", "first": "first round", "second": "second round", "change": "change"}
 
 LAST = 9.0
-"""Where a question without a figure is sorted: behind every share."""
+"""The sort key of a question without a figure: larger than every share, so that it comes last."""
 
 TALLY = """(SELECT {column} FROM question_history AS tally
     WHERE tally.round = :{side} AND tally.question = asked.question)"""
@@ -60,7 +60,7 @@ class Side:
 
 @dataclass(frozen=True)
 class Filter:
-    """What is looked at: which questions, between which rounds, in which order, from where on."""
+    """The selection of a list: questions, the two rounds, order, and the key to start from."""
 
     questions: str
     first: Side
@@ -74,14 +74,14 @@ class Filter:
 
 @dataclass(frozen=True)
 class Tally:
-    """How many of a question's samples (or of its one greedy answer) were right."""
+    """How many of a question's samples are right. A greedy answer counts as one sample."""
 
     correct: int
     total: int
 
     @property
     def share(self) -> float | None:
-        """None where there was no sample."""
+        """The share of right samples; None without samples."""
         return self.correct / self.total if self.total else None
 
 
@@ -100,7 +100,7 @@ class Row:
 
     @property
     def change(self) -> float | None:
-        """How much larger the second share is."""
+        """The second share minus the first."""
         if self.first.share is None or self.second.share is None:
             return None
         return self.second.share - self.first.share
@@ -108,14 +108,14 @@ class Row:
 
 @dataclass(frozen=True)
 class Page:
-    """`after` is where the next page begins, None behind the last one."""
+    """`after` is the key at which the next page begins; None on the last page."""
 
     rows: tuple[Row, ...]
     after: str | None
 
 
 def sides(store: Store) -> list[Side]:
-    """The base model and every round that has something to look at, oldest first."""
+    """The base model and every round with chains, oldest first."""
     rounds = store.rows(
         "SELECT number, candidate_policy, decision FROM round"
         " WHERE number = 0 OR phase NOT IN ('sample', 'judge') ORDER BY number"
@@ -147,7 +147,7 @@ def question_sets(store: Store) -> list[str]:
 
 
 def default_sides(known: Sequence[Side]) -> tuple[Side, Side]:
-    """The last round whose candidate was decided on, and what it was up against: the last accepted one before it."""
+    """The last round with a decision, and the last accepted round before it."""
     decided = [side for side in known if side.policy is not None and side.decision in ("accepted", "rejected")]
     second = decided[-1] if decided else known[-1]
     earlier = [side for side in decided[:-1] if side.decision == "accepted"]
@@ -185,7 +185,7 @@ def parse_filter(store: Store, asked: dict[str, str]) -> Filter:
 
 
 def count_questions(store: Store, found: Filter) -> int:
-    """How many questions the list has before anything is searched for."""
+    """The number of questions in the list without a search text."""
     if found.questions == SAMPLED:
         count = store.value("SELECT count(*) FROM round_question WHERE round = ?", found.second.round)
     else:
@@ -250,7 +250,7 @@ def page_query(store: Store, found: Filter, limit: int) -> tuple[str, dict[str, 
     if found.order == "id" and found.after:
         conditions.append("asked.question < :number" if found.descending else "asked.question > :number")
     if found.search:
-        # SQLite's own LIKE and lower() know the case of ASCII only.
+        # SQLite's own LIKE and lower() handle the case of ASCII only.
         store.connection.create_function("casefolded", 1, str.casefold, deterministic=True)
         conditions.append(f"instr(casefolded({SEARCHED}), :search)")
     if found.show == "suspect":

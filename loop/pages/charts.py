@@ -1,4 +1,4 @@
-"""Figures as charts, each with the same numbers as a table."""
+"""Charts of the overview, each with the same figures as a table."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -25,7 +25,7 @@ from loop.pages.figures import BINS, OUTCOMES, Figures
 from loop.reading.accuracy_log import decision_in_short
 
 BASE_SHOWN_UP_TO = 2
-"""Up to so many points the base model is drawn too; then it would flatten all that came after."""
+"""The base model is drawn only beside at most so many other points: with more it would flatten their curve."""
 
 COLOURS = tuple(f"var(--{name})" for name in ("one", "two", "three", "four", "five", "six", "seven", "eight"))
 OUTCOME_COLOURS = dict(zip(OUTCOMES, ("one", "two", "five", "four", "eight"), strict=True))
@@ -34,7 +34,7 @@ STYLE_NAMES = {"cot": "with reasoning", "direct": "direct answer"}
 
 
 def charts(figures: Figures) -> list[Chart]:
-    """Every chart of the overview, in the order in which a person asks."""
+    """Every chart of the overview, the most important first."""
     makers: tuple[Callable[[Figures], Chart], ...] = (
         _accuracy,
         _pass_rates,
@@ -51,7 +51,9 @@ def charts(figures: Figures) -> list[Chart]:
 
 
 def _accuracy(figures: Figures) -> Chart:
-    base = next((row["base_accuracy"] for row in figures.rounds[:1] if any(row["base_accuracy"].values())), None)
+    base = next(
+        (row["base_accuracy"] for row in figures.rounds[:1] if any((row["base_accuracy"] or {}).values())), None
+    )
     places = [(round_name(row["round"]), row["policy"], row["accuracy"]) for row in figures.rounds]
     decisions = [decision_in_short(row) for row in figures.rounds]
     if base:
@@ -95,7 +97,7 @@ def _skip_points(series: list[Row], skip: int) -> list[Row]:
 
 
 def _with_band(name: str, found: Sequence[Row | None], colour: str, decisions: Sequence[str | None]) -> list[Row]:
-    """A line over two stacked ones: an unseen lower bound and what lies between the bounds."""
+    """A line over its band: two stacked areas, an invisible lower bound and the width of the interval."""
     low = [point(each, "low") for each in found]
     spread = [None if each is None else round(100 * (each["high"] - each["low"]), 2) for each in found]
     hidden = {"type": "line", "stack": name, "symbol": "none", "silent": True, "lineStyle": {"opacity": 0}}
@@ -171,9 +173,9 @@ def _outcomes(figures: Figures) -> Chart:
 
 
 def _lineage(figures: Figures) -> Chart:
-    """Policies as points that are joined to their parents; what was rejected ends a branch.
+    """Policies as points connected to their parents; a rejected policy ends a branch.
 
-    A shrunk policy has a second parent, the rejected candidate that it lies on the way to.
+    A shrunk policy has a second parent: the rejected candidate.
     """
     known = {row["policy"]: row for row in figures.policies}
     measured = {number: row["cot_accuracy"] for number, row in known.items() if row["cot_accuracy"] is not None}
@@ -238,7 +240,7 @@ def _lineage(figures: Figures) -> Chart:
 
 
 def _origin(row: Row) -> tuple[str, str]:
-    """A policy's parents, and how it was made of them."""
+    """A policy's parents, and how it was made from them."""
     if row["alpha"] is not None:
         return f"{row['parent']}, {row['other_parent']}", f"{row['made_by']} {row['alpha']:g}"
     return NONE if row["parent"] is None else str(row["parent"]), str(row["made_by"])
@@ -324,7 +326,7 @@ def _seconds(figures: Figures) -> Chart:
 
 
 def _memory(figures: Figures) -> Chart:
-    """Host memory of each phase beside its plan where it has one, and of the card where there is one."""
+    """Host memory of each phase beside its plan, if it has one, and memory of the card, if there is one."""
     rows = [row for row in figures.rounds if any(each["peak_host"] is not None for each in row["memory"].values())]
     seen = [phase for phase in PHASES if any(phase in row["memory"] for row in rows)]
 
@@ -342,7 +344,7 @@ def _memory(figures: Figures) -> Chart:
     return make_chart(
         "memory",
         "Memory",
-        "The most that each phase held above the process before its first model, in GiB; in the table beside its plan.",
+        "Most memory of each phase in GiB, above that of the process before its first model. The table has the plan.",
         [round_name(row["round"]) for row in rows],
         [
             line(phase, [gib(row, phase, "peak_host") for row in rows], COLOURS[place % len(COLOURS)])
@@ -399,9 +401,9 @@ def _teacher(figures: Figures) -> Chart:
     return make_chart(
         "teacher",
         "The teacher",
-        "US dollars a round, by purpose."
+        "US dollars per round, by purpose."
         if priced
-        else "Requests a round, by purpose; the store has no price for them.",
+        else "Requests per round, by purpose; the store has no price for them.",
         [round_name(number) for number in numbers],
         series,
         ("round", "purpose", "model", "calls", "kept", "prompt tokens", "answer tokens", "US $"),

@@ -1,4 +1,4 @@
-"""What every chart is made of: lines and bars for ECharts, a line of text a point, figures as people read them.
+"""Parts of charts: lines and bars for ECharts, a tool tip per point, formatted figures.
 
 Colours are names of custom properties of the style sheet ("var(--one)"); charts.js looks them up, so a chart
 follows light and dark.
@@ -18,7 +18,7 @@ NONE = "-"
 
 @dataclass(frozen=True)
 class Chart:
-    """`tips` has a text for every place on the horizontal axis; `options` is None where there is nothing to draw."""
+    """`tips` has one text per position on the horizontal axis; `options` is None if there is nothing to draw."""
 
     key: str
     title: str
@@ -30,7 +30,7 @@ class Chart:
 
 
 def percent(share: float | None, digits: int = 1) -> str:
-    """A share as people read it."""
+    """A share as a percentage."""
     return NONE if share is None else f"{100 * share:.{digits}f}%"
 
 
@@ -41,12 +41,12 @@ def signed(difference: float, unit: str = " points") -> str:
 
 
 def sign(value: float) -> str:
-    """A plus, a minus as long as one, or nothing."""
+    """A plus sign, a minus sign of the same width, or nothing."""
     return "+" if value > 0 else "\N{MINUS SIGN}" if value < 0 else ""
 
 
 def interval(found: Row | None) -> str:
-    """An accuracy with its interval and how many questions it rests on."""
+    """An accuracy with its interval and its number of questions."""
     if not found:
         return NONE
     bounds = f"[{100 * found['low']:.1f}, {100 * found['high']:.1f}]"
@@ -54,7 +54,7 @@ def interval(found: Row | None) -> str:
 
 
 def round_name(number: int) -> str:
-    """Round 0 is the cold start."""
+    """The name of a round; round 0 is the cold start."""
     return "start" if number == 0 else str(number)
 
 
@@ -90,7 +90,7 @@ def make_chart(
 
 
 def _in_legend(series: Row) -> bool:
-    """Bands and graphs are not."""
+    """Whether a series is named in the legend: bands and graphs are not."""
     return "name" in series and ("stack" not in series or series["type"] == "bar")
 
 
@@ -101,7 +101,7 @@ def line(name: str, values: Sequence[Any], colour: str) -> Row:
 
 
 def hollow(value: float | None) -> Row:
-    """A point of a line that is only an edge: of a candidate that was rejected."""
+    """A hollow point, for a rejected candidate."""
     return {"value": value, "itemStyle": {"color": "var(--page)"}}
 
 
@@ -139,7 +139,7 @@ def share(part: int, of: int) -> float | None:
 
 
 def rounded(value: float | None, digits: int = 4) -> float | None:
-    """For a chart: None where there is nothing to draw, an infinite loss too."""
+    """A figure rounded for a chart; None if it is missing or infinite."""
     return None if value is None or not math.isfinite(value) else round(value, digits)
 
 

@@ -1,4 +1,4 @@
-"""Other people's text made safe to look at: what cannot be seen or would reorder the page is shown by name."""
+"""Makes text of other people safe to show: invisible and reordering characters are shown by name."""
 
 import re
 import unicodedata
@@ -12,18 +12,18 @@ HIDDEN = re.compile(
     "\u2060-\u206f\ufeff\ufff9-\ufffb\U000110bd\U000110cd\U00013430-\U0001343f\U0001bca0-\U0001bca3"
     "\U0001d173-\U0001d17a\U000e0001\U000e0020-\U000e007f\ud800-\udfff])\\1*"
 )
-"""Runs of a control character (but tab and newline), any format character of Unicode (Cf), line mark or surrogate."""
+"""Runs of control characters (except tab and newline), Unicode's format characters (Cf), line marks, surrogates."""
 
 NAMES = {"\x1b": "ESC", "\x00": "NUL", "\r": "CR", "\x07": "BEL", "\x08": "BS", "\x7f": "DEL"}
 
 
 def plain(text: object) -> str:
-    """The text with its hidden characters written out, for places that take no markup."""
+    """The text with hidden characters written out, for places without markup."""
     return HIDDEN.sub(lambda found: f"[{_name(found[0])}]", _normalised(text))
 
 
 def visible(text: object) -> Markup:
-    """The same as HTML: escaped, every hidden character a small label."""
+    """The text as HTML: escaped, with a small label for every hidden character."""
     text = _normalised(text)
     parts, last = [], 0
     for found in HIDDEN.finditer(text):

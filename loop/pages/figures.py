@@ -1,4 +1,4 @@
-"""What the pages draw, as plain data: the accuracy log and the store's views, asked and not computed again."""
+"""Figures of the pages as plain data, read from the accuracy log and the store's views."""
 
 import json
 import math
@@ -17,21 +17,21 @@ from store.summary import round_figures
 
 OUTCOMES = ("correct", "wrong", "unparsable", "truncated", "judge_error")
 BINS = ("none right", "up to 1/4", "up to 1/2", "up to 3/4", "under all", "all right")
-"""Questions of a round by the share of their samples that are right."""
+"""Bins of questions by the share of their samples that are right."""
 
 MAX_COUNTED = 40
-"""Samples and answers are counted anew for a figure; of longer runs that is done for rounds at even distances."""
+"""Most rounds for which samples and answers are counted; in longer runs evenly spaced rounds are taken."""
 
 TALLIES = "SELECT samples, correct FROM question_history WHERE round = ? AND samples > 0 AND answers <> '[]'"
 
 Bins = tuple[int, ...]
 Answers = dict[str, tuple[float, float]]
-"""The commonest answers: the share of questions each is accepted for, and the share that a candidate gives it."""
+"""The commonest answers, with the share of questions that accept each and the share to which a candidate gives it."""
 
 
 @dataclass
 class Counted:
-    """What was counted of finished rounds, by round number, kept from one reading to the next."""
+    """Counts of finished rounds, by round number, kept from one reading to the next."""
 
     pass_rates: dict[int, Bins] = field(default_factory=dict)
     answers: dict[int, Answers] = field(default_factory=dict)
@@ -54,22 +54,22 @@ class Figures:
     tokens: dict[int, float]
     pass_rates: dict[int, Bins]
     gate: dict[int, dict[str, Any]]
-    """Accuracy on the gate's questions in that style, by policy; those of an open round are not answered yet."""
+    """Accuracy on the gate's questions in that style, by policy; without policies of an open round."""
     answers: dict[int, Answers]
-    """Of candidates in that style, on the reported questions."""
+    """Answers of candidates in that style, on the reported questions."""
     balance: tuple[dict[str, Any], ...]
     """The rows of `answer_balance` of the last round in `answers`."""
     training: dict[int, dict[str, float]]
-    """`rewards/margins` and what else TRL logged last."""
+    """`rewards/margins` and the other figures that TRL logged last."""
     policies: tuple[dict[str, Any], ...]
-    """What `policy_records` says of each."""
+    """The records of `policy_records`."""
     teacher: tuple[dict[str, Any], ...]
 
 
 def read_figures(store: Store, counted: Counted | None = None, progress: Callable[[], None] = lambda: None) -> Figures:
-    """Everything at one moment. `counted` keeps what was counted of finished rounds from call to call.
+    """All figures at one moment. `counted` keeps the counts of finished rounds from call to call.
 
-    `progress` is called once a round whose samples were counted.
+    `progress` is called once per round whose samples were counted.
     """
     kept = Counted() if counted is None else counted
     with store.snapshot():
@@ -137,7 +137,7 @@ def _with_accuracy(rounds: list[dict[str, Any]], policy: dict[str, Any]) -> dict
 
 
 def _evenly_spaced(counts: dict[int, Any]) -> list[int]:
-    """Round numbers at even distances, the first and the last among them."""
+    """Evenly spaced round numbers, with the first and the last."""
     numbers = sorted(counts)
     if len(numbers) <= MAX_COUNTED:
         return numbers
@@ -169,14 +169,14 @@ def _answers(store: Store, row: dict[str, Any], style: str, split: str, kept: di
 
 
 def pass_rate_bin(correct: int, samples: int) -> int:
-    """Which of BINS a question belongs to."""
+    """The bin (of BINS) of a question."""
     if correct in (0, samples):
         return len(BINS) - 1 if correct else 0
     return -(-4 * correct // samples)
 
 
 def _finite_figures(metrics: str) -> dict[str, float]:
-    """The last figures of the DPO stage; the first version had no stages. What is not finite cannot be drawn."""
+    """The finite figures that DPO logged last. The first version stored them without a table `dpo`."""
     said = json.loads(metrics)
     last = {**said, **said.get("dpo", {})}
     return {key: value for key, value in last.items() if isinstance(value, int | float) and math.isfinite(value)}

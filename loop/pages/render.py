@@ -1,4 +1,4 @@
-"""Templates and assets of the pages, and what the overview shows beside its charts."""
+"""Templates and assets of the pages, and the overview's parts beside its charts."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -21,10 +21,10 @@ from loop.reading.run_status import Status, explain_state
 
 FOLDER = Path(__file__).parent
 CLIP = 4000
-"""Characters of a chain that are shown at once."""
+"""Characters of a chain that are shown before "more"."""
 
 SHADES = (0.1, 0.5, 1.5)
-"""Nats from which a token's colour gets stronger."""
+"""Nats above which a token's colour is stronger."""
 
 SECONDS = ((3600.0, "h"), (60.0, "min"), (1.0, "s"))
 
@@ -39,7 +39,7 @@ class Tile:
 
 
 def overview_context(figures: Figures, lost_link: Callable[[Side, Side], str]) -> dict[str, Any]:
-    """What `overview_parts.html` shows; `lost_link` gives the address of the questions that a round lost."""
+    """The variables of `overview_parts.html`; `lost_link` gives the address of the questions that a round lost."""
     return {
         "name": figures.name,
         "figures": figures,
@@ -52,12 +52,12 @@ def overview_context(figures: Figures, lost_link: Callable[[Side, Side], str]) -
 
 
 def render(template: str, **context: Any) -> str:
-    """A page of a template; everything that is put in is escaped."""
+    """A page from a template; all values are escaped."""
     return ENVIRONMENT.get_template(template).render(**context)
 
 
 def macro(template: str, name: str) -> Callable[..., Markup]:
-    """A macro of a template, for parts that are rendered by themselves."""
+    """A macro of a template, for parts that are rendered alone."""
     found: Callable[..., Markup] = getattr(ENVIRONMENT.get_template(template).module, name)
     return found
 
@@ -68,24 +68,24 @@ def asset(name: str) -> str:
 
 
 def script_json(value: Any) -> Markup:
-    """JSON that may stand in a script element: nothing in it can end the element."""
+    """JSON for a script element: nothing in it can end the element."""
     return htmlsafe_json_dumps(value)
 
 
 def charts_json(made: Sequence[Chart]) -> Markup:
-    """What charts.js draws."""
+    """The data for charts.js."""
     return script_json([{"key": each.key, "options": each.options, "tips": each.tips} for each in made])
 
 
 def status_line(status: Status) -> str:
-    """What the run is doing, in one line."""
+    """The run's status in one line."""
     running = f"{status.state.capitalize()}{plain(explain_state(status))}"
     if status.round is None:
         return f"{running}. No round has started."
     where = f"{running}. Round {round_name(status.round)}: {status.phase}"
     where += "" if status.total is None else f", {status.done:,} of {status.total:,}"
     where += "" if status.at_most is None else f", {status.done:,} of at most {status.at_most:,} answers"
-    where += "" if status.per_second is None else f", {status.per_second:,.1f} a second"
+    where += "" if status.per_second is None else f", {status.per_second:,.1f} per second"
     going_on = ""
     if status.last_accepted_policy not in (None, status.serving_policy):
         going_on = f"; rounds go on from policy {status.last_accepted_policy}"
@@ -101,13 +101,13 @@ def points(change: float | None) -> str:
 
 
 def shade(score: float) -> str:
-    """The class that colours a token: for the chain or against it, by how many nats."""
+    """The CSS class of a token's colour: for or against the chain, by nats."""
     strength = sum(abs(score) >= least for least in SHADES)
     return f"{'for' if score > 0 else 'against'}-{strength}" if strength else ""
 
 
 def duration(seconds: float) -> str:
-    """Hours and minutes, minutes and seconds, or seconds."""
+    """A duration in hours and minutes, minutes and seconds, or seconds."""
     for place, (size, name) in enumerate(SECONDS[:-1]):
         if seconds >= size:
             smaller, small_name = SECONDS[place + 1]
@@ -202,12 +202,12 @@ def _short(found: dict[str, Any] | None) -> str:
 
 
 def blank_row() -> Row:
-    """A row for questions.js to fill."""
+    """An empty row that questions.js fills."""
     return Row(0, "", (), "", None, "image", Tally(1, 2), Tally(0, 0))
 
 
 def filter_context(found: Filter, sides: Sequence[Side], sets: Sequence[str]) -> dict[str, Any]:
-    """What the form above a list of questions needs."""
+    """The variables of the form above a list of questions."""
     return {"found": found, "sides": sides, "sets": sets, "shows": SHOWS}
 
 

@@ -1,4 +1,4 @@
-"""`report`: a run as one HTML file that needs nothing else, for people who do not have the store."""
+"""`report`: a run as one self-contained HTML file, for people who do not have the store."""
 
 import base64
 import gzip
@@ -25,30 +25,30 @@ from store import Store
 from store.database import now
 
 PACKED_BYTES = 20_000_000
-"""Bytes of the file that opened questions may take: chains may be long, and a browser holds the whole file."""
+"""Most bytes for the details of questions: chains may be long, and a browser holds the whole file."""
 
 MAX_ROUNDS = 6
 MAX_CHAINS = 4
-"""Chains of a question that the report keeps of each round."""
+"""Chains that the report keeps per question and round."""
 
 QUESTIONS_PER_PART = 50
-"""Questions that are packed, and unpacked, together."""
+"""Questions that are packed together."""
 
 LISTED_TEXT_CHARACTERS = 300
-"""Characters of a question that the list shows and searches."""
+"""Characters of a question in the list and its search."""
 
 QUESTION_CHARACTERS = 30_000
-"""Characters of a question that is opened."""
+"""Characters of a question in its details."""
 
 Kept = tuple[int, int, tuple[str, ...], int, int]
-"""Questions kept, questions that there are, rounds kept, chains kept, chains that there are."""
+"""Questions kept and in all, rounds kept, chains kept and in all."""
 
 SCRIPTS = ("echarts.min.js", "charts.js")
 
 
 @dataclass(frozen=True)
 class Written:
-    """What a report holds: questions and chains kept of those that there are, rounds whose chains are in it, bytes."""
+    """The content of a report: questions and chains kept and in all, rounds with chains, bytes."""
 
     questions: int
     of: int
@@ -61,9 +61,9 @@ class Written:
 def write_report(
     store: Store, file: Path, max_questions: int, reporter: Reporter, packed_bytes: int = PACKED_BYTES
 ) -> Written:
-    """Write the report; of more than `max_questions` questions an even draw is kept, and the page says so.
+    """Write the report. Of more than `max_questions` questions an even sample is kept, and the page says so.
 
-    So it is of questions that take more than `packed_bytes` of the file with their chains.
+    The same holds if questions and their chains take more than `packed_bytes`.
     """
     require_writable(file)
     with reporter.bar("reading rounds", store.value("SELECT count(*) FROM round"), "round") as bar:
@@ -80,7 +80,7 @@ def write_report(
         listed, kept = _questions(store, max_questions, packed_bytes, reporter)
         context |= listed
     style = asset("style.css")
-    page = render("report.html", **context, style=style, scripts=scripts, policy=_policy(style, scripts))
+    page = render("report.html", **context, style=style, scripts=scripts, policy=page_policy(style, scripts))
     written = page.encode()
     temporary = file.with_name(f".{file.name}.{os.getpid()}")
     try:
@@ -92,7 +92,7 @@ def write_report(
 
 
 def _lost_link(store: Store) -> Any:
-    """Links to what a round lost, where the report keeps both of its sides."""
+    """A function that links to the questions that a round lost, if the report keeps both sides."""
     sets, kept = question_sets(store), set[str]()
     if sides(store):
         found = parse_filter(store, {})
@@ -106,7 +106,7 @@ def _lost_link(store: Store) -> Any:
     return link
 
 
-def _policy(style: str, scripts: Iterable[str]) -> str:
+def page_policy(style: str, scripts: Iterable[str]) -> str:
     """Only this file's own scripts and style are let run, whatever a model may have written."""
     allowed = " ".join(_hash(script) for script in scripts)
     return (
@@ -146,7 +146,7 @@ def _questions(store: Store, max_questions: int, packed_bytes: int, reporter: Re
 
 @dataclass(frozen=True)
 class _Read:
-    """A question of the report: its set, its entry in the index, what is shown when it is opened, chains in that."""
+    """A question of the report: its set, its entry in the index, its details, and the chains in these."""
 
     set: str
     row: dict[str, Any]
@@ -157,7 +157,7 @@ class _Read:
 def _read_questions(
     store: Store, drawn: dict[str, list[int]], known: Sequence[Side], packed_bytes: int, reporter: Reporter
 ) -> list[_Read]:
-    """The drawn questions, set by set and by number, read in a mixed order until they take `packed_bytes`."""
+    """The drawn questions, by set and number; they are read in a mixed order until they take `packed_bytes`."""
     tallies = {name: _read_tallies(store, name, ids, known) for name, ids in drawn.items()}
     mixed = [(name, number) for name, ids in drawn.items() for number in ids]
     random.Random(0).shuffle(mixed)
@@ -175,7 +175,7 @@ def _read_questions(
 
 
 def _kept_sides(store: Store, wanted: Sequence[Side]) -> list[Side]:
-    """The base model and rounds at even distances, the compared ones among them; archived samples stay archived."""
+    """The base model and evenly spaced rounds, with the compared ones; archived samples are not read."""
     known = sides(store)
     archived = {row["round"] for row in store.rows("SELECT round FROM archive")}
     here = [side for side in known if side.round not in archived or side in wanted]
@@ -199,7 +199,7 @@ def _describe_choice(store: Store, kept: Kept) -> str:
 
 
 def _choose_questions(there: dict[str, list[int]], max_questions: int) -> dict[str, list[int]]:
-    """Every set's fair part of the questions that are kept; what one does not need the next may have."""
+    """Each set's share of the kept questions; what one set does not need, the next may use."""
     drawn, left = {}, max_questions
     by_size = sorted(there, key=lambda name: len(there[name]))
     for place, name in enumerate(by_size):
@@ -212,14 +212,14 @@ def _choose_questions(there: dict[str, list[int]], max_questions: int) -> dict[s
 
 @dataclass(frozen=True)
 class _Results:
-    """How a question fared, by the key of a side: (right, of), and the sides with an outcome of their own."""
+    """A question's results by side: (right, of), and the sides with their own outcome."""
 
     rounds: dict[str, tuple[int, int]]
     outcomes: dict[str, list[str]]
 
 
 def _question_ids(store: Store, name: str, known: Sequence[Side]) -> list[int]:
-    """The questions of a set that any of these rounds has a tally of, by number."""
+    """The questions of a set for which any of these rounds has a tally, by number."""
     if name == SAMPLED:
         rows = store.rows(SAMPLED_IDS, json.dumps([side.round for side in known if side.round is not None]))
     else:
@@ -261,7 +261,7 @@ WHERE round = ? AND {WANTED} AND author = 'policy' AND outcome IN ('unparsable',
 
 
 def _question(store: Store, name: str, number: int, results: _Results, known: Sequence[Side]) -> _Read:
-    """A question's entry in the index, and what is shown when it is opened."""
+    """A question's entry in the index, and its details."""
     card = read_question(store, number)
     side_section, question_card = (
         macro("question_parts.html", "side_section"),
@@ -293,5 +293,5 @@ def _question(store: Store, name: str, number: int, results: _Results, known: Se
 
 
 def _pack(questions: dict[int, dict[str, str]]) -> str:
-    """Text that cannot end a script element, a tenth as long: base64 of gzipped JSON."""
+    """Base64 of gzipped JSON: about a tenth as long, and it cannot end a script element."""
     return base64.b64encode(gzip.compress(json.dumps(questions, ensure_ascii=False).encode(), 6, mtime=0)).decode()

@@ -2,6 +2,7 @@
 
 import hashlib
 import mimetypes
+import re
 import secrets
 import socket
 import sqlite3
@@ -33,7 +34,7 @@ from store import Store, StoreError, open_store
 
 MIN_AGE_S = 2.0
 REST_FACTOR = 10.0
-"""Figures that took a second to read are read again after ten at the earliest: looking must not slow the run."""
+"""Figures that took a second to read are cached for ten, so that viewing does not slow the run."""
 
 IMAGE_CACHE = "private, max-age=86400"
 STATIC = ("style.css", "charts.js", "live.js", "echarts.min.js")
@@ -45,7 +46,7 @@ MIN_TOKEN_CHARACTERS = 16
 def serve_run(
     run_dir: Path, host: str, port: int, token: str | None, guarded: bool, announce: Callable[[str], None]
 ) -> None:
-    """Serve until stopped. Raises InputError for an address beyond loopback without a token, or one that is taken."""
+    """Serve until stopped. Raises InputError for an address beyond loopback without a token, or one in use."""
     if not guarded and not is_loopback(host):
         raise InputError(f"--host {host} can be reached from other machines: add --token")
     if token is not None and len(token) < MIN_TOKEN_CHARACTERS:
@@ -75,7 +76,7 @@ def application(run_dir: Path, host: str = "127.0.0.1", token: str | None = None
         routes=[
             Route("/", pages.overview),
             Route("/questions", pages.questions),
-            Route("/questions/{number:int}", pages.question),
+            Route("/questions/{number}", pages.question),
             Route("/images/{digest}", pages.image),
             Route("/static/{name}", static),
         ],
@@ -90,7 +91,7 @@ def application(run_dir: Path, host: str = "127.0.0.1", token: str | None = None
 
 
 class Pages:
-    """The pages of one run. Each request opens the store for itself, so a store that was replaced is seen."""
+    """The pages of one run. Each request opens the store anew, so a replaced store is noticed."""
 
     def __init__(self, run_dir: Path) -> None:
         self.run_dir = run_dir
@@ -101,7 +102,7 @@ class Pages:
         self._fresh_until = 0.0
 
     def overview(self, request: Request) -> Response:
-        """Curves, rounds and what the run is doing."""
+        """Curves, rounds and the run's status."""
         with self._store() as store:
             figures, sets = self._read(store), question_sets(store)
         context = overview_context(figures, lambda first, second: _lost_link(sets, first, second))
@@ -130,14 +131,14 @@ class Pages:
         return self._page(request, "questions.html", "questions", {"name": self.name, **context, **links})
 
     def question(self, request: Request) -> Response:
-        """One question with what two rounds wrote in answer to it."""
+        """One question with the chains of two rounds."""
         with self._store() as store, store.snapshot():
             found = parse_filter(store, dict(request.query_params))
             number = request.path_params["number"]
-            if number >= 2**63:  # more than SQLite can hold
+            if not re.fullmatch("[0-9]{1,18}", number):  # SQLite holds no more
                 raise HTTPException(404, "there is no such question")
             try:
-                card = read_question(store, number)
+                card = read_question(store, int(number))
             except InputError as error:
                 raise HTTPException(404, str(error)) from error
             both = dict.fromkeys((found.first, found.second))
@@ -166,16 +167,16 @@ class Pages:
         return Response(content, media_type=media_type, headers={"Cache-Control": IMAGE_CACHE})
 
     def bad_request(self, request: Request, error: Exception) -> Response:
-        """An address with a parameter that means nothing."""
+        """The page for an invalid parameter."""
         return self._message(request, 400, "That cannot be shown", str(error))
 
     def not_found(self, request: Request, error: Exception) -> Response:
-        """An address of nothing."""
+        """The page for an unknown address."""
         assert isinstance(error, HTTPException)
         return self._message(request, error.status_code, "Nothing here", error.detail)
 
     def unavailable(self, request: Request, error: Exception) -> Response:
-        """A store that cannot be read now."""
+        """The page for a store that cannot be read now."""
         return self._message(request, 503, "The store cannot be read now", str(error))
 
     def _message(self, request: Request, status: int, title: str, text: str) -> Response:
@@ -198,7 +199,7 @@ class Pages:
             store.close()
 
     def _read(self, store: Store) -> Figures:
-        """The figures, shared by everybody who looks within a moment."""
+        """The figures, shared by requests at about the same time."""
         with self._lock:
             if self._figures is None or time.monotonic() > self._fresh_until:
                 began = time.monotonic()

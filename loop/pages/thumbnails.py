@@ -1,4 +1,4 @@
-"""Images of the store in a form that every browser shows."""
+"""Images of the store in a format that every browser shows."""
 
 import base64
 import io
@@ -15,7 +15,7 @@ QUALITY = 75
 
 
 def browser_image(store: Store, digest: str) -> tuple[bytes, str]:
-    """An image's bytes and media type; a format that browsers do not know becomes PNG."""
+    """An image's bytes and media type; other formats are converted to PNG."""
     content, form = image_bytes(store, digest)
     if form in SHOWN:
         return content, SHOWN[form]
@@ -23,7 +23,7 @@ def browser_image(store: Store, digest: str) -> tuple[bytes, str]:
 
 
 def thumbnail_url(store: Store, digest: str) -> str:
-    """A small copy as a data URL; an image that is small already stays as it is."""
+    """A small copy as a data URL; a small image is left unchanged."""
     content, form = image_bytes(store, digest)
     if form not in SHOWN or len(content) > SMALL_BYTES:
         image = load_image(store, digest)

@@ -11,8 +11,8 @@ from store.teacher.calls import count_reasons
 def distil(ctx: Context, round_: Round) -> None:
     """Ask for a rationale for every question of round 0 that has none, and report how many are kept.
 
-    An endpoint that is down stops the run: with fewer rationales it would be another cold start.
-    Every answer is kept, and the next session asks for the rest. Raises TeacherOutage, TeacherError.
+    If the endpoint is down the run stops, because fewer rationales would change the cold start. Every answer is
+    kept, and the next session asks for the rest. Raises TeacherOutage, TeacherError.
     """
     if ctx.teacher is None:
         return

@@ -1,7 +1,7 @@
 """Phase `evaluate`: a policy's greedy answers to the questions that accuracy is reported on.
 
-They are of the `test` split, in the styles that are trained, guarded or asked for. The gate asks questions of its own:
-a split that is used to choose flatters its choice.
+They belong to split `test`, in the trained, guarded and configured styles. The gate uses another split, because
+accuracy on questions that are used for a choice is biased upwards.
 """
 
 from loop.context import Context

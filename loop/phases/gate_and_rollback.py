@@ -1,4 +1,4 @@
-"""Phase `gate`: accept the candidate, or a shrunk one in its place, or roll back."""
+"""Phase `gate`: accepts the candidate, or a shrunk one instead, or rolls back."""
 
 from collections.abc import Iterator
 
@@ -12,9 +12,9 @@ from store.rounds import Round, get_round, record_decision
 
 
 def gate(ctx: Context, round_: Round) -> None:
-    """Decide on the round, then serve what was decided.
+    """Decide on the round, then serve the policy of the decision.
 
-    Begun again after a crash it keeps to the trials that are recorded, and to the decision.
+    On restart, keep the recorded trials and the recorded decision.
     """
     if round_.decision is None:
         _decide(ctx, round_)
@@ -27,7 +27,7 @@ def gate(ctx: Context, round_: Round) -> None:
 
 
 def _decide(ctx: Context, round_: Round) -> None:
-    """The first candidate that the gate accepts becomes the round's; where it accepts none the round is rejected."""
+    """Make the first accepted candidate the round's; if none is accepted, reject the round."""
     if round_.candidate_policy is None:
         best = best_policy(ctx.store)
         record_decision(ctx.store, round_.number, "no_update", "there was nothing to train on", best=best)
@@ -61,7 +61,7 @@ def _decide(ctx: Context, round_: Round) -> None:
 
 
 def _candidates(ctx: Context, round_: Round) -> Iterator[int]:
-    """The trained candidate, then those between the serving policy and it, made when they are asked for."""
+    """The trained candidate, then shrunk ones between the serving policy and it, made on demand."""
     assert round_.candidate_policy is not None
     yield round_.candidate_policy
     for alpha in ctx.config.gate.shrink:

@@ -1,4 +1,4 @@
-"""Phase `judge`: a verdict for every sample of the round that has none, then the vote of each question."""
+"""Phase `judge`: gives every sample of the round a verdict, then counts the votes of each question."""
 
 from typing import Any
 
@@ -21,12 +21,12 @@ from store.samples import (
 )
 
 ASKED_BATCHES = 4
-"""Where judge `llm` is asked, a commit holds so many times `judging.concurrency` verdicts: they take their time."""
+"""With judge `llm`, a commit holds this many times `judging.concurrency` verdicts, because requests are slow."""
 VOTES = 200
 
 
 def judge(ctx: Context, round_: Round) -> None:
-    """Judge in batches, one transaction each; questions without an accepted answer by their vote."""
+    """Judge in batches, one transaction each; questions without an accepted answer are judged by vote."""
     last, right = 0, 0
     size = ctx.batch_sizes.verdicts
     if ctx.config.judging.base_url is not None:
@@ -52,7 +52,7 @@ def judge(ctx: Context, round_: Round) -> None:
 
 
 def _count(ctx: Context, number: int, question: Question) -> tuple[NewVote, list[NewVerdict]]:
-    """The vote of one question's samples, and their verdicts where nothing else decides."""
+    """The vote of one question's samples, and their verdicts if no accepted answer decides."""
     rule = find_judge(question.judge)
     rows = samples_of_question(ctx.store, number, question.id)
 

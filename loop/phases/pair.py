@@ -1,4 +1,4 @@
-"""Phase `pair`: preferred and rejected samples of the same question."""
+"""Phase `pair`: chooses preferred and rejected samples of the same question."""
 
 import random
 from collections import Counter
@@ -27,10 +27,9 @@ from store.samples import NewSample
 def pair(ctx: Context, round_: Round) -> None:
     """Choose the round's pairs from its verdicts, question by question, all in one transaction.
 
-    Only `wrong` is rejected: what could not be judged says nothing against its reasoning. Equal
-    texts count once; a chain with a stray special token is left out. What the teacher wrote in any
-    round counts. The choice depends on what the store has of the samples and on the run's seed; `margin` looks at
-    the weights too.
+    Only `wrong` samples are rejected, not those that could not be judged. Equal texts count once; a chain with a
+    stray special token is left out. The teacher's chains of any round count. The choice depends on the stored samples
+    and on the run's seed; rule `margin` also uses the weights.
     """
     settings = ctx.config.pairs
     weigh = question_weight(ctx)
@@ -60,7 +59,7 @@ def pair(ctx: Context, round_: Round) -> None:
 
 
 def _scored(ctx: Context, groups: Iterator[QuestionSamples]) -> Iterator[QuestionSamples]:
-    """The groups with what the rule looks at beside the verdicts: verifier scores, or a judge run's preferences."""
+    """The groups with the further figures that the rule needs: verifier scores, or a judge run's preferences."""
     match ctx.config.pairs.rule:
         case "margin":
             from loop.training.verifier_scores import with_verifier_scores
@@ -74,7 +73,7 @@ def _scored(ctx: Context, groups: Iterator[QuestionSamples]) -> Iterator[Questio
 
 
 def _swapped_pairs(ctx: Context, round_: Round, made: Sequence[CounterPair]) -> list[SwappedPair]:
-    """Counter-pairs with the verdict on the chain whose answer was swapped; one that is not wrong is left out."""
+    """Counter-pairs with the verdict on the swapped chain; those that are not wrong are left out."""
     questions = questions_by_id(ctx.store, {each.question for each in made})
     style = ctx.config.sampling.style
     texts = [ctx.encoder.text(each.swapped) for each in made]

@@ -1,4 +1,4 @@
-"""Phase `sample`: N chains a question from the serving policy."""
+"""Phase `sample`: draws N chains per question from the serving policy."""
 
 import time
 from collections.abc import Iterator
@@ -18,9 +18,9 @@ Key = tuple[int, int]
 
 
 def sample(ctx: Context, round_: Round) -> None:
-    """Sample what the round still lacks, committing every few hundred chains.
+    """Draw the round's missing samples, committing every few hundred chains.
 
-    A question that the sampler refuses becomes unusable. One that the user drops meanwhile is sampled all the same:
+    A question that the sampler refuses becomes unusable. One that the user drops meanwhile is still sampled, because
     the round keeps the questions that it has drawn.
     """
     settings = ctx.config.sampling

@@ -1,4 +1,4 @@
-"""Phase `swap`: the candidate's weights into the running sampler, in place, and proved."""
+"""Phase `swap`: loads the candidate's weights into the running sampler, and proves them."""
 
 from loop.context import Context
 from loop.swap_and_prove import serve_policy

@@ -1,7 +1,7 @@
 """Phase `fallback`: questions that no sample solved go to the teacher, within a limit.
 
-First an honest solve without the answer; if that is wrong, a correction with the accepted answer
-and one of the policy's own failed chains. A question that the teacher fails twice is `suspect`.
+First it is asked to solve a question without the answer; if that is wrong, to correct one of the policy's failed
+chains, with the accepted answer. A question that the teacher fails twice is `suspect`.
 """
 
 from judges import find_judge
@@ -25,7 +25,7 @@ from store.teacher.fallback import (
 def fallback(ctx: Context, round_: Round) -> None:
     """Choose the round's hard questions once, ask the teacher, and settle each of them.
 
-    A teacher that is down ends the phase with what it has; the questions can fall back again later.
+    If the teacher is down, the phase ends with the answers so far; the questions can fall back again later.
     """
     settings = ctx.config.fallback
     if not settings.questions or ctx.teacher is None:
@@ -61,7 +61,7 @@ def _teach(ctx: Context, teacher: Teacher, number: int) -> None:
 def _ask_and_settle(
     ctx: Context, teacher: Teacher, number: int, purpose: str, tasks: dict[int, TeacherTask], outcome: str
 ) -> set[int]:
-    """Ask, then settle what was answered; with a teacher that went down on the way, that much at least."""
+    """Ask, then settle the answered questions, even if the teacher went down meanwhile."""
     try:
         collect_answers(ctx, teacher, number, purpose, list(tasks.values()))
     except TeacherOutage:
@@ -73,9 +73,9 @@ def _ask_and_settle(
 def _settle(
     ctx: Context, teacher: Teacher, number: int, purpose: str, tasks: dict[int, TeacherTask], outcome: str
 ) -> set[int]:
-    """Record the kept chains; returns the questions that were answered, but not correctly.
+    """Record the kept chains; returns the questions that were answered wrongly.
 
-    An answer that was cut off or withheld says nothing about the question: it is not among them.
+    A cut-off or withheld answer says nothing about its question, which is not returned.
     """
     session = teacher_session(ctx, teacher, number, purpose)
     failed = set()

@@ -1,4 +1,4 @@
-"""Phase `update`: train a candidate and publish it."""
+"""Phase `update`: trains a candidate and publishes it."""
 
 import shutil
 from collections.abc import Iterator, Sequence
@@ -11,6 +11,7 @@ from loop.config.learner import TrainingConfig
 from loop.context import Context, Stage
 from loop.errors import LoopError
 from loop.swap_and_prove import let_sampler_sleep
+from loop.training.adapters import ADAPTER, adapter_base, first_model, note_base
 from loop.training.learning_rate import lower_after_rejections
 from loop.training.publish import discard, publish_policy
 from loop.training.stage_directories import (
@@ -33,7 +34,7 @@ from store.training import NewTraining, NewTrainingStep, record_candidate
 
 @dataclass(frozen=True)
 class Training:
-    """One stage that was trained: its settings, how many items it had, and the result."""
+    """One trained stage: its settings, number of items, and result."""
 
     stage: Stage
     table: TrainingConfig
@@ -44,7 +45,7 @@ class Training:
 
 @dataclass(frozen=True)
 class Planned:
-    """One stage that is to be trained, and the directory that it trains in."""
+    """One stage to be trained, and its directory."""
 
     stage: Stage
     table: TrainingConfig
@@ -61,7 +62,7 @@ def update(ctx: Context, round_: Round) -> None:
     """Train and publish the round's candidate; nothing if there is nothing to train on.
 
     The stages are those of `loop/training/stages.py` that `stages.rounds` gives the round, in order on the same model.
-    A training that diverges leaves nothing to serve: its round is rejected here, with the reason.
+    If a training diverges there is nothing to serve: the round is rejected here, with the reason.
     """
     if round_.candidate_policy is not None or round_.decision is not None:
         return
@@ -96,14 +97,14 @@ def _from_cold_start(ctx: Context, round_: Round) -> bool:
 def _train(
     ctx: Context, round_: Round, start: int, with_items: Sequence[tuple[Stage, Sequence[Any]]]
 ) -> list[Training]:
-    """Every stage that has items, in order, each from where the one before it ended.
+    """Train every stage that has items, in order, each from the result of the one before.
 
-    What an earlier session finished of the same update is not done again: `loop/training/stage_directories.py`.
+    Stages that an earlier session finished are not repeated: see `loop/training/stage_directories.py`.
     """
     planned, directories = list[Planned](), list[Path]()
     for stage, items in with_items:
         table = lower_after_rejections(ctx, round_, stage.settings(ctx.config))
-        settings = training_settings(table, ctx.config.learner, ctx.config.run.seed + round_.number)
+        settings = training_settings(table, ctx.config.learner, ctx.config.run.library_seed(round_.number))
         directories.append(stage_directory(ctx, start, directories, stage, settings, items))
         planned.append(Planned(stage, table, settings, items, directories[-1]))
     kept = directories if ctx.config.learner.checkpoint_minutes else []
@@ -116,7 +117,10 @@ def _train(
         trainings.append(plan.trained(known))
     done = len(trainings)
     planned = [_with_references(ctx, plan, start if n == 0 else None) for n, plan in enumerate(planned)][done:]
-    model = ctx.learner.load(directories[done - 1] / TRAINED) if done else ctx.load_policy(start)
+    first = planned[0]
+    model = (
+        ctx.learner.load(directories[done - 1] / TRAINED) if done else first_model(ctx, first.stage, first.table, start)
+    )
     ctx.check_stop()
     for plan in planned:
         if (checkpoint := latest_checkpoint(plan.directory)) is not None:
@@ -134,12 +138,12 @@ def _train(
             del model, result
             trainings[-1] = replace(trainings[-1], result=replace(trainings[-1].result, model=None))
             ctx.learner.free_memory()
-            model = ctx.learner.load(plan.directory / TRAINED)  # as a later session would
+            model = ctx.learner.load(plan.directory / TRAINED)  # as a later session would load it
     return trainings
 
 
 def _with_references(ctx: Context, plan: Planned, start: int | None) -> Planned:
-    """With what is known of another policy, unless an earlier session kept that, too, or finished the stage."""
+    """The stage with the reference's log-probabilities, unless an earlier session kept them or finished the stage."""
     if any((plan.directory / name).exists() for name in (SCORES, RESULT)):
         return plan
     return replace(plan, items=plan.stage.references(ctx, plan.items, start))
@@ -170,9 +174,9 @@ def _report(ctx: Context, training: Training) -> None:
 
 
 def _reject(ctx: Context, round_: Round, error: TrainingDiverged) -> None:
-    """Reject the round; the next one learns more gently, as after any rejection.
+    """Reject the round; the next one has lower learning rates, as after any rejection.
 
-    Raises LoopError where the recipe does not make it gentler, and in the cold start, which nothing can go on without.
+    Raises LoopError if the recipe does not lower them, and in the cold start, which every round needs.
     """
     if round_.number == 0:
         raise LoopError(
@@ -187,6 +191,9 @@ def _reject(ctx: Context, round_: Round, error: TrainingDiverged) -> None:
 
 def _publish(ctx: Context, round_: Round, start: int, trainings: list[Training]) -> None:
     """Weights first, then one transaction that says so; a crash between leaves a directory to replace."""
+    first = trainings[0]
+    if first.result.adapter is not None and (base := adapter_base(ctx, first.stage, first.table, start)) is not None:
+        note_base(ctx, first.result.adapter, base, first.stage.name)
     last, method = trainings[-1], "+".join(training.stage.name for training in trainings)
     policy = publish_policy(ctx, last.result.model, start, method, _adapters(trainings))
     if policy.sha256 == get_policy(ctx.store, round_.serving_policy).sha256:
@@ -225,14 +232,14 @@ def _publish(ctx: Context, round_: Round, start: int, trainings: list[Training])
 
 
 def _adapters(trainings: list[Training]) -> dict[str, Path]:
-    """Adapters by their place in the policy's directory: `adapter/`, of several stages `adapter/STAGE/`."""
+    """Adapters by their path in the policy's directory: `adapter/`, or `adapter/STAGE/` with several stages."""
     made = {training.stage.name: training.result.adapter for training in trainings}
     several = sum(adapter is not None for adapter in made.values()) > 1
-    return {f"adapter/{name}" if several else "adapter": path for name, path in made.items() if path is not None}
+    return {f"{ADAPTER}/{name}" if several else ADAPTER: path for name, path in made.items() if path is not None}
 
 
 def _curve(trainings: list[Training]) -> Iterator[NewTrainingStep]:
-    """Every step's figures; numbers count on over the stages."""
+    """The figures of every step; steps count on over the stages."""
     before = 0
     for training in trainings:
         name = training.stage.name

@@ -1,1 +1,1 @@
-"""How much memory a run needs, known before anything loads, and what it took."""
+"""Plans the memory of a run before anything loads, and records what was used."""

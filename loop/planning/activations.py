@@ -1,10 +1,10 @@
-"""What a transformer's layers keep for the backward pass, by tensor.
+"""Memory of activations: the tensors that a transformer's layers keep for the backward pass.
 
 Per token and layer (PyTorch 2.13, transformers 5, attention by `scaled_dot_product_attention`;
 `tests/loop/planning/test_activations.py` counts what autograd keeps):
 
-- a norm's input, and what a linear layer takes from it. An RMS norm works in float32 and keeps its normalised input
-  too where its own weight is trained.
+- a norm's input, and a linear layer's input from it. An RMS norm works in float32 and also keeps its normalised
+  input if its own weight is trained.
 - query, key, value and the attention's output: keys and values are repeated for every query head.
 - of a gated MLP the gate before and after its activation, the other half, and their product; of a plain one two.
 """
@@ -44,7 +44,7 @@ def kept_by_layer(tower: Tower, precision: Precision, lora_rank: int = 0) -> int
 
 
 def kept(tower: Tower, tokens: int, precision: Precision, lora_rank: int = 0, *, checkpointing: bool = False) -> int:
-    """Bytes that a tower keeps for so many tokens.
+    """Bytes that a tower keeps for this many tokens.
 
     With gradient checkpointing every layer keeps its input, and one layer at a time is computed again.
     """

@@ -1,4 +1,4 @@
-"""The plan of a run as the program makes it: from the store, or from what a source gives."""
+"""Makes the plan of a run from its store, or from its source of questions."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +9,7 @@ from loop.planning.fit import require_fit
 from loop.planning.lengths import Questions, longest_of_context, longest_of_questions
 from loop.planning.machine import Machine
 from loop.planning.model_shape import read_shape
-from loop.planning.plan import Plan, make_plan
+from loop.planning.plan import Plan, engines_that_fit, make_plan
 from loop.planning.questions import questions_of_store
 from policies import PolicyError
 from policies.encoding import Encoder
@@ -20,9 +20,9 @@ from store import Store
 def plan_maker(
     config: Config, encoder: Encoder, questions: Questions | None, machine: Machine
 ) -> Callable[[Config], Plan] | None:
-    """Plans for variants of a configuration: the model is looked at once.
+    """A function that plans variants of a configuration; the model is read once.
 
-    None where nobody says how long a sequence can be. Raises PolicyError if the model's configuration cannot be read.
+    None if the longest sequence is unknown. Raises PolicyError if the model's configuration cannot be read.
     """
     shape = read_shape(config.policy.model, trust_remote_code=config.policy.trust_remote_code)
     if questions is not None:
@@ -38,9 +38,9 @@ def plan_maker(
 def plan_run(
     store: Store, config: Config, make_encoder: Callable[[], Encoder], machine: Machine, *, agreed: bool = False
 ) -> Plan | None:
-    """The plan of a run whose questions are stored; raises InputError where it cannot fit, unless the user `agreed`.
+    """The plan of a run whose questions are stored; raises InputError if it does not fit, unless the user `agreed`.
 
-    None where the model cannot be looked at: to load it will say what is wrong with it.
+    None if the model cannot be read: loading it will report the fault.
     """
     try:
         make = plan_maker(config, make_encoder(), questions_of_store(store), machine)
@@ -51,20 +51,30 @@ def plan_run(
     return make(config) if agreed else require_fit(config, make, machine)
 
 
+def engines_with_room(store: Store, config: Config, encoder: Encoder, machine: Machine, most: int) -> int:
+    """Number of engines that this machine's memory can hold, up to `most`; `most` if the memory cannot be planned."""
+    try:
+        make = plan_maker(config, encoder, questions_of_store(store), machine)
+    except PolicyError:
+        return most
+    return most if make is None else engines_that_fit(make(config), machine.host, most)
+
+
 def plan_maker_by_model(
     config: Config, questions: Questions | None, machine: Machine
 ) -> Callable[[Config], Plan] | None:
-    """The same without a run: raises PolicyError too where the model's configuration would have to be downloaded."""
+    """`plan_maker` without a run; also raises PolicyError if the model's configuration would have to be downloaded."""
     from transformers.utils import logging
 
     _require_at_hand(config.policy.model)
     logging.set_verbosity_error()  # its remarks on configurations are not for the reader of a plan
-    encoder = Encoder(config.policy.model, _no_image, trust_remote_code=config.policy.trust_remote_code)
+    policy = config.policy
+    encoder = Encoder(policy.model, _no_image, trust_remote_code=policy.trust_remote_code, chat_settings=policy.chat)
     return plan_maker(config, encoder, questions, machine)
 
 
 def _no_image(digest: str) -> Any:
-    """Stands where an encoder loads images: the plan needs their sizes alone."""
+    """Replaces the loading of images: the plan needs only their sizes."""
     raise AssertionError(f"the plan of the memory asked for image {digest}")
 
 
@@ -78,4 +88,4 @@ def _require_at_hand(model: str) -> None:
     except ValueError:
         found = None
     if not isinstance(found, str):
-        raise PolicyError(f"policy.model = {model!r} is not on this machine")
+        raise PolicyError(f"policy.model = {model!r} is not on this machine; `hf download {model}` gets it")

@@ -1,4 +1,4 @@
-"""Does a run fit into a machine, and if not: which keys make it fit, the cheapest first."""
+"""Checks that a run fits into a machine, and finds the cheapest keys that make it fit."""
 
 from collections.abc import Callable, Iterator, Sequence
 
@@ -16,11 +16,11 @@ Change = dict[str, object]
 
 SMALL_CACHE_GIB = 0.5
 LORA_RANK = 16
-"""What is proposed where something does not fit."""
+"""Proposed changes if something does not fit."""
 
 
 def faults(plan: Plan, machine: Machine) -> Iterator[str]:
-    """What does not fit, one line for each phase and device, and the disk."""
+    """The parts that do not fit, one line per phase and device, and the disk."""
     card = min(machine.cards, default=None)
     for phase in plan.phases:
         need = plan.host_peak(phase.name)
@@ -28,7 +28,7 @@ def faults(plan: Plan, machine: Machine) -> Iterator[str]:
             yield f"{_title(phase.name)} needs {_gib(need)} of memory, {_gib(machine.host)} are free"
         if card is not None and (need := plan.card_peak(phase.name)) > card:
             yield f"{_title(phase.name)} needs {_gib(need)} of the card, it has {_gib(card)}"
-    # A run that goes on has most of its policies on the disk already: only the next ones need room.
+    # A continued run already has most of its policies on disk: only new ones need room.
     if 2 * plan.policy_bytes > machine.disk:
         yield f"two policies need {_gib(2 * plan.policy_bytes)} of disk, {_gib(machine.disk)} are free"
 
@@ -46,34 +46,44 @@ def require_fit(config: Config, make: MakePlan, machine: Machine) -> Plan:
 
 def cure(config: Config, make: MakePlan, machine: Machine) -> str:
     """The keys that make a run fit, the cheapest first, as options of the command line."""
-    for change in _changes(config, machine):
+    needed = fitting_change(config, make, machine)
+    if needed is None:
+        return "no key of it makes it fit: take a smaller model or a larger machine"
+    return "it fits with " + " ".join(f"--set {key}={_value(value)}" for key, value in needed.items())
+
+
+def fitting_change(config: Config, make: MakePlan, machine: Machine) -> Change | None:
+    """The cheapest keys that make a run fit, none where it fits as it is; None where no key does."""
+    for change in ({}, *_changes(config, machine)):
         if _fits(config, change, make, machine):
-            needed = _without_needless(config, change, make, machine)
-            return "it fits with " + " ".join(f"--set {key}={_value(value)}" for key, value in needed.items())
-    return "no key of it makes it fit: take a smaller model or a larger machine"
+            return _without_needless(config, change, make, machine)
+    return None
 
 
 def _changes(config: Config, machine: Machine) -> Iterator[Change]:
-    """Changes that save memory. Smaller batches that are accumulated cost least, adapters learn something else."""
+    """Changes that save memory. Smaller accumulated batches cost least; adapters change what is learned."""
     tables = list(trained_tables(config))
+    fewer: Change = {"engine.replicas": 1} if config.engine.replicas not in (1, "auto") else {}
+    if fewer:
+        yield fewer
     recomputed: Change = {f"{name}.gradient_checkpointing": True for name, table in tables}
     smaller_sampler: Change = {"engine.kv_cache_gib": SMALL_CACHE_GIB}
-    if machine.cards:  # where vLLM can leave the card while the learner trains
+    if machine.cards:  # if vLLM can free the card while the learner trains
         smaller_sampler = {"engine.sleep": 1}
     halved: Change = {"learner.dtype": "bfloat16", "learner.optimizer": "adamw_torch"}
     adapters: Change = {f"{name}.lora_rank": LORA_RANK for name, table in tables if not table.lora_rank}
     for more in ({}, recomputed, smaller_sampler, {**recomputed, **smaller_sampler}):
-        yield from ({**batch, **more} for batch in _smaller_batches(tables))
+        yield from ({**fewer, **batch, **more} for batch in _smaller_batches(tables))
     if config.learner.dtype == "float32" and not any(table.lora_init.startswith(MOVES_THE_BASE) for _, table in tables):
         for more in ({}, recomputed, smaller_sampler, {**recomputed, **smaller_sampler}):
-            yield from ({**batch, **more, **halved} for batch in _smaller_batches(tables))
+            yield from ({**fewer, **batch, **more, **halved} for batch in _smaller_batches(tables))
     if config.update.reference != "ema":  # which the configuration does not take together with adapters
         for more in ({}, recomputed, smaller_sampler, {**recomputed, **smaller_sampler}):
-            yield from ({**batch, **more, **adapters} for batch in _smaller_batches(tables))
+            yield from ({**fewer, **batch, **more, **adapters} for batch in _smaller_batches(tables))
 
 
 def _smaller_batches(tables: Sequence[tuple[str, TrainingConfig]]) -> Iterator[Change]:
-    """All batch sizes as they are, halved, and halved again, down to one item."""
+    """All batch sizes unchanged, halved, and halved again, down to one item."""
     factor = 1
     while True:
         sizes = {name: max(1, table.batch_size // factor) for name, table in tables}
@@ -84,14 +94,14 @@ def _smaller_batches(tables: Sequence[tuple[str, TrainingConfig]]) -> Iterator[C
 
 
 def _batch(name: str, table: TrainingConfig, size: int) -> Change:
-    """A smaller batch that is accumulated to as many items a step; nothing where it is that small already."""
+    """A smaller batch, accumulated to as many items per step; nothing if it is already that small."""
     if size >= table.batch_size:
         return {}
     return {f"{name}.batch_size": size, f"{name}.accumulation": table.accumulation * table.batch_size // size}
 
 
 def _without_needless(config: Config, change: Change, make: MakePlan, machine: Machine) -> Change:
-    """Only those parts of a change that are needed, the dearest left out first."""
+    """Only the necessary parts of a change; the most expensive are left out first."""
     needed = dict(change)
     for group in dict.fromkeys(_group(key) for key in reversed(list(change))):
         fewer = {key: value for key, value in needed.items() if _group(key) != group}

@@ -10,14 +10,14 @@ ADAMW_BYTES = 8
 """AdamW's two moments in float32, per trained parameter."""
 
 TILE_TOKENS, TILE_WORDS = 4096, 32768
-"""TRL 1.16 computes the output layer in tiles of so many tokens and words (`trl/kernels/chunked_logprob.py`)."""
+"""Tokens and words per tile in which TRL 1.16 computes the output layer (`trl/kernels/chunked_logprob.py`)."""
 
 TILES = {"cpu": 8.25, "cuda": 1.0}
 """Tiles held at once in the output layer's backward pass. One kernel does it on CUDA; PyTorch's own operations keep the
 product, the logits, log-probabilities, probabilities, the gradient, two steps of it, and a mask of one byte."""
 
 HOLES = {"cpu": 0.3, "cpu, much freed": 0.9, "cuda": 0.1}
-"""What an allocator loses between tensors, as a share of the activations. On a CPU, glibc's `posix_memalign` (2.36)
+"""Memory lost between tensors, as a share of the activations. On a CPU, glibc's `posix_memalign` (2.36)
 does not give a freed block to a tensor of the same size. Adapters free the base layer's output after every sum, and
 checkpointing frees every layer's tensors twice.
 On CUDA it is not measured yet."""
@@ -26,7 +26,7 @@ HEAP_LARGEST = 32 * MIB
 """Larger tensors are given back to the system at once (glibc's M_MMAP_THRESHOLD_MAX) and leave no holes."""
 
 LIBRARIES = {"training": 38 * MIB, "adapters": 10 * MIB, "scoring": 24 * MIB}
-"""What PyTorch, TRL, accelerate and peft load and set up at their first use, whatever the model."""
+"""Memory that PyTorch, TRL, accelerate and peft take at their first use, for any model."""
 
 SCORED_AT_ONCE, LOGITS = 16, 1 << 25
 """Chains in a forward pass of `policies/verifier.py`, and logits that it computes at once."""
@@ -34,14 +34,26 @@ SCORED_AT_ONCE, LOGITS = 16, 1 << 25
 
 @dataclass(frozen=True)
 class Batch:
-    """What the model reads at once. `tokens` are the longest sequence's, `completion` those of them that are scored,
-    `patches` the image patches of one sequence.
+    """The input of one step. `tokens` are the longest sequence's, `completion` those of them that are scored,
+    `patches` the image patches of one sequence. `shared` tokens at their beginning, and all patches, are computed once
+    for two sequences, which then are one row.
     """
 
     sequences: int
     tokens: int
     completion: int
     patches: int = 0
+    shared: int = 0
+
+    @property
+    def rows(self) -> int:
+        """Rows that the layers compute."""
+        return self.sequences // 2 if self.shared else self.sequences
+
+    @property
+    def row(self) -> int:
+        """Tokens of a row."""
+        return 2 * self.tokens - self.shared if self.shared else self.tokens
 
 
 def training(
@@ -59,7 +71,7 @@ def training(
 ) -> Memory:
     """The peak of an update. `trained` parameters have gradients and optimizer state.
 
-    `reference`: a second model is held, where it follows the policy. `accumulates`: gradients stay over several
+    `reference`: a second model is held that follows the policy. `accumulates`: gradients stay over several
     batches. The peak is where the backward pass begins, with all activations and the output layer's, or where it ends,
     with all gradients.
     """
@@ -92,11 +104,11 @@ def training(
 
 def scoring(shape: ModelShape, batch: Batch, *, precision: Precision = FULL, device: str = "cpu") -> Memory:
     """The peak of a forward pass that scores completions; the output layer sees some of their positions at a time."""
-    text, tokens = shape.text, batch.sequences * batch.tokens
+    text, tokens = shape.text, batch.rows * batch.row
     positions = min(batch.sequences * batch.completion, max(1, LOGITS // shape.vocabulary))
     layers = working(text, tokens, precision)
     if shape.vision:
-        layers += working(shape.vision, batch.sequences * batch.patches, precision)
+        layers += working(shape.vision, batch.rows * batch.patches, precision)
     parts = {
         "weights": shape.count * precision.weights,
         "activations": layers,
@@ -112,10 +124,10 @@ def _activations(
     shape: ModelShape, batch: Batch, precision: Precision, lora_rank: int, *, checkpointing: bool
 ) -> float:
     """Kept by both towers, the embeddings and the last norm, and the attention mask."""
-    tokens, patches = batch.sequences * batch.tokens, batch.sequences * batch.patches
+    tokens, patches = batch.rows * batch.row, batch.rows * batch.patches
     size = kept(shape.text, tokens, precision, lora_rank, checkpointing=checkpointing)
     size += 3 * tokens * shape.text.hidden * FLOAT32
-    size += batch.sequences * batch.tokens**2 * precision.compute
+    size += batch.rows * batch.row**2 * precision.compute
     if shape.vision:
         size += kept(shape.vision, patches, precision, lora_rank, checkpointing=checkpointing)
         size += patches * shape.patch_values * FLOAT32

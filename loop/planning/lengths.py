@@ -16,7 +16,7 @@ LONGEST_QUESTION = "the longest question"
 
 @dataclass(frozen=True)
 class Questions:
-    """The longest texts among a run's questions, every combination of image sizes, and how much there is of images."""
+    """The longest texts among a run's questions, all combinations of image sizes, and the amount of images."""
 
     texts: Sequence[str]
     sizes: Collection[Sizes] = ()
@@ -28,8 +28,8 @@ class Questions:
 class Longest:
     """Tokens of the longest prompt and of the longest answer, and the patches of the prompt's images.
 
-    `known_by` says what the prompt's length was taken from. `images` is how many different ones there are, and
-    `pixel_bytes` what they take decoded.
+    `known_by` says where the prompt's length comes from. `images` is the number of different ones, and
+    `pixel_bytes` their decoded size.
     """
 
     prompt: int
@@ -62,7 +62,7 @@ def longest_of_questions(config: Config, encoder: Encoder, questions: Questions,
 
 
 def longest_of_context(config: Config, encoder: Encoder) -> Longest | None:
-    """The longest sequence that the sampler takes, where no question is at hand; None where nobody says."""
+    """The longest sequence that the sampler takes, if questions are unknown; None if that is also unknown."""
     room = config.engine.max_model_len or encoder.context_length
     if room is None:
         return None

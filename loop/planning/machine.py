@@ -1,4 +1,4 @@
-"""What this machine has: memory of the host and of its cards, and room on the disk."""
+"""Resources of this machine: memory of the host and of its cards, and disk space."""
 
 import shutil
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Machine:
-    """Bytes. `host` is free now, None where nobody says; `cards` are whole sizes: a run has them for itself."""
+    """Sizes in bytes. `host` is free now (None if unknown); `cards` are total sizes, because a run uses them alone."""
 
     host: int | None
     cards: tuple[int, ...]
@@ -15,7 +15,7 @@ class Machine:
 
 
 def this_machine(run_dir: Path) -> Machine:
-    """The machine that this process runs on, and the disk that a run directory is or will be on."""
+    """The machine of this process, and the disk of a present or future run directory."""
     import torch
 
     found = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
@@ -24,17 +24,17 @@ def this_machine(run_dir: Path) -> Machine:
 
 
 def free_disk(run_dir: Path) -> int:
-    """Room on the disk of a directory, or of the nearest one above it that exists."""
+    """Free disk space of a directory, or of the nearest existing parent."""
     return shutil.disk_usage(existing_folder(run_dir)).free
 
 
 def existing_folder(run_dir: Path) -> Path:
-    """The directory, or the nearest one above it that exists."""
+    """The directory, or its nearest existing parent."""
     return next(folder for folder in (run_dir.absolute(), *run_dir.absolute().parents) if folder.exists())
 
 
 def available_memory() -> int | None:
-    """What the machine has free, or what is left to this control group if that is less; None where nobody says."""
+    """Free memory of the machine, or of this control group if less; None if unknown."""
     known = Path("/proc/meminfo")
     if not known.exists():
         return None

@@ -1,4 +1,4 @@
-"""Bytes by what they are for, and the largest sum of those that are held at once."""
+"""Bytes by purpose, and the largest sum of those held at once."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ MIB = 2**20
 
 @dataclass(frozen=True)
 class Memory:
-    """What one phase takes on one device: each part's own size, and the peak of all together.
+    """The memory of one phase on one device: the size of each part, and the peak of all together.
 
     Parts that are never held at the same time make the peak smaller than their sum.
     """

@@ -8,6 +8,7 @@ import torch
 
 from policies import PolicyError, first_line
 from policies.encoding import load_model_config
+from policies.shared_prefix import can_share
 
 VISION = ("vision", "visual")
 """Parts of the names under which transformers keeps a vision tower."""
@@ -33,7 +34,7 @@ class Tower:
 
 @dataclass(frozen=True)
 class ModelShape:
-    """What memory depends on. `parameters` have name and count, `linear` layers name, inputs and outputs."""
+    """The sizes that memory depends on. `parameters` have name and count, `linear` layers name, inputs and outputs."""
 
     parameters: tuple[tuple[str, int], ...]
     linear: tuple[tuple[str, int, int], ...]
@@ -44,6 +45,8 @@ class ModelShape:
     vision: Tower | None = None
     patch_values: int = 0
     """Numbers of an image in one patch."""
+    shares_prefixes: bool = False
+    """Whether a pair's common beginning is computed once (`policies/shared_prefix.py`)."""
 
     @property
     def count(self) -> int:
@@ -74,7 +77,11 @@ def read_shape(model: str, *, trust_remote_code: bool = False) -> ModelShape:
     config = load_model_config(model, trust_remote_code)
     try:
         return shape_of(config, trust_remote_code=trust_remote_code)
-    except (ValueError, ImportError, AttributeError) as error:  # no transformer, or one that transformers cannot make
+    except (
+        ValueError,
+        ImportError,
+        AttributeError,
+    ) as error:  # not a transformer, or one that transformers cannot build
         raise PolicyError(f"{model}: its memory cannot be planned ({first_line(error)})") from error
 
 
@@ -99,6 +106,7 @@ def shape_of(config: Any, *, trust_remote_code: bool = False) -> ModelShape:
         text=_text_tower(config.get_text_config(), model),
         vision=_vision_tower(model) if hasattr(config, "vision_config") else None,
         patch_values=_patch_values(model),
+        shares_prefixes=can_share(model.config),
     )
 
 

@@ -1,4 +1,4 @@
-"""The most memory that a stretch of a process took."""
+"""Measures the peak memory of a part of a process's life."""
 
 import re
 from pathlib import Path
@@ -11,12 +11,12 @@ _largest = 0
 
 
 def resident() -> int | None:
-    """Bytes of this process in memory now; None where /proc has no such figure."""
+    """Bytes of this process in memory now; None if /proc has no such figure."""
     return _figure("VmRSS")
 
 
 def begin_stretch() -> bool:
-    """Forget the peak so far, of the host and of the card; False where that cannot be done.
+    """Reset the peaks of host and card; False if that is not possible.
 
     The kernel keeps the peak exactly (VmHWM) and resets it when 5 is written to clear_refs (Linux 4.0 and later). A
     thread that samples would miss short peaks: a tile of logits lives for milliseconds, and native code may hold the
@@ -38,7 +38,7 @@ def peak() -> int | None:
 
 
 def process_peak() -> int | None:
-    """The most bytes of this process since it began, stretches before included."""
+    """The most bytes of this process since it began, earlier parts included."""
     now = _figure("VmHWM")
     return None if now is None else max(_largest, now)
 

@@ -1,25 +1,32 @@
 """The memory of a run, phase by phase, from its configuration and its model's shape."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from loop.config.learner import TrainingConfig
 from loop.config.schema import Config
 from loop.planning.activations import FLOAT32, Precision
 from loop.planning.learner_memory import ADAMW_BYTES, SCORED_AT_ONCE, Batch, scoring, training
 from loop.planning.lengths import Longest
-from loop.planning.memory import GIB, Memory, memory
+from loop.planning.memory import GIB, MIB, Memory, memory
 from loop.planning.model_shape import ModelShape
 from loop.planning.sampler_memory import sampler_memory
 
 CONTEXT = GIB // 2
-"""What CUDA itself takes of a card for a process, with the kernels of PyTorch and vLLM."""
+"""Memory that CUDA itself takes of a card per process, with the kernels of PyTorch and vLLM."""
 
 PROBE_CHAINS, PROBE_TOKENS = 8, 16
 """The learner scores a new policy's probe: four questions in both styles, each with a short answer."""
 
+ENGINE_PROCESS = 450 * MIB
+"""What an engine's own process takes beside what is planned for an engine in the controller's: Python, PyTorch, vLLM's
+and transformers' modules, and Ray's part of it."""
+
+RAY = 450 * MIB
+"""What a local Ray's own processes take (2.60, proportional set size), its object store almost empty."""
+
 KEPT_POLICIES = 5
-"""How many policies' weights `retention` leaves on the disk at least, with one being written."""
+"""Policies whose weights `retention` keeps on disk at least, with one being written."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +43,10 @@ class PhasePlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """Every phase's memory. `sampler_host` and `sampler_card` stay taken while others work."""
+    """Every phase's memory. `sampler_host` and `sampler_card` stay taken while others work.
+
+    `engines` are on this machine; phase "sampling" and `sampler_host` are those of one.
+    """
 
     phases: tuple[PhasePlan, ...]
     sampler_host: int
@@ -44,6 +54,7 @@ class Plan:
     policy_bytes: int
     longest: Longest
     cards: int
+    engines: int = 1
 
     def phase(self, name: str) -> PhasePlan:
         """A phase by name; raises KeyError if the run has none of it."""
@@ -53,12 +64,22 @@ class Plan:
         raise KeyError(name)
 
     def host_peak(self, name: str) -> int:
-        """Host memory of a phase with what the sampler keeps beside it; a cold start comes before the sampler."""
+        """Host memory of a phase with the part that the sampler keeps; a cold start precedes the sampler."""
         own = self.phase(name).host.peak
-        return own if name in ("sampling", "cold_start") else own + self.sampler_host
+        if name == "sampling":
+            return self._of_engines(own)
+        return own if name == "cold_start" else own + self.sampler_kept
+
+    @property
+    def sampler_kept(self) -> int:
+        """Host memory that all engines keep while others work."""
+        return self._of_engines(self.sampler_host)
+
+    def _of_engines(self, each: int) -> int:
+        return each if self.engines == 1 else RAY + self.engines * (each + ENGINE_PROCESS)
 
     def card_peak(self, name: str) -> int:
-        """A card's memory in a phase, with CUDA's own and what the sampler keeps beside it."""
+        """A card's memory in a phase, with CUDA's own and the part that the sampler keeps."""
         own = self.phase(name).card.peak + CONTEXT
         return own if name in ("sampling", "cold_start") else own + self.sampler_card
 
@@ -69,7 +90,7 @@ class Plan:
 
 
 def make_plan(config: Config, shape: ModelShape, longest: Longest, card_bytes: int | None) -> Plan:
-    """The plan of a run on a card of so many bytes, or on the CPU alone (None)."""
+    """The plan of a run on a card of this size in bytes, or on the CPU alone (None)."""
     device = "cpu" if card_bytes is None else "cuda"
     precision = Precision(*[2 if config.learner.dtype == "bfloat16" else FLOAT32] * 2)
     weights = shape.count * precision.weights
@@ -88,7 +109,26 @@ def make_plan(config: Config, shape: ModelShape, longest: Longest, card_bytes: i
         policy_bytes=weights,
         longest=longest,
         cards=0 if card_bytes is None else 1,
+        engines=_engines_here(config),
     )
+
+
+def _engines_here(config: Config) -> int:
+    """Number of engines to plan for on this machine. "auto" counts as one, since it takes only as many as fit."""
+    replicas = config.engine.replicas
+    return 1 if replicas == "auto" or config.cluster.address is not None else replicas
+
+
+def engines_that_fit(plan: Plan, host: int | None, most: int) -> int:
+    """Number of engines that fit in `host` bytes of memory, from 1 to `most`; `most` if `host` is unknown."""
+    fits = 1
+    while fits < most and (host is None or max(_peaks(replace(plan, engines=fits + 1))) <= host):
+        fits += 1
+    return fits
+
+
+def _peaks(plan: Plan) -> list[int]:
+    return [plan.host_peak(phase.name) for phase in plan.phases]
 
 
 def trainings(plan: Plan) -> list[str]:
@@ -97,7 +137,7 @@ def trainings(plan: Plan) -> list[str]:
 
 
 def trained_tables(config: Config) -> Iterator[tuple[str, TrainingConfig]]:
-    """The configuration's tables of the trainings that a run may come to, in their order."""
+    """The configuration's tables of the trainings that a run may do, in their order."""
     cold, rft = config.cold_start, config.rft
     if (config.teacher.enabled and cold.rationales) or cold.direct_items or cold.format_items:
         yield "cold_start", cold
@@ -114,11 +154,12 @@ def _training(
     config: Config, name: str, table: TrainingConfig, shape: ModelShape, longest: Longest, device: str
 ) -> Memory:
     sequences = table.batch_size * (2 if name == "update" else 1)
+    shared = longest.prompt if name == "update" and shape.shares_prefixes else 0
     weights = 2 if config.learner.dtype == "bfloat16" else FLOAT32
     precision = Precision(weights, compute=2 if table.mixed_precision == "bf16" else weights)
     needed = training(
         shape,
-        Batch(sequences, longest.tokens, longest.answer, longest.patches),
+        Batch(sequences, longest.tokens, longest.answer, longest.patches, shared),
         trained=shape.trainable(table.frozen, table.lora_rank),
         precision=precision,
         lora_rank=table.lora_rank,
@@ -131,7 +172,7 @@ def _training(
     if name not in ("update", "grpo"):
         return needed
     # Before the first step the reference, or what GRPO's ratio is of, is scored.
-    chains = Batch(SCORED_AT_ONCE, longest.tokens, longest.answer, longest.patches)
+    chains = Batch(SCORED_AT_ONCE, longest.tokens, longest.answer, longest.patches, shared)
     first = scoring(shape, chains, precision=precision, device=device)
     return needed if needed.peak >= first.peak else memory(needed.parts, first.peak)
 

@@ -1,4 +1,4 @@
-"""What the plan wants to know of a run's questions: the longest texts, and the sizes of images."""
+"""Facts about a run's questions for the plan: the longest texts, and the sizes of images."""
 
 import heapq
 from collections.abc import Iterable, Iterator
@@ -6,14 +6,14 @@ from collections.abc import Iterable, Iterator
 from loop.planning.lengths import Questions, Sizes
 from store import Store
 from store.image_decoding import read_image_size
-from store.questions import NewQuestion
+from store.new_questions import NewQuestion
 
 LONGEST = 32
 """Texts that are counted in tokens: the longest by characters is not always the longest by tokens."""
 
 
 def questions_of_store(store: Store) -> Questions:
-    """Of the questions that a run has and may ask."""
+    """The facts of the questions that a run has and may ask."""
     usable = "question.unusable IS NULL"
     texts = store.rows(f"SELECT DISTINCT text FROM question WHERE {usable} ORDER BY length(text) DESC LIMIT ?", LONGEST)
     sizes: dict[int, list[tuple[int, int]]] = {}
@@ -32,7 +32,7 @@ def questions_of_store(store: Store) -> Questions:
 
 
 class QuestionsSeen:
-    """The same of questions that pass by: their images are not kept."""
+    """Collects the facts of questions that pass by; images are not kept."""
 
     def __init__(self) -> None:
         self._texts: list[tuple[int, str]] = []
@@ -40,7 +40,7 @@ class QuestionsSeen:
         self._pixels: dict[str, int] = {}
 
     def noted(self, questions: Iterable[NewQuestion]) -> Iterator[NewQuestion]:
-        """The questions, each looked at as it passes."""
+        """The questions, unchanged; each is noted as it passes."""
         for question in questions:
             self._note(question)
             yield question
@@ -56,7 +56,7 @@ class QuestionsSeen:
 
     @property
     def questions(self) -> Questions | None:
-        """What was seen; None where nothing was."""
+        """The collected facts; None if no question passed."""
         if not self._texts:
             return None
         texts = [text for _, text in sorted(self._texts, reverse=True)]

@@ -1,4 +1,4 @@
-"""Planned beside measured memory of each phase of a run."""
+"""Records planned and measured memory of each phase of a run."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,10 +13,10 @@ SAMPLES = ("sample", "swap", "evaluate", "gate")
 
 
 class MemoryRecord:
-    """Measures phases of this process, from where it was before its first model.
+    """Measures phases of this process, relative to its memory before the first model.
 
-    `plan` is None where none could be made. `samples` and `trains`: whether the sampler and the learner are part of
-    this process; what other processes take is not measured.
+    `plan` is None where none could be made. `samples` and `trains`: whether the sampler and the learner are in this
+    process; other processes are not measured.
     """
 
     def __init__(self, plan: Plan | None, *, samples: bool = True, trains: bool = True) -> None:
@@ -25,7 +25,7 @@ class MemoryRecord:
 
     @contextmanager
     def of_phase(self, store: Store, number: int, phase: str, sampler_runs: bool) -> Iterator[None]:
-        """Record the peak of what is done inside, however it ends. `sampler_runs`: before the phase begins."""
+        """Record the peak of the code inside, however it ends. `sampler_runs`: before the phase begins."""
         before, measured = peaks.resident(), peaks.begin_stretch()
         try:
             yield
@@ -57,6 +57,6 @@ class MemoryRecord:
             return None
         whole = [(self._plan.host_peak(name), self._plan.card_peak(name) - CONTEXT) for name in names]
         if phase == "update" and number > 0 and not (sampler_runs and self._samples):
-            kept = (self._plan.sampler_host, self._plan.sampler_card)
+            kept = (self._plan.sampler_kept, self._plan.sampler_card)
             whole = [(host - kept[0], card - kept[1]) for host, card in whole]
         return (max(host for host, _ in whole), max(card for _, card in whole)) if whole else None

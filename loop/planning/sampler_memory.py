@@ -9,28 +9,29 @@ from loop.planning.memory import GIB, MIB, Memory, memory
 from loop.planning.model_shape import ModelShape
 from policies.image_cache import CACHE_BYTES
 from policies.vllm_engine import CPU_BATCHED_TOKENS
+from policies.weights import SHARD_SIZE
 
 LIBRARIES = 265 * MIB
-"""What vLLM loads and sets up, whatever the model: its modules, kernels, and what its first requests compile."""
+"""Memory that vLLM takes for any model: modules, kernels, and code compiled for its first requests."""
 
 CPU_CACHE_GIB = 4.0
-"""KV cache of vLLM's CPU backend where nobody sets it."""
+"""Default KV cache of vLLM's CPU backend."""
 
 GRAPHS = GIB
-"""About what CUDA graphs take; none with engine.enforce_eager."""
+"""Approximate size of CUDA graphs; none with engine.enforce_eager."""
 
 FILES_IN_A_SWAP = 2
-"""A file of weights is read whole to be hashed, and its tensors are copies (`policies/weights.py`)."""
+"""A file of weights is read whole to be hashed, and its tensors are copies; no file is larger than `SHARD_SIZE`."""
 
 PROCESSED_IMAGES = 4 * GIB
-"""vLLM keeps at most so many bytes of processed images (`mm_processor_cache_gb`)."""
+"""Most bytes of processed images that vLLM keeps (`mm_processor_cache_gb`)."""
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
 @dataclass(frozen=True)
 class Sampler:
-    """Memory of sampling, a swap included; `host_kept` is what stays while nothing is sampled."""
+    """Memory of sampling, a swap included; `host_kept` stays taken while nothing is sampled."""
 
     host: Memory
     card: Memory
@@ -38,10 +39,11 @@ class Sampler:
 
 
 def sampler_memory(config: Config, shape: ModelShape, longest: Longest, card_bytes: int | None) -> Sampler:
-    """The sampler of a configuration, on a card of so many bytes or on the CPU (None)."""
+    """The sampler's memory for a configuration, on a card of this size in bytes or on the CPU (None)."""
     engine, number = config.engine, BYTES[config.policy.dtype]
     weights = shape.count * number
-    swap = FILES_IN_A_SWAP * shape.count * FLOAT32
+    published = shape.count * (2 if config.learner.dtype == "bfloat16" else FLOAT32)
+    swap = FILES_IN_A_SWAP * min(published, SHARD_SIZE)
     images = _images_at_hand(shape, longest)
     # Prompts are read until a step is full of tokens, and with them their images are encoded.
     prompts = min(engine.max_num_seqs, max(1, CPU_BATCHED_TOKENS // longest.prompt))

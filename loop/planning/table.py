@@ -1,4 +1,4 @@
-"""The plan as a table for people."""
+"""Formats the plan as a table."""
 
 from collections.abc import Iterator
 
@@ -10,17 +10,20 @@ from loop.planning.plan import Plan
 
 
 def phase_lines(plan: Plan) -> Iterator[tuple[str, str]]:
-    """(phase, its GiB on the host or the card with their parts), for each place where it takes any."""
+    """(phase, its GiB on the host or the card with their parts), for each device that it uses."""
     for phase in plan.phases:
         for place, own, together, beside in (
-            ("host", phase.host, plan.host_peak(phase.name), plan.sampler_host),
+            ("host", phase.host, plan.host_peak(phase.name), plan.sampler_kept),
             ("card", phase.card, plan.card_peak(phase.name), plan.sampler_card),
         ):
             if not own.peak:
                 continue
+            of_all = plan.engines > 1 and place == "host" and phase.name == "sampling"
             parts = ", ".join(f"{name} {size / GIB:.2f}" for name, size in own.parts.items() if size >= GIB / 200)
             if phase.name not in ("sampling", "cold_start") and beside:
                 parts += f", the sampler beside it {beside / GIB:.2f}"
+            if of_all:
+                parts = f"{plan.engines} processes of Ray's, each with {parts}"
             yield phase.name, f"{place} {together / GIB:.2f}: {parts}"
 
 

@@ -1,4 +1,4 @@
-"""How much a right answer says, by how common it is."""
+"""The information of a right answer, by its frequency."""
 
 import math
 from collections import Counter
@@ -14,7 +14,7 @@ class AnswerShares(dict[str, float]):
     def __init__(self, shares: dict[str, float]) -> None:
         super().__init__(shares)
         self.rarest = min(shares.values(), default=1.0)
-        """The smallest share, looked for once: there may be a million of them."""
+        """The smallest share, computed once: there may be a million."""
 
 
 def answer_shares(store: Store) -> AnswerShares:
@@ -29,10 +29,10 @@ def answer_shares(store: Store) -> AnswerShares:
 
 
 def information(answers: Sequence[str], share: AnswerShares) -> float:
-    """What being right by chance would have cost: -log of the accepted answers' share, over that of the rarest.
+    """The information of a right answer: -log of the accepted answers' share, divided by that of the rarest.
 
-    In (0, 1]. A right "yes" where two answers are as common says little of the chain before it; a right colour among
-    eight says much.
+    In (0, 1]. A right "yes" is often luck, so it says little about its chain; a right colour among eight says
+    much.
     """
     if share.rarest >= 1.0 or not answers:
         return 1.0

@@ -1,22 +1,29 @@
-"""Preference pairs of other origin into a run: a file in TRL's preference format, all of it or nothing."""
+"""Imports preference pairs into a run from a file in TRL's preference format, all of them or none."""
+
+from __future__ import annotations
 
 import base64
-import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from loop.config.prompt_styles import STYLES
 from loop.config.schema import Config
 from loop.errors import InputError
+from loop.questions.pair_lengths import PairLengths
+from loop.questions.row_files import read_rows
 from loop.questions.sources.jsonl import read_image
 from loop.questions.splits import HELD_OUT, strictest
 from loop.reporting import Reporter
 from store import Store
 from store.maintenance.archive import file_sha256
+from store.new_questions import NewQuestion
 from store.pairs import NewImportedPair, add_imported_pairs
-from store.questions import NewQuestion, find_question_id, split_of, splits_of_image
+from store.questions import find_question_id, is_benchmark, load_image, split_of, splits_of_image
 from store.rounds import GATE
+
+if TYPE_CHECKING:
+    from policies.encoding import Encoder
 
 SOURCE = SPLIT = "imported"
 """An imported question is of a split of its own: it is neither sampled nor evaluated."""
@@ -26,16 +33,17 @@ def import_pairs(store: Store, config: Config, path: Path, reporter: Reporter) -
     """Keep the new pairs of a JSONL or Parquet file for the next update; returns how many were new.
 
     A row has `prompt`, `chosen`, `rejected` (texts or messages) and maybe `images`. A prompt made by one of the run's
-    templates is taken apart, another one is a question asked in the style that the run samples. `question`, `style`
-    and `answers`, as `export` writes them, say it outright. Raises InputError naming the line of a bad row.
+    templates is divided into template and question; any other is a question in the style that the run samples. A row
+    may also have `question`, `style` and `answers`, as `export` writes them. Raises InputError naming a bad row's line.
     """
     vision: bool | None = None
+    lengths = PairLengths(config, lambda: _encoder(store, config))
 
     def pairs() -> Iterator[NewImportedPair]:
         nonlocal vision
         with reporter.bar(f"reading {path.name}", 0, "pair") as bar:
-            for number, row in _rows(path):
-                pair = _pair(store, config, path, number, row)
+            for number, row in read_rows(path):
+                pair = _pair(store, config, path, number, row, lengths)
                 if isinstance(pair.question, NewQuestion) and pair.question.images:
                     vision = _reads_images(config) if vision is None else vision
                     if not vision:
@@ -46,7 +54,7 @@ def import_pairs(store: Store, config: Config, path: Path, reporter: Reporter) -
     waiting = list(pairs())
     if not waiting:
         raise InputError(f"{path} holds no pairs; give rows with 'prompt', 'chosen' and 'rejected'")
-    return add_imported_pairs(store, waiting, path.name, file_sha256(path))
+    return add_imported_pairs(store, waiting, path.name.encode("utf-8", "backslashreplace").decode(), file_sha256(path))
 
 
 def _reads_images(config: Config) -> bool:
@@ -56,48 +64,24 @@ def _reads_images(config: Config) -> bool:
     return is_vision_model(config.policy.model, config.policy.trust_remote_code)
 
 
-def _rows(path: Path) -> Iterator[tuple[int, Any]]:
-    if not path.is_file():
-        raise InputError(f"{path}: there is no such file")
-    if path.suffix == ".parquet":
-        yield from _parquet_rows(path)
-        return
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            for number, line in enumerate(file, 1):
-                if line.strip():
-                    try:
-                        row = json.loads(line)
-                        json.dumps(row, ensure_ascii=False).encode()
-                    except UnicodeEncodeError as error:
-                        raise InputError(f"{path}, line {number}: holds half of a surrogate pair, no text") from error
-                    except (ValueError, RecursionError) as error:
-                        raise InputError(f"{path}, line {number}: not JSON ({error})") from error
-                    yield number, row
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read: {error}; give a .jsonl or .parquet file") from error
+def _encoder(store: Store, config: Config) -> Encoder:
+    # Not at the top either: short pairs fit every model.
+    from policies.encoding import Encoder
+
+    policy = config.policy
+    return Encoder(
+        policy.model,
+        lambda digest: load_image(store, digest),
+        trust_remote_code=policy.trust_remote_code,
+        chat_settings=policy.chat,
+    )
 
 
-def _parquet_rows(path: Path) -> Iterator[tuple[int, Any]]:
-    import pyarrow.parquet as pq
-    from pyarrow import ArrowException
-
-    try:
-        with pq.ParquetFile(path) as parquet:
-            number = 0
-            for batch in parquet.iter_batches(1000):
-                for row in batch.to_pylist():
-                    number += 1
-                    yield number, row
-    except (OSError, ArrowException) as error:
-        raise InputError(f"{path} cannot be read: {error}; give a .jsonl or .parquet file") from error
-
-
-def _pair(store: Store, config: Config, path: Path, number: int, row: Any) -> NewImportedPair:
+def _pair(store: Store, config: Config, path: Path, number: int, row: Any, lengths: PairLengths) -> NewImportedPair:
     where = f"{path}, line {number}"
     if not isinstance(row, dict):
         raise InputError(f"{where}: must be a JSON object")
-    prompt = _text(row, "prompt", "user", where)
+    prompt = _text({"prompt": _without_system(row.get("prompt"), config, where)}, "prompt", "user", where)
     chosen, rejected = (_text(row, side, "assistant", where) for side in ("chosen", "rejected"))
     if chosen == rejected:
         raise InputError(f"{where}: 'chosen' and 'rejected' are the same text")
@@ -113,8 +97,10 @@ def _pair(store: Store, config: Config, path: Path, number: int, row: Any) -> Ne
         raise InputError(f"{where}: 'images' must be a list")
     content = [_image(image, path.parent, where) for image in images]
     known = find_question_id(store, text, content)
-    if known is not None and (split := split_of(store, known)) in (GATE, config.evaluation.split):
+    split = None if known is None else split_of(store, known)
+    if split is not None and (split in (GATE, config.evaluation.split) or is_benchmark(split)):
         raise InputError(f"{where}: this question is held out (split {split!r}); a pair of it would be trained on")
+    lengths.require_fit(text, style, content, (chosen, rejected), where)
     if known is not None:
         return NewImportedPair(known, style, chosen, rejected, number)
     new = NewQuestion(text, answers, content, SPLIT, SOURCE, config.questions.judge, where=where)
@@ -122,6 +108,17 @@ def _pair(store: Store, config: Config, path: Path, number: int, row: Any) -> Ne
         if (shared := strictest(splits_of_image(store, digest))) in HELD_OUT:
             raise InputError(f"{where}: its image is held out (split {shared!r}); a pair of it would be trained on")
     return NewImportedPair(new, style, chosen, rejected, number)
+
+
+def _without_system(prompt: Any, config: Config, where: str) -> Any:
+    """A prompt's messages without the first, if that is the run's own system prompt; raises InputError for another."""
+    if not isinstance(prompt, list) or not prompt or not isinstance(prompt[0], dict):
+        return prompt
+    if prompt[0].get("role") != "system":
+        return prompt
+    if _text({"prompt": prompt[:1]}, "prompt", "system", where) != config.policy.system_prompt:
+        raise InputError(f"{where}: its system prompt is not the run's policy.system_prompt; leave it out")
+    return prompt[1:]
 
 
 def _text(row: dict[str, Any], key: str, role: str, where: str) -> str:

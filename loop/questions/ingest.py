@@ -1,4 +1,4 @@
-"""Bringing questions into a run: all of a source, or of a file, or nothing."""
+"""Adds questions to a run: all of a source or file, or none."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,8 +14,8 @@ from loop.questions.split_table import SplitTable, require_splits
 from loop.reporting import Reporter
 from policies.encoding import Encoder
 from store import Store
+from store.new_questions import NewQuestion, staged_questions
 from store.questions import (
-    NewQuestion,
     asks_judge,
     count_by_split,
     count_images,
@@ -23,7 +23,6 @@ from store.questions import (
     load_image,
     most_images,
     newest_question,
-    staged_questions,
 )
 from store.unusable import count_unusable
 
@@ -35,9 +34,9 @@ def ingest(
     reporter: Reporter,
     make_encoder: Callable[[], Encoder | None] = lambda: None,
 ) -> None:
-    """Ingest the configured source once; a run that has questions is left as it is.
+    """Ingest the configured source, unless the run already has questions.
 
-    Without an encoder it is not checked whether questions fit into the model's context.
+    Without an encoder the questions' lengths are not checked against the model's context.
     """
     if has_questions(store):
         return
@@ -65,7 +64,7 @@ def _say_unusable(store: Store, before: int, reporter: Reporter) -> None:
 
 
 def _check_judges(store: Store, config: Config) -> None:
-    """Judge `llm` needs somebody to ask, `preference` a prompt with its tag; said before anything is loaded."""
+    """Raise InputError if judge `llm` has no endpoint, or if judge `preference` has no prompt with its tag."""
     if config.judging.base_url is None and asks_judge(store, "llm"):
         raise InputError("judge 'llm' needs judging.base_url and judging.model: where it is asked")
     if config.sampling.style == "cot" and "<answer>" not in config.prompts.cot and asks_judge(store, "preference"):
@@ -78,15 +77,20 @@ def _check_judges(store: Store, config: Config) -> None:
 def add_file(store: Store, config: Config, path: Path, reporter: Reporter) -> int:
     """Add the new questions of a JSONL file; returns how many were new.
 
-    The file is read and its images are decoded before the store is locked, and images are stored in pieces: a run
-    that works meanwhile waits for a moment only. The questions are stored all or none, in one transaction.
+    The file is read and its images are decoded before the store is locked, and images are stored in several
+    transactions, so a run that works meanwhile waits only briefly. One transaction stores all questions or none.
     Raises InputError for rows that the run's model cannot take, as `Limits` says.
     """
     newest, unusable = newest_question(store), count_unusable(store)
     questions, table = read_file(path, config.questions, reporter, store), SplitTable()
     transformers.utils.logging.set_verbosity_error()
-    trust = config.policy.trust_remote_code
-    encoder = Encoder(config.policy.model, lambda digest: load_image(store, digest), trust_remote_code=trust)
+    policy = config.policy
+    encoder = Encoder(
+        policy.model,
+        lambda digest: load_image(store, digest),
+        trust_remote_code=policy.trust_remote_code,
+        chat_settings=policy.chat,
+    )
     taken = _taken(questions, most_images(store) if encoder.is_vision else 0)
     taken = Limits(config, encoder).applied(taken, store)
     with staged_questions(store, table.counted(taken, reporter)) as staged:

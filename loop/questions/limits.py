@@ -1,4 +1,4 @@
-"""What a run can take: how long a question may be, and how large its images; checked before a question is stored."""
+"""Limits on questions: their length and the size of their images, checked before a question is stored."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -9,13 +9,13 @@ from loop.errors import InputError
 from policies.encoding import Encoder, Prompt
 from store import Store
 from store.image_decoding import read_image_size
-from store.questions import NewQuestion, splits_of_question
+from store.new_questions import NewQuestion, splits_of_question
 
 
 def longest_sequence(config: Config, encoder: Encoder) -> int | None:
-    """The most tokens of prompt and answer together that the sampler will take; None where nobody says.
+    """The most tokens of prompt and answer together that the sampler takes; None without a known limit.
 
-    Raises InputError where engine.max_model_len is beyond what the model can take.
+    Raises InputError if engine.max_model_len is more than the model can take.
     """
     wanted, own = config.engine.max_model_len, encoder.context_length
     if wanted is not None and own is not None and wanted > own:
@@ -36,11 +36,11 @@ class Limits:
     def applied(self, questions: Iterable[NewQuestion], store: Store) -> Iterator[NewQuestion]:
         """The questions; one that is too long is marked unusable where questions.too_long is "skip".
 
-        Raises InputError, naming the row, for any other that is too long, and for an image of too many pixels. What the
-        store has already is not looked at again.
+        Raises InputError, naming the row, for any other that is too long, and for an image of too many pixels.
+        Questions that the store has already are not checked again.
         """
         for question in questions:
-            sizes = tuple(read_image_size(image, question.where) for image in question.images)
+            sizes = tuple(read_image_size(image, question.image_where) for image in question.images)
             faults = [self._too_large(sizes), self._too_long(question, sizes)]
             if not any(faults) or splits_of_question(store, question, [question.split]):
                 yield question
@@ -63,7 +63,7 @@ class Limits:
         return None
 
     def _too_long(self, question: NewQuestion, sizes: tuple[tuple[int, int], ...]) -> str | None:
-        """Why the question does not fit, in any style that it may be asked in; None if it does."""
+        """The reason why the question does not fit in some style that it may be asked in; None if it fits."""
         if self._encoder is None or self._longest is None:
             return None
         table = "sampling" if question.split == "train" else "evaluation"
@@ -74,7 +74,7 @@ class Limits:
             return f"the model's processor does not take its images ({error})"
         room = self._longest - images - answer
         bound = self._encoder.most_tokens(question.text)
-        for style in self._styles(question.split):
+        for style in self.styles(question.split):
             if bound is not None and bound + self._around(style, len(sizes)) <= room:
                 continue
             prompt = Prompt(self._config.prompts.lay_out(style, question.text), ("",) * len(sizes))
@@ -86,7 +86,7 @@ class Limits:
                 )
         return None
 
-    def _styles(self, split: str) -> list[str]:
+    def styles(self, split: str) -> list[str]:
         """The styles in which the run asks questions of a split."""
         trained, gate = self._config.sampling.style, self._config.gate
         if split == "train":
@@ -95,7 +95,7 @@ class Limits:
         return list(dict.fromkeys([trained, *guarded, *self._config.evaluation.styles]))
 
     def _bytes_around(self, style: str, images: int) -> int:
-        """Bytes of a prompt without its question: the style's template in the model's, with so many images."""
+        """Bytes of a prompt with `images` images and no question: the style's template in the model's."""
         assert self._encoder is not None
         return len(self._encoder.chat(Prompt(self._config.prompts.lay_out(style, ""), ("",) * images)).encode())
 

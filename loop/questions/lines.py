@@ -1,4 +1,4 @@
-"""The lines of a text file, gone through as often as needed and never held all at once."""
+"""The lines of a text file, read several times but never held all at once."""
 
 import hashlib
 import shutil
@@ -39,7 +39,12 @@ class Lines:
         with self._open() as file:
             for number, line in enumerate(file, 1):
                 digest.update(line)
-                if (text := self._text(line, number)).strip():
+                try:
+                    text = (line.removeprefix(BYTE_ORDER_MARK) if number == 1 else line).decode()
+                except UnicodeDecodeError as error:
+                    where = f"questions file {self._path} cannot be read: line {number}"
+                    raise InputError(f"{where}: {error}") from error
+                if text and not text.isspace():
                     yield number, text
         if self._digest is not None and digest.digest() != self._digest:
             raise InputError(f"{self._path} was changed while it was read; try again")
@@ -50,9 +55,3 @@ class Lines:
             return self._path.open("rb")
         self._copy.seek(0)
         return nullcontext(self._copy)
-
-    def _text(self, line: bytes, number: int) -> str:
-        try:
-            return line.removeprefix(BYTE_ORDER_MARK if number == 1 else b"").decode()
-        except UnicodeDecodeError as error:
-            raise InputError(f"questions file {self._path} cannot be read: line {number}: {error}") from error

@@ -74,9 +74,9 @@ def fill(layout: str, texts: dict[str, str]) -> str:
 
 
 def read_layout(layout: str, text: str) -> dict[str, str] | None:
-    """What stands in each place of a text that was laid out; None where it was not laid out so.
+    """The text in each place of a layout; None if the text does not have that layout.
 
-    A text that contains what stands between two places may be cut there: this is for people to look at.
+    A text that contains the words between two places may be cut there, so this is only for display.
     """
     parts = re.split(f"({'|'.join(map(re.escape, PREFERENCE_PLACES))})", layout)
     pattern = "".join(f"(?P<{part[1:-1]}>.*?)" if part in PREFERENCE_PLACES else re.escape(part) for part in parts)

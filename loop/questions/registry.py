@@ -1,12 +1,12 @@
-"""Where questions come from: one file a source, registered in `SOURCES`."""
+"""Sources of questions: one file per source, registered in `SOURCES`."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
-from loop.config.schema import QuestionsConfig
-from loop.questions.sources import easy_vqa, jsonl, judge_traces, reasoning_gym, run_store
+from loop.config.questions import QuestionsConfig
+from loop.questions.sources import easy_vqa, hub_datasets, jsonl, judge_traces, reasoning_gym, run_store
 from loop.reporting import Reporter
-from store.questions import NewQuestion
+from store.new_questions import NewQuestion
 
 
 class ReadQuestions(Protocol):
@@ -20,6 +20,7 @@ WriteRationale = Callable[[str, str | None, list[str]], str | None]
 """(question, accepted answer or None, image hashes) -> rationale, None for a question it does not know."""
 
 SOURCES: dict[str, ReadQuestions] = {
+    "datasets": hub_datasets.read_questions,
     "easy_vqa": easy_vqa.read_questions,
     "jsonl": jsonl.read_questions,
     "reasoning_gym": reasoning_gym.read_questions,

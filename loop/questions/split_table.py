@@ -1,13 +1,13 @@
-"""What the splits came to: rows, answers and images of each, and what is odd about them."""
+"""The table of splits: rows, answers and images of each, and warnings."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
-from loop.config.schema import QuestionsConfig
+from loop.config.questions import QuestionsConfig
 from loop.errors import InputError
 from loop.questions.splits import HELD_OUT, SPLITS, wanted_shares
 from loop.reporting import Reporter
-from store.questions import NewQuestion
+from store.new_questions import NewQuestion
 
 EXPECTED = 5
 """An answer is missed in a split where it would be expected so many times."""
@@ -39,6 +39,8 @@ class SplitTable:
     def __init__(self) -> None:
         self.rows: Counter[str] = Counter()
         """Questions of each split."""
+        self._known: set[bytes] = set()
+        self._repeated = 0
         self._labelled: Counter[str] = Counter()
         self._drawn: Counter[str] = Counter()
         self._named: set[str] = set()
@@ -46,7 +48,7 @@ class SplitTable:
         self._images: dict[str, set[bytes]] = {split: set() for split in SPLITS}
 
     def counted(self, questions: Iterable[NewQuestion], reporter: Reporter) -> Iterator[NewQuestion]:
-        """The same questions, each that is usable counted, and a bar."""
+        """Yield the same questions, count the usable ones, and show a progress bar."""
         with reporter.bar("questions", 0, "question") as bar:
             for question in questions:
                 if question.unusable is None:
@@ -55,18 +57,26 @@ class SplitTable:
                 bar.update()
 
     def count(self, question: NewQuestion) -> None:
-        """Count one question of split train, gate or test."""
+        """Count one question of split train, gate or test; one that came before counts once, as in the store."""
         split = question.split
+        known = bytes.fromhex(question.hash)[:16]
+        if known in self._known:
+            self._repeated += 1
+            return
+        self._known.add(known)
         self.rows[split] += 1
         self._labelled[split] += bool(question.answers)
         self._drawn[split] += question.split_from == "draw"
         if question.split_from == "source":
             self._named.add(split)
-        self._answers[split].update({answer.casefold() for answer in question.answers})
-        self._images[split].update(bytes.fromhex(digest) for digest in question.digests)
+        answers = self._answers[split]
+        for answer in {answer.casefold() for answer in question.answers}:
+            answers[answer] += 1
+        if question.images:
+            self._images[split].update(map(bytes.fromhex, question.digests))
 
     def lines(self, config: QuestionsConfig) -> list[str]:
-        """The table, aligned, then a line for each warning."""
+        """The table, aligned, then the number of questions that are left out, and a line for each warning."""
         cells = [["split", "rows", "answers", "images"]]
         for split in SPLITS:
             counts = (self.rows[split], len(self._answers[split]), len(self._images[split]))
@@ -77,6 +87,8 @@ class SplitTable:
             "  ".join([name.ljust(left), *(cell.rjust(width) for cell, width in zip(rest, widths, strict=True))])
             for name, *rest in cells
         ]
+        if self._repeated:
+            table.append(f"left out: {self._repeated:,}, each the same as an earlier question of its split")
         return [*table, *(f"warning: {warning}" for warning in self.warnings(config))]
 
     def warnings(self, config: QuestionsConfig) -> list[str]:

@@ -1,16 +1,17 @@
-"""The split of a question: train, gate or test. What is held out shares no image with what is trained on.
+"""Assigns questions to splits: train, gate or test. Held-out questions share no image with trained ones.
 
-Rows that share an image or a group stay together. A set of rows that are tied so has one split: the one that a row of
-it names, or the one that the run has its image in, or the one that is drawn. The draw is a hash of the set's smallest
+Rows that share an image or a group stay together. Such a set of rows has one split: the one that a row of
+it names, or the one that its image has in the run, or a drawn one. The draw is a hash of the set's smallest
 group, else of its smallest image; of a row with neither, a hash of its text. So the order of rows does not matter.
 """
 
 import hashlib
-import json
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from json.encoder import encode_basestring_ascii
+from typing import NamedTuple
 
-from loop.config.schema import QuestionsConfig
+from loop.config.questions import QuestionsConfig
 from loop.errors import InputError
 
 SPLITS = ("train", "gate", "test")
@@ -31,7 +32,7 @@ def wanted_shares(config: QuestionsConfig, closed: Collection[str] = ()) -> dict
 
 
 def drawn_split(key: Key, config: QuestionsConfig, closed: Collection[str] = ()) -> str:
-    """The split by a hash of the key, in the shares that the configuration wants; `train` in place of a closed one.
+    """The split by a hash of the key, with the configuration's shares; `train` in place of a closed one.
 
     Raises InputError where the shares leave nothing to train on; a run that names every split may have such shares.
     """
@@ -39,7 +40,9 @@ def drawn_split(key: Key, config: QuestionsConfig, closed: Collection[str] = ())
         raise InputError(
             "questions.held_out_share and questions.gate_share must be below 1 together: the rest is trained on"
         )
-    fraction = int.from_bytes(hashlib.sha256(json.dumps(key).encode()).digest()[:8]) / 2**64
+    # As json.dumps writes the key, in a fifth of the time; runs keep the splits that they began with.
+    as_json = f'["{key[0]}", {encode_basestring_ascii(key[1])}]'
+    fraction = int.from_bytes(hashlib.sha256(as_json.encode()).digest()[:8]) / 2**64
     split = "train"
     if fraction < config.held_out_share:
         split = "test"
@@ -49,7 +52,7 @@ def drawn_split(key: Key, config: QuestionsConfig, closed: Collection[str] = ())
 
 
 def strictest(splits: Collection[str]) -> str | None:
-    """What an image that is in several splits counts as: `train` if it is trained on, else the first it decides.
+    """The split that an image in several splits counts for: `train` if it is among them, else the first of `SPLITS`.
 
     Runs of older versions have such images. An imported pair is trained on too.
     """
@@ -57,9 +60,8 @@ def strictest(splits: Collection[str]) -> str | None:
     return next((split for split in SPLITS if split in found), None)
 
 
-@dataclass(frozen=True)
-class SplitRow:
-    """What decides a row's split. `images` are digests; `split` is the one that the row names itself.
+class SplitRow(NamedTuple):
+    """The parts of a row that decide its split. `images` are digests; `split` is the one that the row names itself.
 
     `stored` is the split in which the run has this same question. A row that is not `labelled` is only trained on.
     """

@@ -1,4 +1,4 @@
-"""The accuracy log: a row a round, every figure a query on the store."""
+"""The accuracy log: one row per round; every figure is a query on the store."""
 
 import json
 import os
@@ -18,15 +18,15 @@ from store.summary import evaluation_figures, round_figures
 from store.teacher.calls import count_reasons, spent
 
 UNJUDGED = ("distil", "sample", "judge")
-"""Phases in which a round's samples are not all judged."""
+"""Phases during which some samples of the round are not judged."""
 MEMORY = "phase, planned_host, before_host, peak_host, planned_card, peak_card"
 GATE_FIGURES = ("questions", "accuracy", "low", "high")
 
 
 def log_rows(store: Store, after: int = -1) -> list[dict[str, Any]]:
-    """One dictionary a round, round 0 being the cold start; figures that do not exist yet are None.
+    """One dictionary per round, round 0 being the cold start; figures that do not exist yet are None.
 
-    Shares of samples are such until all are judged.
+    Shares of samples are None until all are judged.
     """
     return [_round_row(store, row) for row in store.rows("SELECT * FROM round WHERE number > ? ORDER BY number", after)]
 
@@ -105,23 +105,23 @@ def _round_row(store: Store, state: Any) -> dict[str, Any]:
 
 
 def _is_answering(state: Any, trials: list[dict[str, Any]]) -> bool:
-    """Whether the round's candidate is at the reported questions: a shrunk one is once the gate has accepted it.
+    """Whether the round's candidate is answering the reported questions; a shrunk one does so after its acceptance.
 
-    Answers are committed as they end, the short ones first: a part of them is no fair part.
+    Short answers finish first, so an accuracy over the answers so far would be biased.
     """
     shrunk = any(each["accepted"] and each["alpha"] is not None for each in trials)
     return state["phase"] == "evaluate" or (state["phase"] == "gate" and shrunk)
 
 
 def accepted_alpha(row: dict[str, Any]) -> float | None:
-    """How far a round's accepted policy was shrunk, from its row; None where none was, or it is the trained one."""
+    """The alpha of a round's accepted shrunk policy, from its row; None if there is none."""
     if row.get("decision") != "accepted":
         return None
     return next((trial["alpha"] for trial in row["trials"] if trial["accepted"]), None)
 
 
 def decision_in_short(row: dict[str, Any]) -> str | None:
-    """A round's decision, "shrunk 0.5" for an accepted policy that was shrunk; None where it is not decided."""
+    """A round's decision, "shrunk 0.5" for an accepted shrunk policy; None before the decision."""
     alpha = accepted_alpha(row)
     decision: str | None = row.get("decision") if alpha is None else f"shrunk {alpha:g}"
     return decision
@@ -141,8 +141,8 @@ def accuracy(store: Store, policy: int | None, style: str, split: str) -> dict[s
     """A policy's accuracy on a split in one style with its 95% Wilson interval; None if not evaluated.
 
     `kinds` maps each kind of question to (questions, accuracy); `faithful` is the share of chains
-    whose own statements are true, where the source can check them; `tokens` the mean length; `pairwise` figures of
-    units, where there are preference questions.
+    whose statements about the image are true, if the source can check them; `tokens` is the mean length; `pairwise` has
+    figures of units, if there are preference questions.
     """
     kinds = [] if policy is None else evaluation_figures(store, policy, split, style)
     questions = sum(row["questions"] for row in kinds)
@@ -167,7 +167,7 @@ def accuracy(store: Store, policy: int | None, style: str, split: str) -> dict[s
 
 
 def _pairwise(store: Store, policy: int | None, style: str, split: str) -> dict[str, Any]:
-    """Of preference questions, asked in both orders: shares of units right in both, and with one verdict in both."""
+    """Shares of preference units that are right in both orders, and that have the same verdict in both."""
     rows = [] if policy is None else unit_figures(store, policy, split, style)
     units = sum(row["units"] for row in rows)
     if not units:
@@ -187,7 +187,7 @@ def _pairwise(store: Store, policy: int | None, style: str, split: str) -> dict[
 
 
 def _change(store: Store, policy: int | None, serving: int, style: str, split: str) -> dict[str, Any] | None:
-    """The candidate beside the policy that the round began from, on the reported questions."""
+    """The candidate compared with the policy that the round began from, on the reported questions."""
     if policy is None:
         return None
     found = compare(store, policy, serving, split, style)
@@ -195,7 +195,7 @@ def _change(store: Store, policy: int | None, serving: int, style: str, split: s
 
 
 def _gate(store: Store, state: Any, reported: str) -> dict[str, Any] | None:
-    """What the gate looked at: the candidate's accuracy on its questions, and the comparison that decided."""
+    """The gate's figures: the candidate's accuracy on its questions, and the comparison that decided."""
     candidate, other = state["candidate_policy"], state["compared_with"]
     if candidate is None or other is None:
         return None
@@ -211,7 +211,7 @@ def _test_figures(found: Comparison) -> dict[str, Any]:
 
 
 def trained_style(store: Store) -> str:
-    """The prompt style that the run samples and trains; the one that the gate's rule is for."""
+    """The prompt style that the run samples and trains, to which the gate's rule applies."""
     return str(_configured(store, "$.sampling.style", "cot"))
 
 
@@ -226,7 +226,7 @@ def _configured(store: Store, path: str, default: str) -> Any:
 
 
 def append_finished_rounds(store: Store, path: Path) -> None:
-    """Append the rows of finished rounds that the file lacks; half a line of a crash is cut off."""
+    """Append the rows of finished rounds that the file lacks; half a line left by a crash is removed."""
     content = path.read_bytes() if path.exists() else b""
     whole = content[: content.rfind(b"\n") + 1]
     try:

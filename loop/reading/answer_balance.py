@@ -1,4 +1,4 @@
-"""Answers of a round: for and against which its pairs are, and how often its policies give them."""
+"""Balance of a round's answers: the weight of pairs for and against each answer, and how often policies give it."""
 
 from collections import Counter
 from typing import Any
@@ -8,18 +8,19 @@ from store.evaluations import count_answers
 from store.pairs import weigh_answers
 
 MOST = 12
-"""Answers that are shown, the commonest first."""
+"""Number of answers that are shown, the commonest first."""
 
 RECURS = 0.01
-"""An answer that is accepted for a smaller share of the questions says nothing about how often it is given."""
+"""Smallest share of questions that accept an answer: rarer answers are left out."""
 
 
 def answer_balance(store: Store, round_number: int, style: str, split: str) -> list[dict[str, Any]]:
-    """The commonest answers of a round, one dictionary each; shares are of the questions that were evaluated.
+    """The commonest answers of a round, one dictionary each; shares are of the evaluated questions.
 
-    `accepted`: share of questions with it as first accepted answer; `before` and `after`: share that the serving
-    policy and the candidate give it; `chosen` and `rejected`: weight of the round's pairs for and against it.
-    Empty where no candidate was evaluated, or no answer recurs.
+    `accepted`: share of questions whose first accepted answer it is; `before` and `after`: share of questions to which
+    the serving policy and the candidate give it; `chosen` and `rejected`: weight of the round's pairs for and against
+    it.
+    Empty if no candidate was evaluated, or no answer recurs.
     """
     state = store.row("SELECT serving_policy, candidate_policy FROM round WHERE number = ?", round_number)
     if state is None or state["candidate_policy"] is None:
@@ -41,13 +42,13 @@ def answer_balance(store: Store, round_number: int, style: str, split: str) -> l
 
 
 def given_answers(store: Store, policy: int, style: str, split: str) -> dict[str, tuple[float, float]]:
-    """The commonest answers, each with the share of questions it is accepted for and the share a policy gives it."""
+    """The commonest answers, each with the shares of questions that accept it and to which a policy gives it."""
     given, accepted = count_answers(store, policy, split, style)
     return {answer: (share, given[answer] / given.total()) for answer, share in _recurring(accepted)}
 
 
 def _recurring(accepted: Counter[str]) -> list[tuple[str, float]]:
-    """Answers with the share they are accepted for, the commonest first; equal ones in the order of their text."""
+    """Answers with the share of questions that accept them, the commonest first; ties in the order of their text."""
     asked = accepted.total()
     ordered = sorted(accepted.items(), key=lambda each: (-each[1], each[0]))
     return [(answer, count / asked) for answer, count in ordered[:MOST] if answer and count >= RECURS * asked]

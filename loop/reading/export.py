@@ -1,4 +1,4 @@
-"""Pairs and samples as files that TRL and `datasets` read as they are: JSONL or Parquet, images included."""
+"""Export of pairs and samples to files that TRL and `datasets` read directly: JSONL or Parquet, with images."""
 
 import base64
 import json
@@ -52,7 +52,7 @@ PAIR_COLUMNS: Columns = {
     "style": "text",
     **{f"{side}_{key}": kind for side in SIDES for key, kind in SIDE_COLUMNS.items()},
 }
-"""The first four are TRL's preference format; the others say where a pair comes from."""
+"""The first four are TRL's preference format; the others tell the pair's origin."""
 
 SAMPLE_COLUMNS: Columns = {
     "prompt": "messages",
@@ -81,12 +81,17 @@ SAMPLE_COLUMNS: Columns = {
 }
 
 
-def require_writable(file: Path) -> None:
-    """Raise InputError where no file can be written."""
+OF_A_RUN = ("store.db", "store.db-wal", "store.db-shm", "lock", "run.log", "rounds.jsonl")
+
+
+def require_writable(file: Path, option: str = "-o") -> None:
+    """Raise InputError if no file can be written there, or if it would replace a file of a run."""
+    if file.resolve().name in OF_A_RUN or file.resolve().suffix == ".safetensors":
+        raise InputError(f"{option} {file}: a run has a file of this name, which must not be overwritten; name another")
     if file.is_dir():
-        raise InputError(f"-o {file} is a directory; name a file in it")
+        raise InputError(f"{option} {file} is a directory; name a file in it")
     if not file.parent.is_dir():
-        raise InputError(f"-o {file}: {file.parent} is no directory; make it first")
+        raise InputError(f"{option} {file}: {file.parent} is no directory; make it first")
 
 
 def export_pairs(
@@ -98,11 +103,13 @@ def export_pairs(
     rules: Collection[str],
     reporter: Reporter,
 ) -> int:
-    """Write the pairs of these rounds and rules (all, if empty) to a file; returns how many there were."""
+    """Write the pairs of these rounds and rules (all, if empty) to a file; returns their number."""
     question = _question_cache(store)
     present = sorted(row["rule"] for row in store.rows("SELECT DISTINCT rule FROM pair"))
     if unknown := sorted(set(rules) - set(present)):
-        raise InputError(f"--rule {unknown[0]}: no pair is of it; there are pairs of {', '.join(present) or 'no rule'}")
+        raise InputError(
+            f"--rule {unknown[0]}: no pair has this rule; there are pairs of {', '.join(present) or 'no rule'}"
+        )
 
     def rows() -> Iterator[Row]:
         sql = "SELECT * FROM pair_detail WHERE round = ? ORDER BY pair"
@@ -123,7 +130,7 @@ def export_samples(
     outcomes: Collection[str],
     reporter: Reporter,
 ) -> int:
-    """Write the samples of these rounds and outcomes (all, if empty), archived ones too; returns how many."""
+    """Write the samples of these rounds and outcomes (all, if empty), archived ones included; returns their number."""
     question = _question_cache(store)
     weights = {row["number"]: row["sha256"] for row in store.rows("SELECT number, sha256 FROM policy")}
 
@@ -155,8 +162,9 @@ def _question_cache(store: Store) -> Callable[[int], tuple[Question, str]]:
 
 def _question_columns(question: Question, digest: str, style: str, config: Config) -> Row:
     template: str = getattr(config.prompts, style)
+    system = [{"role": "system", "content": words}] if (words := config.policy.system_prompt) is not None else []
     return {
-        "prompt": [{"role": "user", "content": template.replace("{question}", question.text)}],
+        "prompt": [*system, {"role": "user", "content": template.replace("{question}", question.text)}],
         "images": list(question.images),
         "question": question.text,
         "question_hash": digest,
@@ -184,9 +192,9 @@ def _sample(row: Row, question: tuple[Question, str], weights: str | None, confi
 def _write(
     store: Store, path: Path, file_format: str, columns: Columns, rows: Iterable[Row], reporter: Reporter
 ) -> int:
-    """Write beside the file and rename: what was there before stays until the new file is whole."""
+    """Write a temporary file and rename it, so that an existing file stays until the new one is whole."""
     if not store.value("SELECT 1 FROM question_image LIMIT 1"):
-        # A run of texts only: TRL takes a column of images for a vision-language task.
+        # A run without images gets no such column: TRL would take it for a vision-language task.
         columns = {name: kind for name, kind in columns.items() if kind != "images"}
     require_writable(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -266,7 +274,7 @@ FEATURES: dict[str, Any] = {
     "messages": _list_of({"role": _value("string"), "content": _value("string")}),
     "images": _list_of({"_type": "Image"}),
 }
-"""The kinds in the words of `datasets.Features`."""
+"""The kinds as `datasets.Features`."""
 
 
 def _arrow_types() -> dict[str, Any]:

@@ -1,6 +1,6 @@
-"""The columns of the frames that `open_run` gives: their types, in the order in which they come.
+"""Columns of the frames of `open_run`, in order, with their types.
 
-`docs/notebook.md` says what each means, and in which unit.
+`docs/notebook.md` gives the meaning and unit of each.
 """
 
 from __future__ import annotations
@@ -165,7 +165,7 @@ STEPS: Columns = {
 
 
 def frame(rows: Iterable[Mapping[str, Any] | Row], columns: Columns) -> pd.DataFrame:
-    """These columns of the rows, typed, also where there is no row."""
+    """A frame of these columns with their types, even without rows."""
     import pandas as pd
 
     kept = [[row[name] for name in columns] for row in rows]

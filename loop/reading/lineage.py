@@ -1,4 +1,4 @@
-"""Policies with what they were made from, and what the gate said of each."""
+"""Policies with their parents and their trials at the gate."""
 
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -14,10 +14,10 @@ WHERE ?1 IS NULL OR policy_lineage.policy = ?1 ORDER BY policy_lineage.policy"""
 
 
 def policy_records(store: Store, number: int | None = None) -> Iterator[dict[str, Any]]:
-    """Rows of `policy_lineage` by number, all or one, with `other_parent`, `alpha` and `trials`.
+    """Rows of `policy_lineage` by number (all, or one), with `other_parent`, `alpha` and `trials`.
 
-    A policy that a shrunk one replaced, or one that was tried in vain, is no round's candidate: `round` and `decision`
-    are those of its trial.
+    A policy that was rejected, or that a shrunk one replaced, may not be its round's candidate. Its `round` and
+    `decision` are then those of its trial.
     """
     tried = trials_by_policy(store)
     for row in store.stream(LINEAGE, number):

@@ -1,7 +1,7 @@
 """The model card of a published policy: `README.md` beside its weights, written when its round ends.
 
-Everything in it is a query on the store. What users, teachers and models wrote is escaped, and no path or address of
-this machine is named: a card is made to be published.
+All content is read from the store. Text of users, teachers and models is escaped. No path or address of this machine is
+named, because cards are made to be published.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ SELECT number, path FROM policy WHERE deleted IS NULL AND number IN (
     SELECT candidate_policy FROM round WHERE phase = 'done'
     UNION SELECT policy FROM gate_trial JOIN round ON round.number = gate_trial.round WHERE phase = 'done')
 ORDER BY number"""
-"""Policies that a finished round made, those in whose place a shrunk one was accepted among them."""
+"""Policies that finished rounds made, including those replaced by an accepted shrunk one."""
 
 LINE = """
 SELECT policy.number, policy.parent, policy.other_parent, policy.alpha, policy.made_by, policy.sha256,
@@ -49,7 +49,7 @@ WHERE round <= ? AND status = 'answered' GROUP BY model ORDER BY model"""
 
 
 def write_cards(ctx: Context) -> None:
-    """Write the cards that are missing. Weights are known by their safetensors files, so a card changes no hash."""
+    """Write the missing cards. The hash of weights covers safetensors files only, so a card does not change it."""
     for row in ctx.store.rows(PUBLISHED):
         directory = ctx.policy_directory(row["path"])
         path = directory / FILE_NAME
@@ -62,7 +62,7 @@ def write_cards(ctx: Context) -> None:
 
 
 def card(store: Store, config: Config, number: int, *, is_vision: bool) -> str:
-    """The card of one policy: front matter for the Hub, then what a person wants to know."""
+    """The card of one policy: front matter for the Hub, then the text."""
     line = store.rows(LINE, json.dumps(sorted(_ancestors(store, number))))
     policy, base = line[-1], line[0]
     trained = next((row for row in line if row["number"] == policy["other_parent"]), policy)
@@ -92,12 +92,23 @@ def card(store: Store, config: Config, number: int, *, is_vision: bool) -> str:
         "`vllm serve .` serves it with an OpenAI-compatible interface. It was trained on this prompt, where"
         " `{question}` is the question's text:",
         _fenced(str(getattr(config.prompts, config.sampling.style))),
+        *_chat(config),
     ]
     return "\n\n".join(sections) + "\n"
 
 
+def _chat(config: Config) -> list[str]:
+    """Lines about the system prompt and the chat template's options; none in most runs."""
+    policy, parts = config.policy, list[str]()
+    if policy.system_prompt is not None:
+        parts += ["with this system prompt:", _fenced(policy.system_prompt)]
+    if policy.chat_template_options:
+        parts += ["with these options of the chat template:", _fenced(json.dumps(policy.chat_template_options), "json")]
+    return parts
+
+
 def _ancestors(store: Store, number: int) -> set[int]:
-    """The policy and all that its weights were made from; the view `policy_lineage` knows one parent of each."""
+    """The policy and all its ancestors; the view `policy_lineage` has only one parent of each."""
     parents, left, found = policy_parents(store), {number}, set[int]()
     while left:
         found |= left
@@ -121,14 +132,14 @@ def _is_local(model: str) -> bool:
 
 
 def _front_matter(config: Config, title: str, accuracies: dict[str, Any], split: str, *, is_vision: bool) -> str:
-    """YAML that the Hub reads; `base_model` only where it is on the Hub."""
+    """YAML that the Hub reads; `base_model` only if it is on the Hub."""
     from huggingface_hub import EvalResult, ModelCardData
 
     results = [
         EvalResult(
             task_type="visual-question-answering" if is_vision else "question-answering",
-            dataset_type=config.questions.source,
-            dataset_name=config.questions.source,
+            dataset_type=str(config.questions.path) if config.questions.on_hub else config.questions.source,
+            dataset_name=config.questions.dataset or config.questions.source,
             dataset_split=split,
             metric_type="accuracy",
             metric_name=f"accuracy ({style})",
@@ -224,7 +235,7 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 def _escaped(text: object) -> str:
-    """Text that Markdown and HTML show as it is, on one line."""
+    """Text on one line that Markdown and HTML show unchanged."""
     line = " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
     return re.sub(r"([\\`*_\[\]|~$])", r"\\\1", html.escape(line, quote=False))
 

@@ -1,4 +1,4 @@
-"""How far the phase of an open round is, and how fast: counts on the store, however large it is."""
+"""Progress and speed of an open round's phase, counted on the store; fast for stores of any size."""
 
 import json
 from collections.abc import Callable
@@ -12,11 +12,11 @@ from store.database import Store, now_s
 from store.rounds import GATE, Round
 
 RECENT_ROWS = 8192
-"""Rows over which the speed is taken."""
+"""Number of latest rows that the speed is computed from."""
 
 REPORTED = """FROM evaluation WHERE split = ?2 AND style IN (SELECT value FROM json_each(?3))
 AND policy IN (SELECT candidate_policy FROM round WHERE number = ?1 UNION SELECT 0 WHERE ?1 = 0)"""
-"""Answers to the reported questions by the policies that a round evaluates: its candidate, in round 0 the base too."""
+"""Answers to the reported questions by the policies that a round evaluates: its candidate, in round 0 also the base."""
 
 TRIED = "FROM evaluation WHERE policy = ?1 AND split = ?2 AND style IN (SELECT value FROM json_each(?3))"
 """A policy's answers to the gate's questions."""
@@ -24,10 +24,10 @@ TRIED = "FROM evaluation WHERE policy = ?1 AND split = ?2 AND style IN (SELECT v
 
 @dataclass(frozen=True)
 class Progress:
-    """`done` of `total` items, None where a phase is a single step or nobody knows.
+    """`done` of `total` items; None if a phase is a single step or the number is unknown.
 
-    Where the total depends on what comes, `at_most` is the most that it can be. `per_second` is the rate at which the
-    last items were committed, None where nothing was timed; `age_s` says how long ago the last of them was.
+    If the total is not fixed, `at_most` is its upper limit. `per_second` is the rate at which the last items were
+    committed, None if nothing was timed; `age_s` is the age of the last of them in seconds.
     """
 
     done: int | None = None
@@ -38,7 +38,7 @@ class Progress:
 
 
 def phase_progress(store: Store, round_: Round) -> Progress:
-    """How far the round's phase is."""
+    """The progress of the round's phase."""
     count = _PHASES.get(round_.phase)
     return Progress() if count is None else count(store, round_)
 
@@ -63,7 +63,7 @@ def _judge(store: Store, round_: Round) -> Progress:
 
 
 def _evaluate(store: Store, round_: Round) -> Progress:
-    """Every policy that is evaluated answers every reported question in every reported style."""
+    """Progress of phase `evaluate`: each evaluated policy answers each reported question in each reported style."""
     policies = (round_.number == 0) + (round_.candidate_policy is not None)
     if not policies:
         return Progress()
@@ -79,9 +79,9 @@ def _evaluate(store: Store, round_: Round) -> Progress:
 
 
 def _gate(store: Store, round_: Round) -> Progress:
-    """What the policy that is tried now has answered: the gate ends a trial once it is sure.
+    """Progress of phase `gate`: answers of the policy on trial; a trial may end early.
 
-    A shrunk policy that was accepted then answers the reported questions, which are known.
+    An accepted shrunk policy then answers the reported questions, whose number is known.
     """
     if round_.candidate_policy is None or round_.decision == "rejected":
         return Progress()
@@ -93,7 +93,7 @@ def _gate(store: Store, round_: Round) -> Progress:
     limit = _configured(store, "gate" if split == GATE else "evaluation", "limit")
     usable = "SELECT count(*) FROM question WHERE split = ? AND batch = 0 AND unusable IS NULL"
     questions = _at_most(limit, store.value(usable, split))
-    # Shrunk candidates are made one after the other: the newest policy is the one that is tried.
+    # Shrunk candidates are made one after the other, so the newest policy is on trial.
     of = (store.value("SELECT max(number) FROM policy"), split, json.dumps(styles))
     at_most = len(styles) * questions
     done = min(store.value(f"SELECT count(*) {TRIED}", *of), at_most)
@@ -127,12 +127,12 @@ def _configured(store: Store, table: str, key: str) -> Any:
 
 
 def _speed(store: Store, rows: str, *parameters: Any) -> tuple[float | None, int | None]:
-    """Rows a second over the latest of them, and how many seconds ago the last was committed."""
+    """Rows per second over the latest of them, and the age of the last commit in seconds."""
     recent = f"SELECT created {rows} ORDER BY id DESC LIMIT {RECENT_ROWS}"
     times = [row["created"] for row in store.rows(recent, *parameters) if row["created"] is not None]
     if not times:
         return None, None
-    # The rows of one commit share a moment: those of the earliest commit were made before it, so they do not count.
-    # A clock that was set back leaves no span to divide by.
+    # The rows of one commit have one time. Those of the earliest commit were made before that time: they do not count.
+    # If the clock was set back, there is no interval to divide by.
     committed, seconds = sum(time > min(times) for time in times), max(times) - min(times)
     return (committed / seconds if seconds > 0 else None), max(0, now_s() - max(times))

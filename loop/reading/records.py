@@ -1,4 +1,4 @@
-"""What `show` looks up: lists of records and single ones as plain dictionaries, archived samples included."""
+"""Records for `show`: lists and single ones as plain dictionaries, archived samples included."""
 
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -14,13 +14,14 @@ from store import Store, StoreError
 from store.gate import best_policy
 from store.maintenance.archive import IN_STORE, find_sample, round_samples
 from store.packing import unpack_scores, unpack_token_ids
+from store.rejudged import rejudged_of_sample, rewards_of_sample
 
 Record = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Filters:
-    """Which records are wanted; None and False want all."""
+    """Filters for records; None and False select all."""
 
     round: int | None = None
     outcome: str | None = None
@@ -43,7 +44,7 @@ RECORD_FILTERS = {"question": {"policy", "changed_since"}}
 
 
 def list_records(store: Store, kind: str, filters: Filters, limit: int) -> tuple[list[Record], bool]:
-    """So many records that meet the filters, and whether there are more."""
+    """At most `limit` records that meet the filters, and whether there are more."""
     _refuse_unused_filters(kind, filters, LIST_FILTERS[kind])
     found = list(islice(LISTS[kind](store, filters), limit + 1))
     return found[:limit], len(found) > limit
@@ -54,7 +55,9 @@ def find_record(store: Store, kind: str, number: int, filters: Filters) -> Recor
     _refuse_unused_filters(f"{kind} {number}", filters, RECORD_FILTERS.get(kind, set()))
     record = RECORDS[kind](store, number, filters)
     if record is None:
-        raise InputError(f"{store.path.parent} has no {kind} {number}; 'show DIR {kind}' lists what there is")
+        raise InputError(
+            f"{store.path.parent} has no {kind} {number}; 'show {store.path.parent} {kind}' lists what there is"
+        )
     return record
 
 
@@ -62,7 +65,7 @@ def _refuse_unused_filters(kind: str, filters: Filters, known: set[str]) -> None
     for field in fields(filters):
         if getattr(filters, field.name) not in (None, False) and field.name not in known:
             option = field.name.replace("_", "-")
-            raise InputError(f"--{option} says nothing about 'show DIR {kind}'; leave it out")
+            raise InputError(f"--{option} does not apply to 'show DIR {kind}'; leave it out")
 
 
 def _list_questions(store: Store, filters: Filters) -> Iterator[Record]:
@@ -72,7 +75,9 @@ def _list_questions(store: Store, filters: Filters) -> Iterator[Record]:
     if filters.policy is not None:
         raise InputError("--policy of questions goes with --changed-since")
     if filters.outcome is not None and filters.round is None:
-        raise InputError("--outcome of questions is that of their vote in a round; give --round (or --changed-since)")
+        raise InputError(
+            "--outcome of questions is the outcome of their vote in a round; add --round (or --changed-since)"
+        )
     wanted = [f"question.{column} IS NOT NULL" for column in ("suspect", "unusable") if getattr(filters, column)]
     chosen = " AND ".join(wanted) or "1"
     if filters.round is None:
@@ -106,7 +111,7 @@ ORDER BY new.outcome = 'correct', new.split DESC, question.id"""
 
 
 def changed_questions(store: Store, filters: Filters) -> Iterator[Record]:
-    """Held-out questions that turned right or wrong between two policies, those that turned wrong first."""
+    """Held-out questions whose outcome changed between two policies, those that became wrong first."""
     _refuse_unused_filters("question --changed-since", filters, {"outcome", "policy", "changed_since"})
     before, after, style = filters.changed_since, _later_policy(store, filters), trained_style(store)
     for number in (before, after):
@@ -198,7 +203,7 @@ def _question(store: Store, number: int, filters: Filters) -> Record | None:
 
 
 def _compared_policies(store: Store, filters: Filters) -> list[int]:
-    """The policies whose answers are wanted; none means all."""
+    """The policies whose answers are selected; none means all."""
     if filters.changed_since is not None:
         return [filters.changed_since, _later_policy(store, filters)]
     return [] if filters.policy is None else [filters.policy]
@@ -212,7 +217,7 @@ WHERE question = ?"""
 
 
 def _verified(store: Store, question: int, chosen: str) -> Iterator[Record]:
-    """The sampled answers of `evaluate --best-of`, with the verifier's score of each token where there is one."""
+    """The sampled answers of `evaluate --best-of`, with the verifier's score of each token, if there is one."""
     for row in store.rows(f'{VERIFIED} AND {chosen} ORDER BY policy, style, "index", reference', question):
         record = _decoded(row)
         packed, record["token_ids"] = record.pop("token_scores"), unpack_token_ids(row["token_ids"])
@@ -235,6 +240,8 @@ def _one_sample(store: Store, number: int, _: Filters) -> Record | None:
         "token_ids": unpack_token_ids(found["token_ids"]),
         "weights": None if policy is None else policy["sha256"],
         "pairs": [{"pair": row["id"], "rule": row["rule"], "chosen": row["chosen"] == number} for row in pairs],
+        "rejudged": [_decoded(row) for row in rejudged_of_sample(store, number)],
+        "rewards": rewards_of_sample(store, number),
         "of_question": _question_with_images(store, found["question"]),
     }
 
@@ -296,7 +303,7 @@ def _images(store: Store, question: int) -> list[Record]:
 
 
 def _decoded(row: Any) -> Record:
-    """A row whose JSON columns are values."""
+    """A row with its JSON columns decoded."""
     record = dict(row)
     for key in ("answers", "choices", "flags", "images", "recipe", "metrics"):
         if isinstance(record.get(key), str):

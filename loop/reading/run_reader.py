@@ -1,4 +1,4 @@
-"""A run from Python or a notebook: every record as a pandas frame, read from the store, also while the run goes on."""
+"""`open_run`: a run's records as pandas frames, for Python and notebooks; usable while the run works."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ FROM training_step JOIN training ON training.id = training_step.training"""
 
 
 def open_run(run_dir: str | Path) -> Run:
-    """The run that is kept in a directory. Raises StoreError where there is none, or one of another version."""
+    """The run in a directory. Raises StoreError if there is none, or if it has another version."""
     run = Run(Path(run_dir))
     with run._reading():
         return run
 
 
 class Run:
-    """A run to look at; nothing is ever written. Each call reads what the store holds at that moment.
+    """A run, read only. Each call reads the store's present content.
 
     Columns, types and units of the frames: `docs/notebook.md`. A filter takes one value or several, and rows
-    come in the order in which they were recorded, at most `limit` of them. Archived rounds are read too.
+    are in the order in which they were recorded, at most `limit` of them. Archived rounds are included.
     """
 
     def __init__(self, run_dir: Path) -> None:
@@ -58,13 +58,13 @@ class Run:
 
     @property
     def configuration(self) -> dict[str, Any]:
-        """The run's configuration as it was recorded, a dictionary a table."""
+        """The recorded configuration, one dictionary per table."""
         with self._reading() as store:
             configuration: dict[str, Any] = json.loads(store.value("SELECT configuration FROM run") or "{}")
             return configuration
 
     def rounds(self) -> pd.DataFrame:
-        """The accuracy log: a row a round, round 0 being the cold start."""
+        """The accuracy log: one row per round, round 0 being the cold start."""
         with self._reading() as store, store.snapshot():
             times = {row["number"]: row for row in store.rows("SELECT number, started, finished FROM round")}
             rows = [
@@ -93,7 +93,7 @@ class Run:
         split: Names = None,
         limit: int | None = None,
     ) -> pd.DataFrame:
-        """Chains of thought with what the judge said of each."""
+        """Chains of thought with their verdicts."""
         wanted = _given_filters(
             {"round": round, "question": question, "policy": policy, "style": style, "author": author},
             outcome=outcome,
@@ -112,7 +112,7 @@ class Run:
         style: Names = None,
         limit: int | None = None,
     ) -> pd.DataFrame:
-        """Preference pairs, both texts with who wrote them."""
+        """Preference pairs with both texts and their authors."""
         wanted = _given_filters({"round": round, "question": question, "rule": rule, "source": source, "style": style})
         return self._select("SELECT * FROM pair_detail", "pair", wanted, limit, PAIRS)
 
@@ -146,7 +146,7 @@ class Run:
         return self._select("SELECT id AS evaluation, * FROM evaluation", "id", wanted, limit, EVALUATIONS)
 
     def policies(self) -> pd.DataFrame:
-        """Every set of weights: where it comes from, how good it is, what became of it."""
+        """Every set of weights with its parent, accuracy and decision."""
         with self._reading() as store, store.snapshot():
             split = reported_split(store)
             rows = [
@@ -160,7 +160,7 @@ class Run:
         return frame(rows, POLICIES)
 
     def training_steps(self, *, round: Numbers = None, limit: int | None = None) -> pd.DataFrame:
-        """What the trainer said at each step of each update."""
+        """The trainer's figures at each step of each update."""
         wanted = _given_filters({"round": round})
         return self._select(f"SELECT * FROM ({STEP})", "policy, step", wanted, limit, STEPS)
 
@@ -197,7 +197,7 @@ def _held_out(accuracies: dict[str, Any]) -> dict[str, Any]:
 
 
 def _given_filters(filters: dict[str, Any], outcome: Names = None) -> dict[str, list[Any]]:
-    """The filters that were given, as lists."""
+    """The given filters as lists."""
     from judges.verdict import OUTCOMES
 
     lists = {name: _as_list(given) for name, given in {**filters, "outcome": outcome}.items()}
@@ -208,7 +208,7 @@ def _given_filters(filters: dict[str, Any], outcome: Names = None) -> dict[str, 
 
 
 def _as_list(given: Any) -> list[Any] | None:
-    """Plain integers and texts, which SQLite takes; numpy's integers are none."""
+    """Plain integers and texts for SQLite, which does not take numpy's integers."""
     if given is None:
         return None
     several = [given] if isinstance(given, str) or not isinstance(given, Collection) else given

@@ -1,4 +1,4 @@
-"""What a run is doing now, how far it is and how fast: a few look-ups, however large the store."""
+"""The status of a run: state, progress and speed, from a few queries that are fast in a store of any size."""
 
 import time
 from dataclasses import asdict, dataclass, field
@@ -14,25 +14,25 @@ from store.rounds import Round, latest_round, served_last
 from store.unusable import count_unusable
 
 SILENT_S = 900
-"""A process that holds the lock and has left no sign for so long is stale; a progress bar leaves two a minute."""
+"""Seconds without any sign after which a process that holds the lock is stale; a progress bar gives two per minute."""
 LOG_FILE = "run.log"
 
 
 @dataclass(frozen=True)
 class Status:
-    """`done` of `total` items of the round's phase, None where a phase is a single step.
+    """`done` of `total` items of the round's phase; None if a phase is a single step.
 
-    The phase `gate` has no total, as it ends once it is sure: `at_most` is how many answers it asks of a candidate.
-    `serving_policy` is the best accepted policy by the gate's questions: what one gets, as `DIR/policies/current`.
-    `last_accepted_policy` is the one that rounds go on from, mostly the same. `candidate_policy` is the round's own
-    while it goes on.
-    `state` is `running`, `finished`, `stopped` (by its user or by an error, `end_reason` says which) or `stale`: a
-    process that gives no sign of life, or one that died without a word. `started`, `ended` and `end_reason` are those
-    of the last session of `run`. `per_second` is the rate at which the last items were committed, None where nothing
-    was timed; `age_s` says how long ago the last of them was. `pid` is the process that works on the run, None if none
-    does, and `command` what it does there where it has said; `silent_s` is how long ago run.log grew.
+    Phase `gate` has no total, because it may end early: `at_most` is the largest number of answers of a candidate.
+    `serving_policy` is the best accepted policy by the gate's questions, as in `DIR/policies/current`.
+    `last_accepted_policy` is the one that the next round starts from, usually the same. `candidate_policy` is that of
+    the unfinished round.
+    `state` is `running`, `finished`, `stopped` (by its user or by an error; `end_reason` says which) or `stale`: the
+    process gives no sign of life, or died without recording its end. `started`, `ended` and `end_reason` are those
+    of the last session of `run`. `per_second` is the rate at which the last items were committed, None if nothing
+    was timed; `age_s` is the age of the last of them. `pid` is the process that works on the run, None if none
+    does, and `command` its command, if recorded; `silent_s` is the time since run.log grew.
     `unusable` counts the questions that are not asked any more. `engines` has the latest figures of engines that are
-    processes of their own: where each runs, which policy it serves, tokens per second, restarts.
+    separate processes: host, served policy, tokens per second, restarts.
     """
 
     pid: int | None
@@ -58,7 +58,7 @@ class Status:
 
     @property
     def left_s(self) -> float | None:
-        """Seconds until the phase is through at this speed."""
+        """Seconds until the phase is finished at this speed."""
         if self.per_second is None or self.total is None or self.done is None or self.pid is None:
             return None
         return (self.total - self.done) / self.per_second
@@ -96,15 +96,15 @@ def run_status(store: Store) -> Status:
 
 
 def explain_state(status: Status) -> str:
-    """Why the run is in its state, to be put after it: the process at work, or what ended it. Not escaped."""
+    """The reason for the state, to be printed after it: the process at work, or what ended it. Not escaped."""
     silent = "" if status.silent_s is None else f", last sign of life {format_duration(status.silent_s)} ago"
     if status.pid is not None:
         doing = f", {status.command}" if status.command not in (None, "run") else ""
         return f" (process {status.pid}{doing}{silent})"
     if status.state == "stale":
-        return f" (its process died without a word{silent}; 'run' goes on from there)"
+        return f" (its process died without a message{silent}; 'run' continues it)"
     if status.state == "stopped" and status.end_reason not in (None, "stopped", "finished"):
-        return f" by {status.end_reason} ('run' goes on from there; run.log has the error)"
+        return f" by {status.end_reason} ('run' continues it; run.log has the error)"
     return ""
 
 

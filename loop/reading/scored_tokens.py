@@ -1,4 +1,4 @@
-"""A chain in pieces of text, each with what the verifier thinks of it: for the pages and the terminal."""
+"""A chain in pieces of text, each with its verifier score, for the pages and the terminal."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Piece:
-    """A token's text and what the verifier thinks of it: log pi(later policy) - log pi(earlier one), in nats."""
+    """A token's text and its verifier score: log pi(later policy) - log pi(earlier policy), in nats."""
 
     text: str
     score: float
 
 
 def scored_pieces(store: Store, policy: int, token_ids: Sequence[int], scores: Sequence[float]) -> tuple[Piece, ...]:
-    """The chain's tokens with their scores; bytes that only together make a character go with the one that ends it.
+    """The chain's tokens with their scores; bytes that form one character together belong to the last of them.
 
-    A character that the chain breaks off in is a replacement character. Empty where no tokenizer is left to read them
-    with, where it cannot, or where tokens and scores do not belong together.
+    An incomplete character at the end becomes a replacement character. Empty if no tokenizer is available or can read
+    the tokens, or if tokens and scores do not match.
     """
     tokenizer = _tokenizer_of(store, policy)
     if tokenizer is None or len(token_ids) != len(scores):
@@ -37,7 +37,7 @@ def scored_pieces(store: Store, policy: int, token_ids: Sequence[int], scores: S
     for token, score in zip(token_ids, scores, strict=True):
         try:
             text = stream.step(tokenizer, token)
-        except Exception:  # it has no class of its own for bytes that never make a character
+        except Exception:  # the library raises no class of its own for bytes that form no character
             return ()
         waiting.append(score)
         if text is not None:
@@ -49,7 +49,7 @@ def scored_pieces(store: Store, policy: int, token_ids: Sequence[int], scores: S
 
 
 def _tokenizer_of(store: Store, policy: int) -> "Tokenizer | None":
-    """A policy's tokenizer, or the accepted policy's where its own files have left the disk; None without either."""
+    """A policy's tokenizer, or the accepted policy's if its own files were deleted; None without either."""
     run_dir = store.path.parent
     own = run_dir / get_policy(store, policy).path / "tokenizer.json"
     for file in (own, run_dir / "policies" / "current" / "tokenizer.json"):

@@ -1,14 +1,14 @@
-"""Text as the terminal and the pages both show it: durations, memory, and letters without piled-up marks."""
+"""Text for the terminal and the pages: durations, memory, and letters without stacked marks."""
 
 import unicodedata
 from collections.abc import Mapping
 
 MAX_MARKS = 4
-"""Combining marks after one letter; more of them climb into the lines above."""
+"""Most combining marks after one letter; more of them would overlap the lines above."""
 
 
 def format_duration(seconds: float) -> str:
-    """So many seconds as people write them: "48 s", "12m05s", "3h20m", "2d04h"."""
+    """Seconds in a readable form: "48 s", "12m05s", "3h20m", "2d04h"."""
     whole = max(0, round(seconds))
     if whole < 60:
         return f"{whole} s"
@@ -20,7 +20,7 @@ def format_duration(seconds: float) -> str:
 
 
 def format_memory(memory: Mapping[str, Mapping[str, int | None]]) -> str:
-    """Each phase's peak beside its plan, in GiB, of phases that were planned: "update 1.92 (planned 2.05)"."""
+    """Each planned phase's peak beside its plan, in GiB: "update 1.92 (planned 2.05)"."""
     shown = []
     for phase, figures in memory.items():
         for place, name in (("host", ""), ("card", " on the card")):

@@ -1,7 +1,7 @@
-"""Asking the teacher through the Batch API, across as many sessions as it takes.
+"""Asks the teacher through the Batch API, over several sessions if necessary.
 
-A batch is planned in the store before it is sent, named there when the server has taken it, and
-finished there when every item has an outcome.
+A batch is recorded as planned before it is sent, gets the server's id when the server has accepted it, and is
+finished when every item has an outcome.
 """
 
 import time
@@ -29,12 +29,12 @@ from store.teacher.calls import (
 )
 
 STOP_CHECK_S = 0.2
-"""How often `stopping` is asked between two looks at the server."""
+"""Seconds between two checks of `stopping` while waiting for the server."""
 
 
 @dataclass(frozen=True)
 class BatchLimits:
-    """How many requests one batch holds, and how many of its items one commit."""
+    """Most requests per batch, and most items per commit."""
 
     max_requests: int = MAX_REQUESTS
     commit_items: int = 200
@@ -48,8 +48,8 @@ def ask_batch(
 ) -> Iterator[list[TeacherCall]]:
     """As `ask_live`, through batches: settle unnamed batches, send unanswered tasks, wait, fetch.
 
-    Ends early, with everything kept, once the user wants to stop; the next session goes on waiting.
-    Raises TeacherOutage when batches ended without any answer, TeacherError where the server takes no batches.
+    Ends early, with everything kept, if the user wants to stop; the next session continues to wait.
+    Raises TeacherOutage if batches ended without any answer, TeacherError if the server takes no batches.
     """
     client = BatchClient(session.teacher)
     try:
@@ -72,7 +72,7 @@ def ask_batch(
 
 
 def _settle_unnamed(session: TeacherSession, client: BatchClient) -> None:
-    """Name or drop every planned batch without the server's id: it was sent just before a kill, or not at all."""
+    """Name or drop every planned batch without the server's id: it was sent just before a kill, or never."""
     for stored in open_batches(session.store):
         if stored.id is None:
             found = client.find(stored.key)
@@ -117,7 +117,7 @@ def _send(
                 raise
             name_batch(session.store, plan.key, sent.id)
         session.reporter.say(
-            f"  {len(taken)} requests sent as a batch; the answers may take a day (Ctrl-C, and run again to go on)"
+            f"  {len(taken)} requests sent as a batch; the answers may take a day (Ctrl-C, and run again to continue)"
         )
 
 

@@ -1,4 +1,4 @@
-"""Asking the teacher request by request: an answered request is not made again, each reply is committed at once."""
+"""Asks the teacher request by request; an answered request is not made again, each reply is committed at once."""
 
 from collections.abc import Iterator, Sequence
 

@@ -1,4 +1,4 @@
-"""Teacher answers become judged samples; training uses only those judged correct."""
+"""Turns the teacher's answers into judged samples; training uses only those judged correct."""
 
 from collections.abc import Sequence
 
@@ -33,10 +33,10 @@ def collect_answers(
 ) -> None:
     """Ask every task that has no answer, and add a judged sample for each answer.
 
-    The answer is committed first and by itself; its sample and verdict follow in a second
-    transaction, read back from the store. So an error in judging loses no paid answer. Slow rules
-    judge only once all answers are in: while they run, no reply would be read.
-    Raises TeacherError, TeacherOutage, and Stopped once the user wants to stop.
+    The answer is committed first and alone; its sample and verdict follow in a second transaction, read from
+    the store. So an error in judging loses no paid answer. Slow rules judge after all answers have arrived,
+    because judging blocks the event loop that reads replies.
+    Raises TeacherError, TeacherOutage, and Stopped if the user wants to stop.
     """
     session = teacher_session(ctx, teacher, round_number, purpose)
     by_key: dict[str, list[TeacherTask]] = {}
@@ -78,7 +78,7 @@ def _has_slow_rule(task: TeacherTask) -> bool:
 
 
 def _judge_answers(ctx: Context, session: TeacherSession, tasks: Sequence[TeacherTask]) -> int:
-    """Add a judged sample for each answer that has none; returns how many of those are correct.
+    """Add a judged sample for each answer that has none; returns the number of correct ones.
 
     Judging happens outside any transaction; each group of samples is written in one.
     """

@@ -1,4 +1,4 @@
-"""What the cold start will cost, estimated from a sample of the questions before anything is asked."""
+"""The cost of the cold start, estimated from a sample of the questions before any request."""
 
 import io
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ from store.questions import find_questions
 from store.teacher.calls import call_status
 
 MEASURED_QUESTIONS = 200
-"""The estimate is measured on at most so many questions."""
+"""Most questions that the estimate is measured on."""
 
 RATIONALE_TOKENS = 130
 """Tokens of a typical rationale with its answer line."""
@@ -34,7 +34,7 @@ SizedPrompt = tuple[str, Sequence[tuple[int, int]]]
 
 @dataclass(frozen=True)
 class Estimate:
-    """`usd` is what is expected, `max_usd` what it cannot exceed; both None where no price is known."""
+    """`usd` is the expected cost, `max_usd` its upper limit; both are None if no price is known."""
 
     requests: int
     prompt_tokens: int
@@ -49,7 +49,7 @@ class Estimate:
 
 
 def estimate_from_source(config: Config) -> tuple[Estimate, str]:
-    """The estimate before a run exists, and what it is measured on: the source's first train questions."""
+    """The estimate before a run exists, measured on the source's first train questions, and a note that says so."""
     wanted = config.cold_start.rationales
     path = config.questions.path
     if path is not None and not Path(path).exists():
@@ -76,7 +76,7 @@ def estimate_from_source(config: Config) -> tuple[Estimate, str]:
 def confirm_cold_start(config: Config, store: Store, *, agreed: bool) -> None:
     """Raise InputError, naming `--yes`, if what the cold start still has to ask costs more than `confirm_usd`.
 
-    Also where the cost is unknown: a model without a price at an endpoint that is not on this machine.
+    Also if the cost is unknown: a model without a price at an endpoint that is not on this machine.
     """
     teacher = config.teacher
     if agreed or not teacher.enabled or store.row("SELECT 1 FROM round WHERE number > 0 OR phase <> 'distil'"):
@@ -98,7 +98,7 @@ def confirm_cold_start(config: Config, store: Store, *, agreed: bool) -> None:
 
 
 def _count_unanswered(config: Config, store: Store) -> int:
-    """Requests of the cold start that have no answer under the settings as they are now."""
+    """The number of cold-start requests without an answer under the present settings."""
     chosen = find_questions(store, "id IN (SELECT question FROM round_question WHERE round = 0)")
     if not chosen:
         usable = "split = 'train' AND answers <> '[]' AND unusable IS NULL"
@@ -135,7 +135,7 @@ def _image_size(image: bytes) -> tuple[int, int]:
 
 
 def _estimate(config: TeacherConfig, measured: Sequence[SizedPrompt], requests: int) -> Estimate:
-    """The mean cost of the prompts times `requests`."""
+    """The estimate: mean cost of the prompts times `requests`."""
     known = config.price
     price = Price(0, 0, 0) if known is None else Price(**known.model_dump())
     prompts = sum(

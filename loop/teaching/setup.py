@@ -1,4 +1,4 @@
-"""From `[teacher]` to a teacher that can be asked."""
+"""Opens the teacher that `[teacher]` configures."""
 
 from contextlib import ExitStack
 
@@ -16,7 +16,7 @@ SETTINGS = (
 
 
 def open_teacher(config: TeacherConfig, write: WriteRationale | None, stack: ExitStack) -> Teacher | None:
-    """The configured teacher, None without one; the embedded one, which writes with `write`, is served until
+    """The configured teacher; None without one. The embedded teacher, which answers by `write`, is served until
     `stack` is left.
 
     Raises TeacherError, naming the variable, if the key is not in the environment.

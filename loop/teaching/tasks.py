@@ -1,4 +1,4 @@
-"""What the teacher is asked: one task for each question and purpose."""
+"""Tasks for the teacher: one per question and purpose."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from store.questions import Question
 
 @dataclass(frozen=True)
 class TeacherTask:
-    """A question, a template, and the prompt made of both."""
+    """A question, a template, and the prompt made from both."""
 
     question: Question
     template: Template

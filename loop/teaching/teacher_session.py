@@ -1,4 +1,4 @@
-"""The teacher for one purpose of one round: what is still to be asked, and how calls and costs are recorded."""
+"""The teacher for one purpose of one round: open tasks, and the recording of calls and costs."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +17,7 @@ from store.teacher.calls import TeacherCall, add_prompts, call_status, prompt_ha
 
 @dataclass(frozen=True)
 class TeacherSession:
-    """The teacher, and the round and purpose that its calls are recorded under."""
+    """The teacher, with the round and purpose under which its calls are recorded."""
 
     store: Store
     teacher: Teacher
@@ -28,11 +28,11 @@ class TeacherSession:
     stopping: Callable[[], bool]
 
     def request_key(self, task: TeacherTask) -> str:
-        """The hash that the task's request is stored under."""
+        """The hash under which the task's request is stored."""
         return request_hash(self.teacher.settings, task.prompt, task.question.images)
 
     def pending_call(self, task: TeacherTask) -> TeacherCall:
-        """The task's row as it is before the request is made."""
+        """The task's row before the request is made."""
         return TeacherCall(
             hash=self.request_key(task),
             purpose=self.purpose,
@@ -56,7 +56,7 @@ class TeacherSession:
         return {key: task for key, task in by_key.items() if call_status(self.store, key) in (None, "failed")}
 
     def remaining_budget(self) -> Budget:
-        """What the run and the round may still spend. Round 0, the cold start, has the run's limits only."""
+        """The remaining budget of the run and the round. Round 0, the cold start, has the run's limits only."""
         limits = []
         for prefix, scope in (("", None), ("round_", self.round)):
             if scope == 0:
@@ -69,17 +69,17 @@ class TeacherSession:
         return Budget(limits)
 
     def report_exhausted(self, budget: Budget) -> None:
-        """Say which limit ended the requests, if one did."""
+        """Report the limit that ended the requests, if one did."""
         if budget.exhausted is not None and not self.stopping():
             limit = getattr(self.config, budget.exhausted)
             self.reporter.say(
                 f"  the teacher's budget is spent (teacher.{budget.exhausted} = {limit});"
-                " the loop goes on without the teacher"
+                " the loop continues without the teacher"
             )
 
 
 def with_reply(call: TeacherCall, reply: TeacherReply) -> TeacherCall:
-    """The call's row with its reply."""
+    """The call's row with the reply."""
     return replace(
         call,
         status=reply.status,

@@ -1,4 +1,4 @@
-"""Prompt templates of the teacher: text files in `prompts/` with placeholders.
+"""Prompt templates for the teacher: text files in `prompts/` with placeholders.
 
 The notes are those that LLaVA-Reasoner (arXiv 2410.16198) gives its teacher for each data set: no units
 for charts, the option's letter for multiple choice, words as printed for documents, lower case.
@@ -20,14 +20,14 @@ CORRECT = "correct"
 
 @dataclass(frozen=True)
 class Template:
-    """A prompt before a question is filled in; its text is what the store keeps by hash."""
+    """A prompt with placeholders; the store keeps its text by hash."""
 
     name: str
     text: str
 
     @property
     def turn(self) -> int:
-        """Which attempt at a question it asks for: 0 the first answer, 1 the correction."""
+        """The attempt at a question that it asks for: 0 the first answer, 1 the correction."""
         return 1 if self.name == CORRECT else 0
 
     def fill(self, **values: str) -> str:
@@ -37,9 +37,9 @@ class Template:
 
 @lru_cache
 def template(name: str, notes: Sequence[str] = (), *, judge: str = "exact") -> Template:
-    """The template of this name with these notes in it; each is a file in `prompts/`.
+    """The template of this name (a file in `prompts/`) with these notes.
 
-    Where `judge` compares two candidates, the teacher is asked to compare them.
+    If `judge` compares two candidates, the teacher is asked to compare them.
     """
     file = f"{name}_preference" if find_judge(judge).rule.name == "preference" else name
     lines = "".join(f"{_read(f'note_{note}')}\n" for note in notes)
@@ -47,9 +47,9 @@ def template(name: str, notes: Sequence[str] = (), *, judge: str = "exact") -> T
 
 
 def chain_of(prompt: Template, answer: str) -> str:
-    """The part of an answer to train on: the whole, or of a correction what follows its last `### Chain:`.
+    """The part of an answer to train on: all of it, or for a correction the text after its last `### Chain:`.
 
-    A correction without that line gives "": what it says about the mistake is no chain.
+    A correction without that line gives "": its remarks on the mistake are not a chain.
     """
     if prompt.name != CORRECT:
         return answer

@@ -22,7 +22,7 @@ FRAMES_A_SECOND = 4
 
 
 class BarLine:
-    """One bar on one line: what, how far, rate, time left, figures. What does not fit is left out at the right."""
+    """One bar on one line: name, progress, rate, time left, figures. What does not fit is left out at the right."""
 
     def __init__(self, bar: Bar) -> None:
         self.bar = bar
@@ -44,7 +44,7 @@ class BarLine:
 
 @contextmanager
 def bar_below(bar: Bar) -> Iterator[None]:
-    """A bar on standard error while the context lasts; what is printed meanwhile stands above it."""
+    """Shows a bar on standard error while the context lasts; lines printed meanwhile appear above it."""
     terminal = Terminal(stderr=True)
     shared = os.isatty(1)
     with Live(

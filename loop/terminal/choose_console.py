@@ -1,4 +1,4 @@
-"""The console that a command's options and output ask for."""
+"""Chooses the console for a command's options and output."""
 
 import sys
 from pathlib import Path
@@ -7,7 +7,7 @@ from loop.terminal.console import Console, EventConsole
 
 
 def choose_console(run_dir: Path, rounds: int, *, quiet: bool, as_json: bool) -> Console:
-    """Events, nothing, the live view, or plain lines: what `run` was asked for and its output can show."""
+    """The console of `run`: events, nothing, the live view or plain lines, by its options and its output."""
     if as_json:
         return EventConsole()
     if quiet or not sys.stdout.isatty():

@@ -1,4 +1,4 @@
-"""What a person sees while the loop works: a line a finished step, a bar on anything that takes long."""
+"""Output of `run`: one line per finished step, and a progress bar for long steps."""
 
 import os
 import shutil
@@ -15,7 +15,7 @@ from store import Store
 
 
 class Console:
-    """Plain lines on standard output; a bar at the bottom while it lasts, only where there is a terminal."""
+    """Plain lines on standard output, and a bar at the bottom on a terminal."""
 
     def __init__(self, *, quiet: bool = False, clock: Callable[[], float] = time.monotonic) -> None:
         self.quiet, self.clock = quiet, clock
@@ -27,27 +27,27 @@ class Console:
         pass
 
     def say(self, line: str) -> None:
-        """Print a line, and keep it in the run's log file."""
+        """Print a line, and write it to the run's log file."""
         log.info(line)
         if not self.quiet:
             self._print(block(line))
 
     def show_log(self, store: Store) -> None:
-        """Print the accuracy log, as wide as it likes: a file takes any line."""
+        """Print the accuracy log in its full width: a file takes lines of any length."""
         from loop.terminal.log_table import format_log
 
         self.say(format_log(store))
 
     def phase_begins(self, store: Store, number: int, phase: str) -> None:
-        """A phase of a round begins, or goes on after an interruption."""
+        """A phase of a round begins, or continues after an interruption."""
         self.say(f"round {number}: {phase}")
 
     def phase_ends(self, number: int, phase: str, seconds: float) -> None:
-        """A phase is through; `seconds` are those of this session."""
+        """A phase has finished; `seconds` are those of this session."""
         log.info("round %d: %s took %.1f s", number, phase, seconds)
 
     def round_ends(self, store: Store, number: int) -> None:
-        """A round is through and decided."""
+        """A round has finished with a decision."""
         from loop.reading.accuracy_log import log_rows
         from loop.terminal.log_table import round_sentence
 
@@ -55,7 +55,7 @@ class Console:
 
     @contextmanager
     def bar(self, what: str, total: int, unit: str, done: int = 0) -> Iterator[Bar]:
-        """A progress bar with rate and time left, starting at what an earlier session did."""
+        """A progress bar with rate and time left; it starts at the progress of an earlier session."""
         with ExitStack() as stack:
             bar = Bar(what, total, unit, done, lambda _: None, self.clock)
             if not self.quiet and sys.stderr.isatty():
@@ -69,7 +69,7 @@ class Console:
 
 
 class EventConsole(Console):
-    """One JSON object a line on standard output, as things happen; nothing for people."""
+    """One JSON object per line on standard output for each event; nothing for people."""
 
     PROGRESS_S = 5.0
 
@@ -78,7 +78,7 @@ class EventConsole(Console):
         self._out = sys.stdout
 
     def __enter__(self) -> Self:
-        # A library that prints must not break the stream of events.
+        # Output of libraries must not break the stream of events.
         sys.stdout = sys.stderr
         return self
 
@@ -94,15 +94,15 @@ class EventConsole(Console):
         print(json.dumps({"event": name, "time": now(), **figures}), file=self._out, flush=True)
 
     def say(self, line: str) -> None:
-        """An event `message`."""
+        """Print an event `message`."""
         super().say(line)
         self.event("message", text=line)
 
     def show_log(self, store: Store) -> None:
-        """Every round was an event of its own."""
+        """Nothing: every round was already an event."""
 
     def phase_begins(self, store: Store, number: int, phase: str) -> None:
-        """An event `phase_begins`; before a round's first phase an event `round_begins`."""
+        """Print an event `phase_begins`, and `round_begins` before a round's first phase."""
         log.info("round %d: %s", number, phase)
         row = store.row("SELECT serving_policy FROM round WHERE number = ?", number)
         assert row is not None
@@ -112,19 +112,19 @@ class EventConsole(Console):
         self.event("phase_begins", round=number, phase=phase)
 
     def phase_ends(self, number: int, phase: str, seconds: float) -> None:
-        """An event `phase_ends`."""
+        """Print an event `phase_ends`."""
         super().phase_ends(number, phase, seconds)
         self.event("phase_ends", round=number, phase=phase, seconds=round(seconds, 3))
 
     def round_ends(self, store: Store, number: int) -> None:
-        """An event `round_ends` with the round's row of the accuracy log."""
+        """Print an event `round_ends` with the round's row of the accuracy log."""
         from loop.reading.accuracy_log import log_rows
 
         self.event("round_ends", **log_rows(store, after=number - 1)[0])
 
     @contextmanager
     def bar(self, what: str, total: int, unit: str, done: int = 0) -> Iterator[Bar]:
-        """Events `progress`, one in five seconds."""
+        """Print events `progress`, at most one in five seconds."""
         last = self.clock()
 
         def show(bar: Bar) -> None:
@@ -140,6 +140,6 @@ class EventConsole(Console):
 
 
 def table_width() -> int | None:
-    """How wide a table may be: the terminal, or COLUMNS; as wide as it likes where the output is no terminal."""
+    """The width of a table: that of the terminal, or COLUMNS; None if the output is not a terminal."""
     columns = shutil.get_terminal_size().columns
     return columns if sys.stdout.isatty() or os.environ.get("COLUMNS") else None

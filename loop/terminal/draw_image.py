@@ -1,4 +1,4 @@
-"""An image in a terminal: kitty's, iTerm2's or sixel graphics, else two pixels a character in colour, else its name."""
+"""Draws images in a terminal: kitty's, iTerm2's or sixel graphics, else two pixels per character, else a name."""
 
 import base64
 import io
@@ -12,24 +12,24 @@ from rich.segment import ControlType, Segment
 from rich.style import Style
 
 COLUMNS, ROWS = 24, 24
-"""The most that an image takes of the screen, in characters."""
+"""Most characters of the screen that an image takes."""
 CELL = (10, 20)
-"""Pixels of a character, near enough on any terminal."""
+"""Pixels of a character, approximately, on any terminal."""
 SHARP = 2
-"""Pixels sent for each that is shown, to terminals that scale by themselves."""
+"""Pixels sent per shown pixel, to terminals that scale images."""
 COLOURS = 128
 SIXEL = ("foot", "mlterm", "contour", "yaft")
 SIXEL_KONSOLE = 220400
-"""Konsole's version that draws sixel graphics as they should be."""
+"""The first version of Konsole that draws sixel graphics correctly."""
 CHUNK = 4096
-"""Bytes of base64 that kitty takes in one escape sequence."""
+"""Most bytes of base64 in one escape sequence of kitty."""
 HALF_BLOCK = "▀"
 
 
 def protocol(terminal: Console, environment: Mapping[str, str]) -> str | None:
-    """`kitty`, `iterm`, `sixel`, `blocks`, or None where nothing but text can be shown.
+    """`kitty`, `iterm`, `sixel`, `blocks`, or None if only text can be shown.
 
-    Told by the variables that terminals set. Inside tmux they are those of the terminal outside, so blocks it is.
+    Recognised by variables that terminals set. Inside tmux these belong to the outer terminal, so blocks are used.
     """
     if not terminal.is_terminal:
         return None
@@ -74,7 +74,7 @@ class Picture:
 
 
 def size(image: Image.Image, width: int) -> tuple[int, int]:
-    """Columns and rows that an image takes, in its proportions, of a terminal so wide."""
+    """Columns and rows of an image in its proportions, on a terminal of this width."""
     columns = min(COLUMNS, width)
     shape = image.height / image.width * CELL[0] / CELL[1]
     if columns * shape > ROWS:
@@ -83,7 +83,7 @@ def size(image: Image.Image, width: int) -> tuple[int, int]:
 
 
 def _control(sequence: str) -> Iterator[Segment]:
-    """As a control segment it has no width: anything else would be cut at the right edge."""
+    """A control segment has no width, so it is not cut at the right edge."""
     yield Segment(sequence, None, [(ControlType.BELL,)])
     yield Segment.line()
 

@@ -1,8 +1,8 @@
-"""The one place that makes text of others harmless: on a terminal, and in a spreadsheet.
+"""Makes text of other people harmless, on a terminal and in a spreadsheet.
 
-Questions, chains, teachers' answers and file names may hold escape sequences that move the cursor or name the window,
-marks that turn the order of letters round, NULs, and lines of any length. Nothing of that reaches the terminal: such
-characters are spelled out (`\\x1b`, `\\u202e`), and long text is cut with a word on how much is missing.
+Questions, chains, teachers' answers and file names may contain escape sequences that move the cursor or name the
+window, marks that reverse the order of letters, NULs, and lines of any length. None of these reaches the terminal: such
+characters are spelled out (`\\x1b`, `\\u202e`), and long text is cut, with a note on how much is missing.
 """
 
 import unicodedata
@@ -13,14 +13,14 @@ LINE_LIMIT = 2_000
 BLOCK_LIMIT = 20_000
 
 JOINERS = "\u200c\u200d"
-"""Format characters that Persian, Hindi and emoji are written with; they only join or part their neighbours."""
+"""Format characters of Persian, Hindi and emoji; they only join or separate their neighbours."""
 
 CELL_STARTS = ("=", "+", "-", "@", "\t", "\r")
 """A spreadsheet reads a cell that begins with one of these as a formula."""
 
 
 class _Spellings(dict[int, str]):
-    """For `str.translate`: what each character is shown as, found out when it is first seen."""
+    """For `str.translate`: how each character is shown, computed when it first occurs."""
 
     def __missing__(self, code: int) -> str:
         character = chr(code)
@@ -38,17 +38,17 @@ _BLOCK = _Spellings({ord("\n"): "\n", ord("\r"): "\\r", ord("\t"): "    "})
 
 
 def one_line(text: object, limit: int = LINE_LIMIT) -> str:
-    """The text on one line, without anything that a terminal would obey; cut after `limit` characters."""
+    """The text on one line, without control sequences; cut after `limit` characters."""
     return limit_marks(_cut(str(text), limit)).translate(_LINE)
 
 
 def block(text: object, limit: int = BLOCK_LIMIT) -> str:
-    """The same with its line breaks kept."""
+    """The same as `one_line`, with line breaks kept."""
     return limit_marks(_cut(str(text), limit)).translate(_BLOCK)
 
 
 def spreadsheet_cell(value: object) -> object:
-    """A value for CSV: a number stays one; text is on one line, and an apostrophe stands before a would-be formula."""
+    """A value for CSV: numbers are unchanged; text is on one line, with an apostrophe before a possible formula."""
     if value is None or isinstance(value, (int, float)):
         return value
     text = str(value)

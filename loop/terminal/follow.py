@@ -1,4 +1,4 @@
-"""`log --follow`: a line of the log as each round finishes."""
+"""`log --follow`: one line of the log as each round finishes."""
 
 import json
 import time
@@ -14,7 +14,7 @@ POLL_S = 1.0
 
 
 def follow(store: Store, form: str, width: int | None) -> Iterator[str]:
-    """Lines in the form `table`, `json` or `csv`: what has finished at once, then each round as it does."""
+    """Lines in the form `table`, `json` or `csv`: finished rounds at once, then each round when it finishes."""
     columns = fit_columns(COLUMNS, width)
     if form == "table":
         yield format_header(columns, colour=True)
@@ -29,12 +29,12 @@ def follow(store: Store, form: str, width: int | None) -> Iterator[str]:
 
 
 def finished_rounds(store: Store, poll_s: float = POLL_S) -> Iterator[dict[str, Any]]:
-    """Each finished round's row; ends when no process works on the run any more. Reads only."""
+    """Each finished round's row; ends when no process works on the run. Reads only."""
     latest = -1
     while True:
-        # Asked before the rows are read: what a process finished just before it ended is among them.
+        # Asked before the rows are read, so that rounds finished just before the process ended are included.
         running = lock_holder(store.path.parent) is not None
-        # A round that goes on is not looked at: its figures would be summed anew each time.
+        # An unfinished round is left out: its figures would be summed anew each time.
         if store.value("SELECT 1 FROM round WHERE number > ? AND phase = 'done' LIMIT 1", latest):
             for row in log_rows(store, after=latest):
                 if row["phase"] == "done":

@@ -1,6 +1,6 @@
-"""The live view of `run`: a panel at the bottom of the terminal, lines above it scroll as ever.
+"""The live view of `run`: a panel at the bottom of the terminal; lines scroll above it.
 
-It shows what the loop's own thread last said; the drawing thread reads no store and waits for nobody.
+It shows the latest figures from the loop's thread. The drawing thread neither reads the store nor waits.
 """
 
 import os
@@ -40,11 +40,11 @@ from store.teacher.calls import spent
 
 ROUNDS_SHOWN = 4
 LINES_FOR_ROUNDS = 16
-"""On a screen of fewer lines the panel leaves out the rounds."""
+"""On a screen with fewer lines the panel leaves out the rounds."""
 
 
 class LiveConsole(Console):
-    """The console of `run` on a terminal; `rounds` 0 is a run without an end."""
+    """The console of `run` on a terminal; `rounds` is 0 for a run without end."""
 
     def __init__(self, run_dir: Path, rounds: int, terminal: Terminal | None = None) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class LiveConsole(Console):
         self._title, self._bars = "loading", list[Bar]()
         self._rows, self._teacher = list[Row](), (0, 0.0)
         self._stack = ExitStack()
-        """What libraries write to standard error goes to run.log while the panel is there."""
+        """Redirects libraries' standard error to run.log while the panel is shown."""
         self._live = Live(
             get_renderable=self.panel,
             console=self.terminal,
@@ -75,19 +75,19 @@ class LiveConsole(Console):
         self._stack.close()
 
     def show_log(self, store: Store) -> None:
-        """Print the accuracy log as wide as the terminal is."""
+        """Print the accuracy log in the width of the terminal."""
         log.info(format_log(store))
         self.terminal.print(Text.from_ansi(format_log(store, self.terminal.width, colour=True)), soft_wrap=True)
 
     def phase_begins(self, store: Store, number: int, phase: str) -> None:
-        """The panel names the phase, and shows the latest rounds as they stand now."""
+        """Show the phase and the latest rounds in the panel."""
         super().phase_begins(store, number, phase)
         self._read_store(store, number)
         of = f" of {self.rounds}" if self.rounds else ""
         self._title, self._phase_started = f"round {number}{of}: {phase}", self.clock()
 
     def round_ends(self, store: Store, number: int) -> None:
-        """A line for the round, and the panel knows its figures."""
+        """Print a line for the round, and show its figures in the panel."""
         self._read_store(store, number)
         self.say(round_sentence(self._rows[-1]))
 
@@ -99,7 +99,7 @@ class LiveConsole(Console):
     @contextmanager
     def bar(self, what: str, total: int, unit: str, done: int = 0) -> Iterator[Bar]:
         """A bar in the panel."""
-        # The panel's title names the round already.
+        # The panel's title already names the round.
         bar = Bar(re.sub(r"^round \d+: ", "", what), total, unit, done, lambda _: None, self.clock)
         self._bars.append(bar)
         try:
@@ -108,7 +108,7 @@ class LiveConsole(Console):
             self._bars.remove(bar)
 
     def panel(self) -> RenderableType:
-        """The panel as it stands now."""
+        """The panel's present content."""
         inner = self.terminal.width - 4
         parts: list[RenderableType] = [BarLine(bar) for bar in [*self._bars]]
         parts = parts or [Text(f"{self._title.partition(': ')[2] or self._title} …", style="cyan")]
@@ -151,7 +151,7 @@ def _without_echo() -> Iterator[None]:
 
 
 def _in_foreground() -> bool:
-    """Whether the terminal is this process's: one in the background that changes it is stopped (SIGTTOU)."""
+    """Whether this process owns the terminal: a background process that changes it is stopped (SIGTTOU)."""
     try:
         return os.isatty(0) and os.tcgetpgrp(0) == os.getpgrp()
     except OSError:
@@ -159,7 +159,7 @@ def _in_foreground() -> bool:
 
 
 def resident_bytes() -> int | None:
-    """Memory that this process holds now, where the system tells (Linux)."""
+    """Memory of this process now, if the system tells it (Linux)."""
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
     except (OSError, ValueError, IndexError):

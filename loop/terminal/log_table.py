@@ -1,4 +1,4 @@
-"""The accuracy log for people and for spreadsheets: a table that fits the terminal, and CSV."""
+"""The accuracy log as a table that fits the terminal, and as CSV."""
 
 import csv
 import io
@@ -18,7 +18,7 @@ from store.gate import best_policy
 from store.rounds import served_last
 
 LEVEL = 0.05
-"""A change with a smaller p is marked."""
+"""Changes with a smaller p are marked."""
 
 BY_PHASE = "seconds by phase"
 PHASES = ("sample", "judge", "update", "swap", "evaluate")
@@ -32,20 +32,20 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Column:
-    """A column of the table. Where not all fit, those of the highest rank go first; rank 0 always stays."""
+    """A column of the table. If not all fit, those of the highest rank are left out first; rank 0 always stays."""
 
     title: str
     width: int
     rank: int
     cell: Callable[[Row], str]
     name: str | None = None
-    """What it is called where it does not stand beside its neighbours."""
+    """Its name outside of the table."""
 
 
 def format_log(store: Store, width: int | None = None, *, colour: bool = False) -> str:
     """The log as an aligned table with the curve below; the base model's accuracy is its first line.
 
-    Without a width every column that has a figure is there.
+    Without a width every column that has a figure is shown.
     """
     rows = with_base_row(log_rows(store))
     filled = [column for column in COLUMNS if column.rank == 0 or any(column.cell(row) != MISSING for row in rows)]
@@ -58,14 +58,14 @@ def format_log(store: Store, width: int | None = None, *, colour: bool = False) 
 
 
 def with_base_row(rows: Sequence[Row]) -> list[Row]:
-    """The rows of the log after one for the base model, if it was evaluated."""
+    """The rows of the log, with one for the base model first if it was evaluated."""
     if not rows or not any((rows[0]["base_accuracy"] or {}).values()):
         return list(rows)
     return [{"round": "base", "policy": 0, "accuracy": rows[0]["base_accuracy"]}, *rows]
 
 
 def fit_columns(columns: Sequence[Column], width: int | None) -> list[Column]:
-    """The columns that fit in so many characters."""
+    """The columns that fit in this width."""
     kept = list(columns)
     while width is not None and _width(kept) > width and any(column.rank for column in kept):
         kept.remove(max(reversed(kept), key=lambda column: column.rank))
@@ -89,7 +89,7 @@ def format_row(row: Row, columns: Sequence[Column], *, colour: bool = False) -> 
 
 
 def round_sentence(row: Row) -> str:
-    """What became of a round, as one sentence."""
+    """The result of a round as one sentence."""
     figures = [
         f"held-out {TITLES[style]} {_format_interval(row, style)} %, change {_format_change(row, style)}"
         for style in STYLES
@@ -114,7 +114,7 @@ def _colour_cell(column: Column, cell: str) -> str:
 
 
 def _curves(rows: Sequence[Row]) -> Iterator[str]:
-    """A line a style: its accuracies as bars between the lowest and the highest end of their intervals."""
+    """One line per style: its accuracies as bars, scaled from the lowest to the highest end of their intervals."""
     for style in STYLES:
         points = [row for row in rows if row["round"] != "base" and row["accuracy"][style]][-CURVE_ROUNDS:]
         if len(points) > 1:
@@ -128,14 +128,14 @@ def _curves(rows: Sequence[Row]) -> Iterator[str]:
 
 
 def sparkline(figures: Sequence[Row]) -> str:
-    """A bar a figure. The scale spans the intervals, so that what is only noise looks small."""
+    """One bar per figure. The scale spans the intervals, so that noise looks small."""
     low, high = min(each["low"] for each in figures), max(each["high"] for each in figures)
     steps = len(BARS) - 1
     return "".join(BARS[round(steps * (each["accuracy"] - low) / max(high - low, 1e-9))] for each in figures)
 
 
 def _best(store: Store, rows: Sequence[Row]) -> Iterator[str]:
-    """Which policy one gets, where the next round begins from another."""
+    """The best policy, if the next round starts from another."""
     best, last = best_policy(store), served_last(store)
     if best != last:
         yield f"best: {name_policy(best, rows)}, by the gate's questions; rounds go on from policy {last}"
@@ -151,11 +151,11 @@ def _notes(rows: Sequence[Row], columns: Sequence[Column], filled: Sequence[Colu
     if any(column.title == BY_PHASE for column in columns):
         yield f"{BY_PHASE}: {', '.join(PHASES)}"
     if hidden := [column.name or column.title for column in filled if column not in columns]:
-        yield f"too narrow for: {', '.join(hidden)} (a wider terminal, or --json)"
+        yield f"too narrow for: {', '.join(hidden)} (widen the terminal, or add --json)"
 
 
 def log_csv(rows: Sequence[Row], *, titles: bool = True) -> str:
-    """The rows as CSV; cells that a spreadsheet would take for a formula are made harmless."""
+    """The rows as CSV; cells that look like a formula are made harmless."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     if titles:
@@ -194,12 +194,12 @@ def _format_interval(row: Row, style: str) -> str:
 
 
 def _format_pairwise(row: Row, style: str) -> str:
-    """Preference questions that are judged rightly in both orders."""
+    """The share of preference units that are judged right in both orders."""
     return _format_percent((row["accuracy"][style] or {}).get("pairwise", {}).get("accuracy"))
 
 
 def _format_consistency(row: Row) -> str:
-    """Preference questions with the same verdict in both orders, by chains."""
+    """The share of preference units with the same verdict in both orders, by chains."""
     return _format_percent((row["accuracy"]["cot"] or {}).get("pairwise", {}).get("consistent"))
 
 

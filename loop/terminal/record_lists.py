@@ -1,4 +1,4 @@
-"""The lists of `show`: one line a record, as wide as the terminal."""
+"""The lists of `show`: one line per record, as wide as the terminal."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,21 +12,21 @@ from loop.terminal.escape import one_line
 
 GAP = 2
 DROPPED_FIRST = ("weight", "kind", "author", "sha256", "made by", "rule", "gate", "round", "accepted")
-"""Columns that are left out, in this order, where all do not fit."""
+"""Columns that are left out, in this order, if not all fit."""
 MIN_LAST_WIDTH = 20
-"""Columns that the last one of a list has at least."""
+"""The smallest width of the last column."""
 OUTCOME_STYLES = {"correct": "green", "accepted": "green", "solved": "green", "wrong": "red", "rejected": "red"}
 
 Columns = list[tuple[str, list[Any]]]
 
 
 def list_table(kind: str, records: Sequence[Record], width: int) -> Table:
-    """One line a record; what is too long is cut at the right."""
+    """One line per record, cut at the right."""
     return make_table(LISTS[kind](records), width)
 
 
 def make_table(columns: Columns, width: int | None = None) -> Table:
-    """Aligned columns; with a width the last one has what the others leave of it, and some give way to it."""
+    """Aligned columns. With a width, the last column gets the rest, and some columns are left out for it."""
     cells = [
         (title, [format_cell(value) for value in values], title.endswith("%") or _is_number(values))
         for title, values in columns
@@ -52,7 +52,7 @@ def _is_number(values: list[Any]) -> bool:
 
 
 def _column_width(column: tuple[str, list[Text], bool]) -> int:
-    """What a column takes of the line, with the gap after it."""
+    """The width of a column with the gap after it."""
     title, values, _ = column
     return max(len(title), *(value.cell_len for value in values)) + GAP
 
@@ -67,7 +67,7 @@ def format_cell(value: Any) -> Text:
 
 
 def filled_columns(records: Sequence[Record], **keys: str) -> Columns:
-    """Columns by their titles, each the values of a key; those that nobody has are left out."""
+    """Columns by title, each with the values of a key; empty ones are left out."""
     columns = [(title.replace("_", " "), [record.get(key) for record in records]) for title, key in keys.items()]
     return [(title, values) for title, values in columns if any(value is not None for value in values)]
 
@@ -122,7 +122,7 @@ def _policies(records: Sequence[Record]) -> Columns:
 
 
 def _made_from(record: Record) -> Record:
-    """A policy's parent, or both of a shrunk one and how far it lies from the first to the second."""
+    """A policy's parent; for a shrunk one both parents and its alpha."""
     if record["alpha"] is None:
         return {"parent": record["parent"]}
     return {"parent": f"{record['parent']}, {record['other_parent']}", "alpha": f"{record['alpha']:g}"}
@@ -133,7 +133,7 @@ def _last_score(record: Record) -> str | None:
 
 
 def format_score(trial: Record) -> str:
-    """By how many points a candidate was better before the gate, and the standard error: "-3.00 (1.00)"."""
+    """A candidate's score difference at the gate in points, with its standard error: "-3.00 (1.00)"."""
     return f"{100 * trial['difference']:+.2f} ({100 * trial['error']:.2f})"
 
 

@@ -5,6 +5,7 @@ import json
 import math
 import os
 import re
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -25,24 +26,25 @@ from store import Store
 from store.questions import image_bytes
 
 SIDE_BY_SIDE_WIDTH = 110
-"""From so many columns on two chains stand side by side."""
+"""Columns from which on two chains are shown side by side."""
 WORDS_COMPARED = 2_000
-"""difflib takes time with the square of the words; longer chains are shown without their difference."""
+"""difflib's time grows with the square of the words; longer chains are shown without their difference."""
 DARKEST_SHADE = 95
-"""The darkest shade that a terminal of 256 colours does not take for black."""
+"""The darkest shade that a terminal of 256 colours does not show as black."""
 SHARES = ("pass_rate", "pass_at_k", "majority", "unparsable", "truncated", "flagged", "judge_errors")
 FULL_COLOUR = 2.0
-"""A token's verifier score, in nats, that is drawn in full colour."""
+"""The verifier score of a token, in nats, at which its colour is strongest."""
 
 
 def show_record(terminal: Console, store: Store, kind: str, record: Record) -> None:
-    """One record with everything that belongs to it."""
+    """Print one record with everything that belongs to it."""
     for part in RECORDS[kind](terminal, store, record):
-        terminal.print(part)
+        # rich forgets a text's own `no_wrap` when it prints it; a wrapped command cannot be copied.
+        terminal.print(part, soft_wrap=isinstance(part, Text) and part.no_wrap is True)
 
 
 def _fields(*pairs: tuple[str, Any]) -> Table:
-    """Labels and values; None is left out."""
+    """Print labels and values; None is left out."""
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column(overflow="fold")
@@ -115,7 +117,7 @@ def _verdict(answer: Record) -> str:
 
 
 def _verified(terminal: Console, store: Store, record: Record) -> Panel:
-    """A sampled held-out answer; each token green where the verifier likes it, red where it does not."""
+    """A sampled held-out answer; tokens are green if the verifier's score is positive, red if negative."""
     title = f"policy {record['policy']}, sample {record['index']}: {_verdict(record)}"
     scores = record.get("token_scores")
     if scores is None:
@@ -156,6 +158,11 @@ def _sample(terminal: Console, store: Store, record: Record) -> Iterator[Rendera
         ("judge", None if record["judge"] is None else f"{record['judge']}, version {record['judge_version']}"),
         ("answer", record["extracted"]),
         ("outcome", None if record["outcome"] is None else f"{record['outcome']}, score {record['score']:g}"),
+        ("rewards", [f"{name} {value:g}" for name, value in record["rewards"].items()]),
+        (
+            "judged again",
+            [f"{_verdict(each)} by {each['judge']}, version {each['judge_version']}" for each in record["rejudged"]],
+        ),
         ("in pairs", [f"{each['pair']} ({'chosen' if each['chosen'] else 'rejected'})" for each in record["pairs"]]),
     )
     yield _chain("chain", record["text"], record["outcome"])
@@ -183,7 +190,7 @@ def _side_title(name: str, side: Record) -> str:
 
 
 def _side_by_side(terminal: Console, old: tuple[str, Record], new: tuple[str, Record]) -> RenderableType:
-    """Two chains with what differs marked; side by side where the terminal is wide enough."""
+    """Two chains with their differences marked; side by side if the terminal is wide enough."""
     styles = [OUTCOME_STYLES.get(side["outcome"], "yellow") for _, side in (old, new)]
     texts = mark_differences(old[1]["text"], new[1]["text"], styles, plain=terminal.color_system is None)
     panels = [_chain(title, text, side["outcome"]) for (title, side), text in zip((old, new), texts, strict=True)]
@@ -199,7 +206,7 @@ def _side_by_side(terminal: Console, old: tuple[str, Record], new: tuple[str, Re
 def mark_differences(
     old: str, new: str, styles: Sequence[str] = ("red", "green"), *, plain: bool = False
 ) -> tuple[Text, Text]:
-    """Both texts with the words that only one of them has marked: in its style, or by [-these-] and {+these+}."""
+    """Both texts; words that only one of them has are marked by style, or by [-these-] and {+these+}."""
     words: list[list[str]] = [re.findall(r"\S+\s*|\s+", block(text)) for text in (old, new)]
     if max(map(len, words)) > WORDS_COMPARED:
         return Text("".join(words[0])), Text("".join(words[1]))
@@ -218,7 +225,7 @@ def mark_differences(
     return texts
 
 
-def _round(_: Console, __: Store, record: Record) -> Iterator[RenderableType]:
+def _round(_: Console, store: Store, record: Record) -> Iterator[RenderableType]:
     number, before, after = record["round"], record["serving_policy"], record["policy"]
     teacher = f"{record['teacher_kept']} kept of {record['teacher_asked']} asked, ${record['teacher_usd']:.2f}"
     ended = "" if record["finished"] is None else f", ended {record['finished']}"
@@ -246,12 +253,13 @@ def _round(_: Console, __: Store, record: Record) -> Iterator[RenderableType]:
         yield make_table(_answers(record["answers"]))
     if number and after is not None:
         against = record["compared_with"] if record["compared_with"] is not None else before
-        changed = f"show DIR question --changed-since {against} --policy {after}"
+        show = f"show {shlex.quote(one_line(store.path.parent))}"
         yield Text(
-            f"what it changed: {changed} --outcome wrong\n"
-            f"what it was trained on: show DIR pair --round {number}\n"
-            f"where it was wrong: show DIR sample --round {number} --outcome wrong",
+            f"what it changed: {show} question --changed-since {against} --policy {after} --outcome wrong\n"
+            f"what it was trained on: {show} pair --round {number}\n"
+            f"where it was wrong: {show} sample --round {number} --outcome wrong",
             style="dim",
+            no_wrap=True,
         )
 
 

@@ -1,4 +1,4 @@
-"""`show`: what was looked up, as JSON or on the terminal."""
+"""`show`: prints records as JSON or on the terminal."""
 
 import json
 from pathlib import Path
@@ -10,11 +10,11 @@ from loop.terminal.escape import one_line
 from store import Store
 
 UNKNOWN_WIDTH = 200
-"""How wide lines are where the output is no terminal."""
+"""The width of lines if the output is not a terminal."""
 
 
 def print_list(store: Store, kind: str, filters: Filters, limit: int, width: int | None, *, as_json: bool) -> None:
-    """A list, at most `limit` long; whether there is more is said on standard error."""
+    """Print a list of at most `limit` records; standard error says if there are more."""
     records, more = list_records(store, kind, filters, limit)
     if as_json:
         for record in records:
@@ -33,7 +33,7 @@ def print_list(store: Store, kind: str, filters: Filters, limit: int, width: int
 def print_record(
     store: Store, kind: str, number: int, filters: Filters, folder: Path | None, width: int | None, *, as_json: bool
 ) -> None:
-    """One record; its images go to the folder, if one is named."""
+    """Print one record; its images are written to the folder, if one is named."""
     record = find_record(store, kind, number, filters)
     if as_json:
         click.echo(json.dumps(record))

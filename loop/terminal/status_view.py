@@ -1,5 +1,6 @@
-"""`status` on one screen."""
+"""`status`: a run's state on one screen."""
 
+import shlex
 from datetime import datetime
 from pathlib import Path
 
@@ -15,23 +16,24 @@ from store.teacher.calls import spent
 from store.teacher.fallback import suspects
 
 EXIT_CODES = {"running": 0, "finished": 3, "stopped": 4, "stale": 5}
-"""Beside 1 for a failure and 2 for bad input, which every command has."""
+"""Besides 1 for a failure and 2 for bad input, which every command has."""
 
 COLOURS = {"running": "green", "finished": "blue", "stopped": "yellow", "stale": "red"}
 BAR = 20
 LABEL = 10
 MENTIONED_AGE_S = 60
-"""From so many seconds on the age of the last item is worth a word."""
+"""The age of the last item, in seconds, from which on it is shown."""
 
 
 def format_status(run_dir: Path, store: Store, status: Status) -> str:
-    """What the run is doing, how far it is, and how it has gone so far."""
+    """The run's state, progress and results so far."""
     state = click.style(status.state, fg=COLOURS[status.state], bold=True)
     lines = [f"{one_line(run_dir)}: {state}{one_line(explain_state(status))}"]
     if status.round is None:
         return "\n".join([*lines, "no round has started"])
     wanted = store.value("SELECT json_extract(configuration, '$.run.rounds') FROM run")
     rows = log_rows(store)
+    show = f"show {shlex.quote(one_line(run_dir))}"
     of = f" of {wanted}" if wanted and wanted >= status.round else ""
     lines += [
         _label("round", f"{status.round}{of}, phase {status.phase}"),
@@ -40,8 +42,8 @@ def format_status(run_dir: Path, store: Store, status: Status) -> str:
         *_figures(rows[-1]),
         *_curve(rows, trained_style(store)),
         *_memory(rows[-1]),
-        *_teacher(store),
-        *_unusable(status),
+        *_teacher(store, show),
+        *_unusable(status, show),
         *_engines(status),
         _label("sessions", _sessions(status)),
     ]
@@ -67,7 +69,7 @@ def _progress(status: Status) -> str:
     else:
         filled = round(BAR * status.done / status.total)
         done = f"{'█' * filled}{'░' * (BAR - filled)} {status.done:,} of {status.total:,}"
-    speed = "" if status.per_second is None else f", {status.per_second:.1f} a second"
+    speed = "" if status.per_second is None else f", {status.per_second:.1f} per second"
     left = "" if status.left_s is None else f", {format_duration(status.left_s)} left"
     old = status.age_s is not None and status.age_s > MENTIONED_AGE_S
     seen = f", the last {format_duration(status.age_s or 0)} ago" if old else ""
@@ -102,23 +104,23 @@ def _memory(row: Row) -> list[str]:
     return [_label("GiB", memory)] if memory else []
 
 
-def _teacher(store: Store) -> list[str]:
+def _teacher(store: Store, show: str) -> list[str]:
     requests, usd = spent(store)
     given_up = len(suspects(store))
     if not requests:
         return []
-    suspect = f", {given_up} suspect questions ('show DIR question --suspect')" if given_up else ""
+    suspect = f", {given_up} suspect questions ('{show} question --suspect')" if given_up else ""
     return [_label("teacher", f"{requests:,} requests, ${usd:.2f}{suspect}")]
 
 
-def _unusable(status: Status) -> list[str]:
+def _unusable(status: Status, show: str) -> list[str]:
     if not status.unusable:
         return []
-    return [_label("unusable", f"{status.unusable:,} questions, not asked ('show DIR question --unusable')")]
+    return [_label("unusable", f"{status.unusable:,} questions, not asked ('{show} question --unusable')")]
 
 
 def _engines(status: Status) -> list[str]:
-    """A line per engine that is a process of its own."""
+    """One line per engine that is a separate process."""
     lines = []
     for engine in status.engines:
         serves = "no weights" if engine["sha256"] is None else f"policy {engine['policy']}"

@@ -1,6 +1,6 @@
-"""Where figures can be sent, by the names that transformers' `report_to` knows: one tracker is one file.
+"""Trackers: services that figures are sent to, by transformers' names of `report_to`. One tracker is one file.
 
-A tracker gets whole reports, each once: a round that is done, or the curve of an update.
+A tracker gets each report once: a finished round, or the curve of an update.
 """
 
 import importlib.util
@@ -15,14 +15,14 @@ from loop.errors import InputError
 ROUND = "round"
 GLOBAL_STEP = "train/global_step"
 GROUPS = ("eval", "rollout", "teacher", "update", "gate", "time")
-"""What stands before the slash in the names of a round's figures; `train` before those of a curve."""
+"""The groups in the names of a round's figures (before the slash); `train` is that of a curve."""
 
 
 @dataclass(frozen=True)
 class Report:
     """Points (x, figures by name) on one axis, `round` or `train/global_step`; `time` is in seconds since 1970.
 
-    `name` is what a tracker remembers a report by; names sort in the order in which reports are made.
+    A tracker identifies a report by `name`; names sort in the order in which reports are made.
     """
 
     name: str
@@ -33,7 +33,7 @@ class Report:
 
 @dataclass(frozen=True)
 class Target:
-    """What a tracker is told of the run: where it lies, project, name, an id of its own, its configuration."""
+    """Facts of the run for a tracker: directory, project, name, unique id, configuration."""
 
     run_dir: Path
     project: str
@@ -43,16 +43,16 @@ class Target:
 
 
 class Tracker(Protocol):
-    """Somewhere to send reports."""
+    """A service that takes reports."""
 
     def has(self, name: str) -> bool:
-        """Was this report sent, by whichever session?"""
+        """Whether this report was sent, by any session."""
 
     def send(self, report: Report) -> None:
-        """Send a report that was not."""
+        """Send a report that was not sent before."""
 
     def close(self) -> None:
-        """The session ends."""
+        """Close the tracker at the end of the session."""
 
 
 def require_trackers(config: TrackingConfig) -> None:
@@ -65,14 +65,9 @@ def require_trackers(config: TrackingConfig) -> None:
 
 
 def open_tracker(name: str, target: Target) -> Tracker:
-    """The tracker of this name; raises InputError, naming it, where it cannot start."""
-    opening: dict[str, Callable[[Target], Tracker]] = {
-        "tensorboard": _tensorboard,
-        "trackio": _trackio,
-        "wandb": _wandb,
-    }
+    """The tracker of this name; raises InputError, naming it, if it cannot start."""
     try:
-        return opening[name](target)
+        return TRACKERS[name](target)
     except Exception as error:
         raise InputError(
             f"tracking.report_to: {name} cannot start ({type(error).__name__}: {error}); mend it, or leave it out"
@@ -95,3 +90,6 @@ def _wandb(target: Target) -> Tracker:
     from loop.trackers.wandb import Wandb
 
     return Wandb(target)
+
+
+TRACKERS: dict[str, Callable[[Target], Tracker]] = {"tensorboard": _tensorboard, "trackio": _trackio, "wandb": _wandb}

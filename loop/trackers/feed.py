@@ -1,6 +1,6 @@
-"""What trackers are told, and when: an update's curve once it is recorded, a round's figures once it is done.
+"""Reports for trackers: an update's curve once it is recorded, a round's figures once the round is done.
 
-Both are read back from the store, so a run that is tracked from its tenth round on shows the first nine too.
+Both are read from the store, so a run that is tracked from its tenth round on also shows the first nine.
 """
 
 import hashlib
@@ -33,7 +33,7 @@ FROM training JOIN policy ON policy.number = training.candidate ORDER BY trainin
 
 
 def observe_with_trackers(config: Config, store: Store, stack: ExitStack, say: Callable[[str], None]) -> Observer:
-    """An observer that sends the trackers of `[tracking]` whatever they have not got yet."""
+    """An observer that sends the trackers of `[tracking]` all reports that they do not have."""
     trackers = open_trackers(config, store, stack, say)
     return lambda store: tell_trackers(store, trackers, say)
 
@@ -45,12 +45,12 @@ def open_trackers(
     say: Callable[[str], None],
     open_one: Callable[[str, Target], Tracker] = open_tracker,
 ) -> list[Tracker]:
-    """The trackers of `[tracking]`, open until `stack` is left; one that cannot be closed is said and passed over."""
+    """The trackers of `[tracking]`, open until `stack` is left; a failure to close one is only reported."""
     row = store.row("SELECT configuration, created FROM run")
     assert row is not None
     run_dir, tracking = store.path.parent, config.tracking
     wanted = json.loads(row["configuration"])
-    wanted["run"].pop("rounds")  # it may be raised, and a cold start that diverged trained again; the run is the same
+    wanted["run"].pop("rounds")  # these may change within a run
     wanted.pop("cold_start")
     identity = hashlib.sha256(f"{row['created']} {as_json(wanted)}".encode()).hexdigest()[:16]
     name = tracking.name or run_dir.resolve().name
@@ -69,9 +69,9 @@ def _close(tracker: Tracker, say: Callable[[str], None]) -> None:
 
 
 def tell_trackers(store: Store, trackers: Sequence[Tracker], say: Callable[[str], None]) -> None:
-    """Send every tracker what it has not got yet, oldest first.
+    """Send every tracker the reports that it does not have, oldest first.
 
-    One that fails is said and passed over: a run of days does not end because a tracker is down.
+    A failure is only reported: a run of days must not end because a tracker is down.
     """
     wanted = {name for name in report_names(store) for tracker in trackers if not tracker.has(name)}
     if not wanted:
@@ -87,7 +87,7 @@ def tell_trackers(store: Store, trackers: Sequence[Tracker], say: Callable[[str]
 
 
 def report_names(store: Store) -> list[str]:
-    """Reports that can be made now."""
+    """The names of the reports that can be made now."""
     updates = [_name(row["round"], "1-update") for row in store.rows("SELECT round FROM training")]
     return sorted(updates + [_name(row["number"], "2-figures") for row in store.rows(DONE)])
 
@@ -113,7 +113,7 @@ def _seconds(moment: str) -> float:
 
 
 def _curve(store: Store, update: Any) -> Report:
-    """Steps count on over the updates of a run, those of rejected candidates included."""
+    """A curve's reports; steps count on over all updates of a run, those of rejected candidates included."""
     points = []
     for row in store.rows("SELECT * FROM training_step WHERE training = ? ORDER BY step", update["id"]):
         figures = {
@@ -127,7 +127,7 @@ def _curve(store: Store, update: Any) -> Report:
 
 
 def round_figures(row: dict[str, Any]) -> dict[str, float]:
-    """A row of the accuracy log as flat figures; shares and accuracies are 0 to 1, what does not exist is left out."""
+    """A row of the accuracy log as flat figures; shares and accuracies are 0 to 1, missing figures are left out."""
     figures: dict[str, Any] = {f"rollout/{key}": row[key] for key in ROLLOUT} if row["samples"] else {}
     figures |= {f"teacher/{key.removeprefix('teacher_')}": row[key] for key in TEACHER}
     figures["update/pairs"] = row["pairs"]

@@ -1,12 +1,12 @@
-"""What was sent to a tracker that cannot be asked."""
+"""A ledger of the reports sent to a tracker that cannot be queried."""
 
 import os
 from pathlib import Path
 
 
 class Ledger:
-    """A file with a line for each report, written before it is sent: a kill in between costs the report, which the
-    store still has; sent twice it would stand twice in the tracker for good.
+    """A file with one line per report, written before the report is sent. After a kill in between, the report is
+    missing in the tracker (the store has it). The reverse order could send a report twice, which cannot be undone.
     """
 
     def __init__(self, path: Path) -> None:
@@ -18,7 +18,7 @@ class Ledger:
         return name in self._names
 
     def add(self, name: str) -> None:
-        """Enter a report. The line break comes first, so that half a line of a crash spoils no other."""
+        """Add a report. The line break comes first, so that half a line left by a crash does not damage the next."""
         with self._path.open("a", encoding="utf-8") as file:
             file.write(f"\n{name}")
             file.flush()

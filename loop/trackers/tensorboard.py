@@ -1,4 +1,4 @@
-"""TensorBoard: an event file a report in `DIR/tracking/tensorboard`, there whole or not at all."""
+"""TensorBoard: one event file per report in `DIR/tracking/tensorboard`, whole or absent."""
 
 import shutil
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from loop.trackers import Report, Target
 
 
 class TensorBoard:
-    """A report's file is named for it, so that being there is having been sent; nothing is written twice."""
+    """A report's file has its name, so an existing file means that the report was sent; nothing is written twice."""
 
     def __init__(self, target: Target, open_writer: Callable[[str], Writer] = Writer) -> None:
         self._open_writer = open_writer
@@ -18,11 +18,11 @@ class TensorBoard:
         self._folder.mkdir(parents=True, exist_ok=True)
 
     def has(self, name: str) -> bool:
-        """Is its file there?"""
+        """Whether its file exists."""
         return (self._folder / _file_name(name)).exists()
 
     def send(self, report: Report) -> None:
-        """Write beside, then rename: a kill leaves nothing that TensorBoard would show."""
+        """Write to a temporary file, then rename: a kill leaves nothing that TensorBoard would show."""
         shutil.rmtree(self._unfinished, ignore_errors=True)
         writer = self._open_writer(str(self._unfinished))
         for x, figures in report.points:
@@ -34,7 +34,7 @@ class TensorBoard:
         self._unfinished.rmdir()
 
     def close(self) -> None:
-        """Nothing is open between reports."""
+        """Do nothing: nothing is open between reports."""
 
 
 def _file_name(name: str) -> str:

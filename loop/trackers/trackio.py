@@ -14,18 +14,18 @@ log = logging.getLogger("ratchet")
 
 
 class Trackio:
-    """The run is resumed for each report and left again: what was sent is flushed, no thread stays behind."""
+    """The run is resumed and finished for each report, so that it is flushed and no thread remains."""
 
     def __init__(self, target: Target) -> None:
         self._target = target
         self._ledger = Ledger(target.run_dir / "tracking" / "trackio.sent")
 
     def has(self, name: str) -> bool:
-        """Is it in the ledger?"""
+        """Whether it is in the ledger."""
         return name in self._ledger
 
     def send(self, report: Report) -> None:
-        """The axis goes with the figures, and is trackio's step too."""
+        """Send the figures with their axis, which is also trackio's step."""
         with _quiet():
             trackio.init(
                 project=self._target.project,
@@ -42,12 +42,12 @@ class Trackio:
             trackio.finish()
 
     def close(self) -> None:
-        """Nothing is open between reports."""
+        """Do nothing: nothing is open between reports."""
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """What trackio prints goes to the run's log: standard output may be read by a program."""
+    """Redirect trackio's output to the run's log: standard output may be read by a program."""
     printed = io.StringIO()
     try:
         with redirect_stdout(printed):

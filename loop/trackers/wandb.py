@@ -7,7 +7,7 @@ from loop.trackers.ledger import Ledger
 
 
 class Wandb:
-    """One run of W&B for all sessions, found again by its id. Only the figures and the configuration are sent."""
+    """One W&B run for all sessions, found by its id. Only figures and the configuration are sent."""
 
     def __init__(self, target: Target) -> None:
         folder = target.run_dir / "tracking"
@@ -33,15 +33,15 @@ class Wandb:
         self._run.define_metric("train/*", step_metric=GLOBAL_STEP)
 
     def has(self, name: str) -> bool:
-        """Is it in the ledger?"""
+        """Whether it is in the ledger."""
         return name in self._ledger
 
     def send(self, report: Report) -> None:
-        """W&B counts steps of its own; the axis goes with the figures."""
+        """Send the figures with their axis, because W&B counts its own steps."""
         self._ledger.add(report.name)
         for x, figures in report.points:
             self._run.log({**figures, report.axis: x})
 
     def close(self) -> None:
-        """Flush what is still under way."""
+        """Flush pending reports."""
         self._run.finish()

@@ -1,10 +1,10 @@
-"""Counter-pairs: a round's pairs say as much for an answer as against it.
+"""Counter-pairs: they balance a round's pairs, so that each answer is preferred as often as rejected.
 
-Where a policy gives one of a few short answers too often, most of its wrong chains end in that answer. Pairs from them
-prefer the other one whatever the question, and an update turns the habit round instead of removing it. So for every
-pair that is left over in one direction there is one in the other: from a question that the policy solves, its right
-chain against the same chain with the other answer at its end. The two differ in the answer alone: what is learned is
-when to give which.
+If a policy gives one of a few short answers too often, most of its wrong chains end in that answer. Their pairs prefer
+the other answer for any question, so an update reverses the habit instead of removing it. Therefore every surplus pair
+in one direction gets a counter-pair in the other: on a question that the policy solves, its right chain is preferred to
+the same chain with the other answer at its end. The two differ in the answer only, so the policy learns when to give
+which.
 """
 
 import random
@@ -21,7 +21,7 @@ Direction = tuple[str, str]
 
 
 Solved = tuple[int, JudgedSample]
-"""A question and the right sample of it that the policy finds likeliest."""
+"""A question and its right sample with the highest log-probability."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class CounterPair:
 
 
 def directions(pairs: Iterable[NewPair], samples: Iterable[JudgedSample]) -> Counter[Direction]:
-    """How much the pairs of one question weigh by direction; pairs with equal answers, or without, have none."""
+    """The weight of one question's pairs by direction; pairs with equal or missing answers have no direction."""
     answers = {sample.id: fold_answer(sample) for sample in samples}
     weights: Counter[Direction] = Counter()
     for pair in pairs:
@@ -46,13 +46,13 @@ def directions(pairs: Iterable[NewPair], samples: Iterable[JudgedSample]) -> Cou
 
 
 def missing(weights: Counter[Direction]) -> dict[Direction, int]:
-    """How many pairs each direction lacks. A single pair is not answered: open answers seldom occur twice."""
+    """The number of pairs that each direction lacks. A single pair is not balanced: open answers seldom occur twice."""
     lacking = {(b, a): round(weight - weights[b, a]) for (a, b), weight in weights.items()}
     return {direction: count for direction, count in sorted(lacking.items()) if count > 1}
 
 
 def likeliest_right(samples: Sequence[JudgedSample]) -> JudgedSample | None:
-    """The right sample that the policy finds likeliest, of those with an answer."""
+    """The right sample with an answer that has the highest log-probability."""
     right = sort_by_likelihood([s for s in samples if s.outcome == "correct" and s.extracted])
     return right[0] if right else None
 
@@ -64,10 +64,10 @@ def counter_pairs(
     spellings: Mapping[str, str],
     rng: random.Random,
 ) -> list[CounterPair]:
-    """The pairs that balance a round's, as far as there are solved questions; each question gives one at most.
+    """The pairs that balance a round's, as far as solved questions suffice; each question gives at most one.
 
-    `solved` are questions that give no pair of their own. `spellings` has an answer as right samples write it, by the
-    folded one: a swapped answer must not be told from others by its case.
+    `solved` are questions without a pair. `spellings` maps a folded answer to its spelling in right samples: a swapped
+    answer must not be recognisable by its case.
     """
     waiting: dict[str, list[Solved]] = {}
     for question, right in solved:
@@ -87,7 +87,7 @@ def counter_pairs(
 
 
 def swap_answer(encoder: Encoder, token_ids: Sequence[int], old: str, new: str) -> tuple[int, ...] | None:
-    """The chain with another answer at its end; None where no token begins the answer, or more follows it."""
+    """The chain with another answer at its end; None if no token begins the answer, or if more text follows it."""
     text = encoder.text(token_ids)
     for end in range(len(token_ids) - 1, 0, -1):
         head = encoder.text(token_ids[:end])
@@ -100,5 +100,5 @@ def swap_answer(encoder: Encoder, token_ids: Sequence[int], old: str, new: str) 
 
 
 def fold_answer(sample: JudgedSample) -> str:
-    """The sample's answer, case folded; "" where it has none."""
+    """The sample's answer, case folded; "" if it has none."""
     return (sample.extracted or "").casefold()

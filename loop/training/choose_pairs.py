@@ -1,15 +1,15 @@
-"""The pairs of one question, by the recipe's rule."""
+"""Chooses the pairs of one question, by the recipe's rule."""
 
 import random
 
-from loop.config.schema import PairsConfig
+from loop.config.update import PairsConfig
 from loop.training.pair_candidates import QuestionSamples
 from loop.training.pair_rules import PAIR_RULES, random_pairs
 from store.pairs import NewPair
 
 
 def choose(own: QuestionSamples, settings: PairsConfig, teacher: bool, rng: random.Random) -> list[NewPair]:
-    """Pairs of one question: by the rule within the pass-rate band, else teacher against policy."""
+    """Pairs of one question: by the rule if its pass rate is within the band, else teacher against policy."""
     if not settings.per_question:
         return []
     if any(sample.outcome == "correct" for sample in own.samples) or settings.rule in ("vote", "judged"):

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from loop.config.schema import GrpoConfig
+from loop.config.update import GrpoConfig
 from loop.context import Context
 from loop.training.pair_candidates import QuestionSamples, judged_questions
 from loop.training.pair_rules import JudgedSample
@@ -31,10 +31,10 @@ def grpo_items(ctx: Context, round_: Round) -> list[GrpoItem]:
 
 
 def group_advantages(own: QuestionSamples, settings: GrpoConfig) -> Iterator[tuple[JudgedSample, float]]:
-    """A question's samples with their advantages, a text as often as it was sampled.
+    """A question's samples with their advantages; a text counts as often as it was sampled.
 
-    Samples that no judge could judge are left out, and truncated ones with `grpo.truncated = "mask"`: what they would
-    have answered is not known. A group of one, or of equal rewards, has no advantages.
+    Samples with `judge_error` are left out, and truncated ones with `grpo.truncated = "mask"`, because their answer is
+    unknown. A group of one sample, or of equal rewards, has no advantages.
     """
     left_out = {"judge_error"} | ({"truncated"} if settings.truncated == "mask" else set())
     group = [sample for sample in own.samples for _ in range(sample.copies) if sample.outcome not in left_out]

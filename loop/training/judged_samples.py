@@ -12,7 +12,7 @@ from store.questions import questions_by_id
 
 
 def with_win_rates(ctx: Context, groups: Sequence[QuestionSamples]) -> Iterator[QuestionSamples]:
-    """The same with the win rate of every sample that came to an answer; the judge is asked for what is missing."""
+    """The groups with the win rate of every sample that has an answer; the judge is asked for missing verdicts."""
     assert ctx.config.pairs.judge_run is not None
     judge = open_judge_run(Path(ctx.config.pairs.judge_run))
     questions = questions_by_id(ctx.store, [own.question for own in groups])

@@ -1,4 +1,4 @@
-"""A round's questions with their judged samples, as pair rules take them."""
+"""A round's questions with their judged samples, as input of pair rules."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -22,9 +22,9 @@ NO_FLAGS = "[]"
 
 @dataclass(frozen=True)
 class QuestionSamples:
-    """What a question's samples came to: the policy's own, one a text, and the pass rate.
+    """A question's judged samples: the policy's own, one per text, and the pass rate.
 
-    `teacher_samples` are the teacher's right chains, where the policy has none of its own.
+    `teacher_samples` are the teacher's right chains, if the policy has no right one.
     """
 
     question: int
@@ -36,7 +36,7 @@ class QuestionSamples:
 def judged_questions(ctx: Context, round_: Round) -> Iterator[QuestionSamples]:
     """The round's questions with their judged samples, one question at a time.
 
-    A flag of `judging.exclude_flags` keeps a right sample off the chosen side: it is left out.
+    A right sample with a flag of `judging.exclude_flags` is left out, so that it is never chosen.
     """
     excluded = set(ctx.config.judging.exclude_flags)
     for question, rows in judged_by_question(ctx.store, round_.number):
@@ -65,7 +65,7 @@ def _usable(ctx: Context, row: Any, sample: JudgedSample, excluded: set[str]) ->
 
 
 def question_weight(ctx: Context) -> Callable[[QuestionSamples], float]:
-    """How much a question's pairs and right samples count, as `pairs.weighting` says; in (0, 1]."""
+    """The weight of a question's pairs and right samples by `pairs.weighting`, in (0, 1]."""
     match ctx.config.pairs.weighting:
         case "information":
             shares = answer_shares(ctx.store)
@@ -81,12 +81,12 @@ def _information(store: Store, question: int, shares: AnswerShares) -> float:
 
 
 def _judged(row: Any) -> JudgedSample:
-    _, number, text, token_ids, logprob, outcome, score, extracted, _ = row  # by place: a round has 160,000 of them
+    _, number, text, token_ids, logprob, outcome, score, extracted, _ = row  # by position: a round may have 160,000
     return JudgedSample(number, text, tuple(unpack_token_ids(token_ids)), outcome, score, extracted, logprob=logprob)
 
 
 def with_votes(store: Store, own: QuestionSamples) -> list[JudgedSample]:
-    """Each sample with how many agree with it, by the question's own rule."""
+    """Each sample with the number of samples that agree with it, by the question's own rule."""
     spec, choices = judge_and_choices(store, own.question)
     judge = find_judge(spec)
     answers = [s.extracted if s.outcome in ANSWERED else None for s in own.samples]

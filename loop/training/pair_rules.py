@@ -1,8 +1,8 @@
-"""Pair rules: which judged samples of one question become preferred and rejected.
+"""Pair rules: they choose preferred and rejected samples among the judged samples of one question.
 
-A rule sees the samples of one question, each text once, and gives at most `max_pairs` pairs with their
-weights. A weight is how often a pair enters the update's epoch: 0.5 is every other time (see
-`loop.phases.update`), so a weighted loss needs no trainer of its own.
+A rule gets the samples of one question, each text once, and returns at most `max_pairs` pairs with weights. A weight is
+the probability that a pair enters the update's epoch (see `pair_items` in `loop.training.training_items`), so a
+weighted loss needs no special trainer.
 """
 
 import random
@@ -25,13 +25,13 @@ class JudgedSample(NamedTuple):
     extracted: str | None = None
     copies: int = 1
     votes: int = 0
-    """How many samples of the question give the same answer, itself included; 0 where it has none."""
+    """The number of samples of the question with the same answer, itself included; 0 if it has none."""
     logprob: float | None = None
     """log pi_policy of the chain as the sampler wrote it, in nats."""
     verifier: float | None = None
-    """log pi_policy - log pi_reference of the chain, in nats, where the rule needs it."""
+    """log pi_policy - log pi_reference of the chain, in nats, if the rule needs it."""
     win_rate: float | None = None
-    """Its share of a judge run's verdicts against the question's other samples, where the rule needs it."""
+    """Its share of a judge run's verdicts against the question's other samples, if the rule needs it."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ PairRule = Callable[[Sequence[JudgedSample], int, random.Random], list[PairChoic
 
 
 def _right_and_wrong(samples: Sequence[JudgedSample]) -> tuple[list[JudgedSample], list[JudgedSample]]:
-    """What a rule that knows the answer works with: only `wrong` is rejected, what could not be judged is not."""
+    """Right and wrong samples. Only `wrong` is rejected; samples that could not be judged are left out."""
     return [s for s in samples if s.outcome == "correct"], [s for s in samples if s.outcome == "wrong"]
 
 
@@ -67,7 +67,7 @@ def all_pairs(samples: Sequence[JudgedSample], max_pairs: int, rng: random.Rando
 
 
 def best_worst(samples: Sequence[JudgedSample], max_pairs: int, rng: random.Random) -> list[PairChoice]:
-    """Highest against lowest score, ties dropped (Online-DPO-R1); one pair, whatever `max_pairs` is."""
+    """Highest against lowest score, ties dropped (Online-DPO-R1); at most one pair."""
     judged = [s for s in samples if s.outcome in ("correct", "wrong")]
     rng.shuffle(judged)
     best = max(judged, key=lambda s: s.score, default=None)
@@ -80,7 +80,7 @@ def best_worst(samples: Sequence[JudgedSample], max_pairs: int, rng: random.Rand
 def most_vs_least_voted(samples: Sequence[JudgedSample], max_pairs: int, rng: random.Random) -> list[PairChoice]:
     """Most-voted against least-voted answer, weight (V+ - V-) / k (ScPO, arXiv 2411.04109).
 
-    Looks at no accepted answer, so it serves questions that have none.
+    Does not use accepted answers, so it works for questions without any.
     """
     answered = [s for s in samples if s.votes]
     if not answered:
@@ -96,7 +96,7 @@ def most_vs_least_voted(samples: Sequence[JudgedSample], max_pairs: int, rng: ra
 
 
 def shortest_right(samples: Sequence[JudgedSample], max_pairs: int, rng: random.Random) -> list[PairChoice]:
-    """Where every sample is right, the shortest against the longest; else random pairs (ConciseR, arXiv 2505.21178)."""
+    """If every sample is right, the shortest against the longest; else random pairs (ConciseR, arXiv 2505.21178)."""
     right, wrong = _right_and_wrong(samples)
     if wrong or len(right) < len(samples):
         return random_pairs(samples, max_pairs, rng)
@@ -109,7 +109,7 @@ def shortest_right(samples: Sequence[JudgedSample], max_pairs: int, rng: random.
 def contrast(samples: Sequence[JudgedSample], max_pairs: int, rng: random.Random) -> list[PairChoice]:
     """The right and wrong chains that differ least in token ids, each at most once.
 
-    Where two chains agree the losses of DPO cancel; what is left is the step where one went wrong.
+    DPO's loss cancels where two chains agree; the step that went wrong remains.
     """
     right, wrong = _right_and_wrong(samples)
     rng.shuffle(right)
@@ -134,25 +134,25 @@ def contrast(samples: Sequence[JudgedSample], max_pairs: int, rng: random.Random
 
 
 def likeliest(samples: Sequence[JudgedSample], max_pairs: int, rng: random.Random) -> list[PairChoice]:
-    """The right chains that the policy finds likeliest against the wrong ones it finds likeliest.
+    """The right chains with the highest log-probability against the wrong ones with the highest.
 
-    A right answer after a chain that hardly hangs together is mostly luck, and rare: it is passed over. A likely wrong
-    chain is the mistake that the policy really makes.
+    A right answer after an incoherent chain is mostly luck, and such chains are unlikely, so they are not chosen. A
+    likely wrong chain is the mistake that the policy really makes.
     """
     right, wrong = (sort_by_likelihood(each) for each in _right_and_wrong(samples))
     return [PairChoice(c.id, r.id) for c, r in zip(right[:max_pairs], wrong[:max_pairs], strict=False)]
 
 
 def sort_by_likelihood(samples: Sequence[JudgedSample]) -> list[JudgedSample]:
-    """Likeliest first, by the policy's own log-probability of the whole chain; what others wrote comes last."""
+    """Likeliest first, by the policy's own log-probability of the whole chain; chains of others come last."""
     return sorted(samples, key=lambda s: (s.logprob is None, -(s.logprob or 0.0), s.id))
 
 
 def margin(samples: Sequence[JudgedSample], max_pairs: int, rng: random.Random) -> list[PairChoice]:
-    """The right chains that the verifier likes best against the wrong ones it likes best.
+    """The right chains with the highest verifier score against the wrong ones with the highest.
 
     The verifier scores a chain log pi_policy - log pi_reference (LLaVA-Reasoner, section 5); a
-    wrong chain with a high score is the mistake worth unlearning.
+    wrong chain with a high score is the most useful mistake to unlearn.
     """
     right, wrong = _right_and_wrong(samples)
     rng.shuffle(right)
@@ -170,10 +170,10 @@ def margin(samples: Sequence[JudgedSample], max_pairs: int, rng: random.Random) 
 def judged(samples: Sequence[JudgedSample], max_pairs: int, rng: random.Random) -> list[PairChoice]:
     """The chains that the judge prefers most often against those it prefers least; the gap is the pair's weight.
 
-    Win rates over all pairs of a group are Pref-GRPO's (arXiv 2508.20751). Looks at no accepted answer.
+    Win rates over all pairs of a group are Pref-GRPO's (arXiv 2508.20751). Does not use accepted answers.
     """
     rated = [(s.win_rate, s.id) for s in samples if s.win_rate is not None]
-    ranked = sorted(rated, key=lambda each: -each[0])  # equal ones stay as they were sampled; ids tell who ended first
+    ranked = sorted(rated, key=lambda each: -each[0])  # ties keep the order of sampling, not of ids
     count = min(max_pairs, len(ranked) // 2)
     pairs = zip(ranked[:count], reversed(ranked[len(ranked) - count :]), strict=True)
     return [PairChoice(chosen, rejected, high - low) for (high, chosen), (low, rejected) in pairs if high > low]

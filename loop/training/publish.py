@@ -1,7 +1,6 @@
-"""A trained or shrunk model becomes a policy on disk, with the probe that proves every later swap to it."""
+"""Publishes trained and shrunk models as policies on disk, with the probe that proves later swaps."""
 
 import math
-import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -10,10 +9,11 @@ from typing import Any
 from loop.context import Context
 from loop.swap_and_prove import first_probe_questions, probe_items
 from policies.learner.callbacks import TrainingDiverged
+from policies.weights import delete_directory
 from store.rounds import Policy, add_policy, next_policy_number, shrunk_policy
 
 SHRUNK = "shrunk"
-"""What `policy.made_by` says of a policy between two others."""
+"""The value of `policy.made_by` for a policy between two others."""
 
 
 def publish_policy(
@@ -21,7 +21,7 @@ def publish_policy(
 ) -> Policy:
     """Write the next policy's weights, whole or not at all, adapters beside them; the caller records it.
 
-    A crash before it is recorded leaves a directory that the next call replaces. Raises TrainingDiverged where the
+    A crash before it is recorded leaves a directory that the next call replaces. Raises TrainingDiverged if the
     weights give log-probabilities that are not numbers.
     """
     number = next_policy_number(ctx.store)
@@ -36,13 +36,13 @@ def publish_policy(
 
 def discard(ctx: Context, policy: Policy) -> None:
     """Delete the weights of a policy that was published and not recorded."""
-    shutil.rmtree(ctx.run_dir / policy.path)
+    delete_directory(ctx.run_dir / policy.path)
 
 
 def shrink(ctx: Context, start: int, end: int, alpha: float) -> int:
     """The policy whose weights lie `alpha` of the way from one policy to another (WiSE-FT, arXiv 2109.01903).
 
-    It is made once. Returns its number.
+    It is made only once. Returns its number.
     """
     made = shrunk_policy(ctx.store, start, end, alpha)
     if made is not None:

@@ -1,4 +1,4 @@
-"""Log-probabilities of an update's reference that are known before the update's model is loaded."""
+"""Computes log-probabilities of an update's reference before the update's model is loaded."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -11,11 +11,11 @@ from store.rounds import cold_start_policy
 
 
 def pair_references(ctx: Context, items: Sequence[PairItem], start: int | None) -> list[PairItem]:
-    """Pairs with the reference's log-probabilities of both sides, as far as they are known before the first step.
+    """Pairs with the reference's log-probabilities of both sides, as far as they can be known before the first step.
 
-    `start` is the policy that the stage starts from; None where an earlier stage of the update changes it. What is
-    left open the stage finds out itself, by one pass of the model that it starts from. An "ema" reference moves, so
-    nothing is known of it.
+    `start` is the policy that the stage starts from; None if an earlier stage of the update changes it. The stage
+    itself computes the rest, by one pass of the model that it starts from. An "ema" reference moves, so nothing is
+    computed for it.
     """
     settings = ctx.config.update
     if settings.reference == "ema":
@@ -29,14 +29,14 @@ def pair_references(ctx: Context, items: Sequence[PairItem], start: int | None) 
         return known
     chains = [ScoredChain(item.prompt, side) for item in known for side in (item.chosen, item.rejected)]
     wanted = [chain for n in unknown for chain in chains[2 * n : 2 * n + 2]]
-    sums = [sum(tokens) for tokens in _scores(ctx, cold_start, wanted, settings.mixed_precision)]
+    sums = [sum(tokens) for tokens in _scores(ctx, cold_start, wanted, settings.mixed_precision, sides=2)]
     for place, n in enumerate(unknown):
         known[n] = replace(known[n], reference=(sums[2 * place], sums[2 * place + 1]))
     return known
 
 
 def completion_references(ctx: Context, items: Sequence[GrpoItem], start: int | None) -> list[GrpoItem]:
-    """GRPO's items with the cold start's log-probabilities, where the recipe holds the policy to them."""
+    """GRPO's items with the cold start's log-probabilities, if the recipe uses that reference."""
     settings, cold_start = ctx.config.grpo, cold_start_policy(ctx.store)
     if not settings.beta or settings.reference != "cold_start" or cold_start == start:
         return list(items)
@@ -45,24 +45,26 @@ def completion_references(ctx: Context, items: Sequence[GrpoItem], start: int | 
     return [replace(item, reference=tuple(tokens)) for item, tokens in zip(items, scores, strict=True)]
 
 
-def _scores(ctx: Context, policy: int, chains: Sequence[ScoredChain], mixed_precision: str) -> list[list[float]]:
-    """Log-probabilities of every token by a policy, which is in memory no longer than that takes."""
+def _scores(
+    ctx: Context, policy: int, chains: Sequence[ScoredChain], mixed_precision: str, sides: int = 1
+) -> list[list[float]]:
+    """Log-probabilities of every token by a policy, which is loaded only for that."""
     with ctx.reporter.bar(f"scoring by policy {policy}, the reference", len(chains), "chain") as bar:
 
         def progress(done: int) -> None:
             bar.update(done)
             ctx.check_stop()
 
-        found = ctx.learner.token_logprobs(ctx.load_policy(policy), chains, progress, mixed_precision)
+        found = ctx.learner.token_logprobs(ctx.load_policy(policy), chains, progress, mixed_precision, sides)
     ctx.learner.free_memory()
     return found
 
 
 def _by_sampler(ctx: Context, items: Sequence[PairItem], reference: int | None) -> list[PairItem]:
-    """Pairs with the log-probabilities that the sampler gave them, where the reference policy itself sampled them.
+    """Pairs with the sampler's log-probabilities, if the reference policy itself sampled them.
 
-    In float32 they are within 5e-5 nats a chain of the learner's; in bfloat16 they are up to 0.3 nats off, which is
-    more than a gentle update moves. Says for how many pairs the learner computes the reference, and why.
+    In float32 they are within 5e-5 nats per chain of the learner's; in bfloat16 up to 0.3 nats, which is more than the
+    change by a small update. Reports for how many pairs the learner computes the reference, and why.
     """
     config, why = ctx.config, ""
     if config.policy.dtype != "float32":

@@ -1,6 +1,6 @@
 """Rewards of judged samples, by name, and the advantages of a question's samples.
 
-A recipe weighs them (`grpo.rewards`). What could not be judged has no reward: such samples are left out before.
+A recipe weighs them (`grpo.rewards`). Samples that could not be judged are left out before.
 """
 
 import statistics
@@ -9,23 +9,23 @@ from collections.abc import Callable, Sequence
 from loop.training.pair_rules import JudgedSample
 
 Reward = Callable[[Sequence[JudgedSample]], list[float]]
-"""The judged samples of one question -> a reward each, in [0, 1]."""
+"""The judged samples of one question -> one reward per sample, in [0, 1]."""
 
 
 def answer(group: Sequence[JudgedSample]) -> list[float]:
-    """1 where the answer is right."""
+    """1 if the answer is right, else 0."""
     return [float(sample.outcome == "correct") for sample in group]
 
 
 def form(group: Sequence[JudgedSample]) -> list[float]:
-    """1 where there is an answer in the form that was asked for, right or wrong (UnifiedReward-Think, 2505.03318)."""
+    """1 if there is an answer in the requested form, right or wrong (UnifiedReward-Think, 2505.03318), else 0."""
     return [float(sample.outcome in ("correct", "wrong")) for sample in group]
 
 
 def brevity(group: Sequence[JudgedSample]) -> list[float]:
-    """Where all are right, the tokens that are saved against the longest, as a share of it; else 0.
+    """If all are right, the tokens saved against the longest, as a share of it; else 0.
 
-    Length is judged only where nothing else is left to learn (ConciseR, arXiv 2505.21178; GRPO-lambda, 2505.18086).
+    Length counts only if nothing else is left to learn (ConciseR, arXiv 2505.21178; GRPO-lambda, 2505.18086).
     """
     if any(sample.outcome != "correct" for sample in group):
         return [0.0] * len(group)
@@ -43,10 +43,10 @@ def total_rewards(group: Sequence[JudgedSample], weights: dict[str, float]) -> l
 
 
 def advantages(rewards: Sequence[float], *, scale: bool) -> list[float] | None:
-    """Rewards less their mean, with `scale` over their standard deviation; None where all are alike.
+    """Rewards minus their mean, with `scale` divided by their standard deviation; None if all are equal.
 
-    Dividing makes a trivial gap as large as that of right and wrong, so groups that differ in brevity alone must not
-    be scaled (Dr. GRPO, arXiv 2503.20783, never does).
+    Dividing makes a trivial difference as large as that of right and wrong, so groups that differ in brevity only must
+    not be scaled (Dr. GRPO, arXiv 2503.20783, never does).
     """
     if len(rewards) < 2 or max(rewards) - min(rewards) < 1e-9:
         return None

@@ -1,9 +1,8 @@
-"""Where an update's stages keep what a kill must not cost: a directory each, named by all that decides its outcome."""
+"""Directories of an update's stages, for checkpoints and results; named by a hash of all that decides the outcome."""
 
 import hashlib
 import importlib.metadata
 import json
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -12,21 +11,21 @@ from typing import Any
 from loop.context import Context, Stage
 from policies.learner.base import TrainingResult, TrainingSettings, TrainingStep
 from policies.learner.checkpoints import PREFIX, is_whole
-from policies.weights import write_whole
+from policies.weights import alone_in, delete_directory, write_whole
 from store.rounds import cold_start_policy, get_policy
 
 PACKAGES = ("torch", "transformers", "trl", "accelerate", "peft")
 TRAINED, RESULT = "trained", "result.json"
 FREE = {"checkpoint_minutes"}
-"""Keys of `[learner]` that do not change what comes out."""
+"""Keys of `[learner]` that do not change the outcome."""
 
 
 def stage_directory(
     ctx: Context, start: int, before: Sequence[Path], stage: Stage, settings: TrainingSettings, items: Sequence[Any]
 ) -> Path:
-    """Where a stage trains: a directory for these items, settings, versions and weights to start from alone.
+    """The directory of a stage, for exactly these items, settings, versions and starting weights.
 
-    `before` has the directories of the update's earlier stages, whose outcome it starts from.
+    `before` has the directories of the update's earlier stages, from whose outcome it starts.
     """
     same = replace(settings, checkpoint_minutes=0.0)
     parts = [
@@ -45,29 +44,37 @@ def stage_directory(
 
 
 def delete_others(training: Path, own: Sequence[Path], say: Callable[[str], None]) -> None:
-    """Delete what another update left, and what was half written, and say so."""
+    """Delete directories of other updates and half-written ones, and say so.
+
+    A learner process whose controller was killed may live for a moment and write there: it is waited for.
+    """
     if not training.is_dir():
         return
     for place in sorted(training.iterdir()):
-        if place not in own:
+        if place.is_symlink():
             _delete(place)
-            say(f"  deleted {place.name} in {training}: left by a training of other items, settings or weights")
+            say(f"  deleted {place.name} in {training}: it is a link")
             continue
-        for part in sorted(place.iterdir()):
-            if part.suffix == ".tmp" or (part.name.startswith(PREFIX) and not is_whole(part)):
-                _delete(part)
-                say(f"  deleted {part.name} in {place}: half written")
+        with alone_in(place):
+            if place not in own:
+                _delete(place)
+                say(f"  deleted {place.name} in {training}: left by a training of other items, settings or weights")
+                continue
+            for part in sorted(place.iterdir()):
+                if part.suffix == ".tmp" or part.is_symlink() or (part.name.startswith(PREFIX) and not is_whole(part)):
+                    _delete(part)
+                    say(f"  deleted {part.name} in {place}: half written")
 
 
 def _delete(place: Path) -> None:
     if place.is_dir():
-        shutil.rmtree(place)
+        delete_directory(place)
     else:
         place.unlink()
 
 
 def keep_trained(ctx: Context, directory: Path, result: TrainingResult) -> None:
-    """Keep a finished stage's model and figures, in place of its checkpoints."""
+    """Keep a finished stage's model and figures instead of its checkpoints."""
     sha256 = ctx.learner.publish(result.model, directory / TRAINED)
     figures = {
         "sha256": sha256,
@@ -81,11 +88,11 @@ def keep_trained(ctx: Context, directory: Path, result: TrainingResult) -> None:
     }
     write_whole(directory / RESULT, json.dumps(figures))
     for checkpoint in directory.glob(f"{PREFIX}*"):
-        shutil.rmtree(checkpoint)
+        delete_directory(checkpoint)
 
 
 def trained_before(directory: Path) -> TrainingResult | None:
-    """The figures of a stage that an earlier session finished, without its model; None where none did."""
+    """The figures of a stage that an earlier session finished, without its model; None if it is not finished."""
     if not (directory / RESULT).exists():
         return None
     figures = json.loads((directory / RESULT).read_text())

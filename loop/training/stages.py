@@ -1,4 +1,7 @@
-"""The stages of an update: which algorithm learns from what. To add an algorithm: its file, and a line here."""
+"""The table of an update's stages: items and algorithm of each. To add an algorithm, add its file and a line here."""
+
+from dataclasses import fields
+from typing import Any
 
 from loop.config.learner import LearnerConfig, TrainingConfig
 from loop.context import Context, Stage, Stages
@@ -11,12 +14,12 @@ from policies.learner.sft import Sft
 
 
 def sft(ctx: Context) -> Algorithm:
-    """SFT has no settings of its own."""
+    """SFT, which has no settings."""
     return Sft()
 
 
 def dpo(ctx: Context) -> Algorithm:
-    """DPO by `[update]`, against the start, a moving reference, or what the items hold of the cold start's policy."""
+    """DPO by `[update]`; the reference is the start, a moving model, or the cold start's policy (in the items)."""
     settings = ctx.config.update
     return Dpo(
         losses=settings.losses,
@@ -28,8 +31,8 @@ def dpo(ctx: Context) -> Algorithm:
 
 
 def grpo(ctx: Context) -> Algorithm:
-    """GRPO by `[grpo]`, held to its start or to what the items hold of the cold start's policy, if held at all."""
-    from policies.learner.grpo import Grpo  # TRL loads what it generates with, which takes seconds
+    """GRPO by `[grpo]`; a KL reference, if any, is the start or the cold start's policy (stored in the items)."""
+    from policies.learner.grpo import Grpo  # TRL imports its generation code, which takes seconds
 
     settings = ctx.config.grpo
     return Grpo(
@@ -51,27 +54,15 @@ STAGES = Stages(
 )
 
 
+SETTINGS = {field.name for field in fields(TrainingSettings)}
+
+
 def training_settings(table: TrainingConfig, learner: LearnerConfig, seed: int) -> TrainingSettings:
-    """The learner's settings of a training table and of `[learner]`."""
-    return TrainingSettings(
-        learning_rate=table.learning_rate,
-        epochs=table.epochs,
-        batch_size=table.batch_size,
-        seed=seed,
-        accumulation=table.accumulation,
-        scheduler=table.scheduler,
-        warmup_ratio=table.warmup_ratio,
-        max_grad_norm=table.max_grad_norm,
-        weight_decay=table.weight_decay,
-        mixed_precision=table.mixed_precision,
-        gradient_checkpointing=table.gradient_checkpointing,
-        frozen=tuple(table.frozen),
-        lora_rank=table.lora_rank,
-        lora_alpha=table.lora_alpha,
-        lora_dropout=table.lora_dropout,
-        lora_targets=table.lora_targets if isinstance(table.lora_targets, str) else tuple(table.lora_targets),
-        lora_rslora=table.lora_rslora,
-        lora_init=table.lora_init,
-        optimizer=learner.optimizer,
-        checkpoint_minutes=learner.checkpoint_minutes,
-    )
+    """The learner's settings of a training table and of `[learner]`; keys and settings have the same names."""
+    values: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value
+        for source in (table, learner)
+        for name, value in source
+        if name in SETTINGS
+    }
+    return TrainingSettings(**values, seed=seed)

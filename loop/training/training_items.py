@@ -1,4 +1,4 @@
-"""What an update trains on: rationales, direct and format items, right samples, pairs; all as token ids."""
+"""Training items of an update: rationales, direct and format items, right samples, pairs; all as token ids."""
 
 import random
 from collections.abc import Collection, Sequence
@@ -27,17 +27,17 @@ def cold_start_items(ctx: Context, round_: Round) -> list[SftItem]:
 
 
 def imitation_items(ctx: Context, round_: Round) -> list[SftItem]:
-    """The round's right samples with the mixture beside them, then what the teacher wrote for its hard questions."""
+    """The round's right samples with the mixture, then the teacher's chains for its hard questions."""
     return [*rft_items(ctx, round_), *taught_items(ctx, round_)]
 
 
 def rft_items(ctx: Context, round_: Round) -> list[SftItem]:
-    """The round's right samples, and beside them what keeps the other formats alive.
+    """The round's right samples, mixed with items that preserve the other formats.
 
-    Rejection-sampling fine-tuning (arXiv 2308.01825): of each question within the band, up to
-    `rft.per_question` right chains, each text once, picked as `rft.pick` says. Of a preference the lower pass rate of
-    both orders counts: a judge that always names one place is right in every other question for no reason. On one data
-    set alone this is known to destroy the formats that are not in it (LLaVA-Reasoner), hence the mixture.
+    Rejection-sampling fine-tuning (arXiv 2308.01825): of each question within the band, up to `rft.per_question` right
+    chains, each text once, picked as `rft.pick` says. For a preference the lower pass rate of both orders counts: a
+    judge that always names one place is right in half of the questions without reason. Training on one kind of data is
+    known to destroy other formats (LLaVA-Reasoner), hence the mixture.
     """
     settings, seed = ctx.config.rft, ctx.config.run.seed
     mixture = _short_answers(ctx, f"direct:{round_.number}", settings.direct_items, settings.format_items)
@@ -67,7 +67,7 @@ def rft_items(ctx: Context, round_: Round) -> list[SftItem]:
 
 
 def lowest_of_unit(ctx: Context, round_: Round) -> dict[int, float]:
-    """Question -> the lowest pass rate among the questions of its unit, of those that belong to one."""
+    """Question -> the lowest pass rate in its unit, for questions that belong to one."""
     units = units_of_round(ctx.store, round_.number)
     rates = pass_rates(ctx.store, round_.number, round_.number) if units else {}
     lowest: dict[str, float] = {}
@@ -77,14 +77,14 @@ def lowest_of_unit(ctx: Context, round_: Round) -> dict[int, float]:
 
 
 def taught_items(ctx: Context, round_: Round) -> list[SftItem]:
-    """What the teacher wrote for this round's hard questions, where the recipe imitates it."""
+    """The teacher's chains for this round's hard questions, if the recipe imitates them."""
     if ctx.config.fallback.use not in ("sft", "both"):
         return []
     return _as_items(ctx, kept_chains(ctx.store, round_.number))
 
 
 def pair_items(ctx: Context, round_: Round) -> list[PairItem]:
-    """The round's pairs, and those of the rounds replayed, on the token ids that the sampler wrote.
+    """The round's pairs, and those of replayed rounds, on the sampler's token ids.
 
     A pair of weight w in (0, 1] enters with probability w, drawn from the seed. In expectation that is the
     weighted loss.
@@ -100,7 +100,7 @@ def pair_items(ctx: Context, round_: Round) -> list[PairItem]:
         if settings.max_words is not None:
             sides = [_cut(ctx, ids, settings.max_words) for ids in written]
             if sides[0] == sides[1]:
-                continue  # they differed after the cut alone, as a counter-pair does
+                continue  # the difference was cut off, as in a counter-pair
         item = PairItem(ctx.prompt(questions[row["question"]], row["style"]), tuple(sides[0]), tuple(sides[1]))
         if row["policy"] is not None and sides == written:
             logprobs = (row["chosen_logprob"], row["rejected_logprob"])
@@ -119,7 +119,7 @@ def _enters(weight: float, drawn_from: str) -> bool:
 
 
 def _cut(ctx: Context, token_ids: list[int], words: int) -> list[int]:
-    """The longest beginning with at most so many whitespace-separated words (LLaVA-Reasoner's truncation)."""
+    """The longest prefix with at most this many whitespace-separated words (LLaVA-Reasoner's truncation)."""
     if len(ctx.encoder.text(token_ids).split()) <= words:
         return token_ids
     low, high = 0, len(token_ids)
@@ -135,17 +135,32 @@ def _rationales(ctx: Context) -> list[SftItem]:
 
 
 def _as_items(ctx: Context, rows: Sequence[Any]) -> list[SftItem]:
+    """Chains of the teacher, which may write more than the model reads at once: such ones are left out."""
     questions = questions_by_id(ctx.store, {row["question"] for row in rows})
-    return [
+    items = [
         SftItem(ctx.prompt(questions[row["question"]], "cot"), tuple(unpack_token_ids(row["token_ids"])))
         for row in rows
     ]
+    kept = [item for item in items if _fits(ctx, item)]
+    if len(kept) < len(items):
+        ctx.reporter.say(
+            f"  {len(items) - len(kept)} of {len(items)} chains of the teacher are left out: with their prompts they"
+            f" are longer than the {ctx.encoder.context_length} tokens that the model takes"
+        )
+    return kept
+
+
+def _fits(ctx: Context, item: SftItem) -> bool:
+    most = ctx.encoder.context_length
+    if most is None or len(item.completion) <= most // 4:  # else its prompt alone would fill three quarters
+        return True
+    return len(ctx.encoder.expanded_prompt_ids(item.prompt)) + len(item.completion) <= most
 
 
 def _short_answers(
     ctx: Context, draw: str, direct_items: int, format_items: int, kinds: Collection[str] = ()
 ) -> list[SftItem]:
-    """Direct items drawn from the train questions (of `kinds` alone), then format items.
+    """Direct items drawn from the train questions (only of `kinds`, if given), then format items.
 
     Format items are direct items spread evenly over the distinct answers, so that every short form
     (each word, yes and no) is seen as often as any other.

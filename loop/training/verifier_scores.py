@@ -11,7 +11,7 @@ from store.rounds import cold_start_policy
 
 
 def with_verifier_scores(ctx: Context, judged: Sequence[QuestionSamples]) -> Iterator[QuestionSamples]:
-    """The same with log pi_serving - log pi_cold_start of every sample; the sampler gave the first."""
+    """The groups with log pi_serving - log pi_cold_start of every sample; the first term is the sampler's."""
     model = ctx.load_policy(cold_start_policy(ctx.store))
     questions = questions_by_id(ctx.store, [own.question for own in judged])
     chains = [

@@ -1,9 +1,10 @@
-"""What every learning algorithm shares: settings, results, and the training through TRL and accelerate."""
+"""The base of all learning algorithms: settings, results, and the training through TRL and accelerate."""
 
 import json
 import statistics
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -21,6 +22,7 @@ from policies.learner.distributed import gathered, processes, shard_on_cpu, shar
 from policies.learner.lora import ALL_LINEAR, begin_adapter, check_targets, lora_config, merge, save_adapter
 from policies.learner.optimizer_names import ROUNDED
 from policies.learner.rounded_adamw import RoundedAdamW
+from policies.learner.shared_state import from_first, is_first
 from policies.verifier import ScoredChain, token_logprobs
 from policies.weights import write_whole
 
@@ -110,8 +112,8 @@ class Algorithm(ABC):
     ) -> TrainingResult:
         """Train `model` in place on every item. Raises TrainingDiverged where loss or weights stop being numbers.
 
-        A training that was killed goes on from its last checkpoint in `work_dir`, which the same items, settings and
-        model must have to themselves.
+        A model that has an adapter goes on with it (`Learner.with_adapter`). A training that was killed goes on from
+        its last checkpoint in `work_dir`, which the same items, settings and model must have to themselves.
         """
         checkpoints = Checkpoints(work_dir, settings.checkpoint_minutes)  # first: it measures the time
         items = self._scored(model, encoder, items, settings, work_dir, progress)
@@ -119,11 +121,13 @@ class Algorithm(ABC):
         def collate(rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
             return self.batch(encoder, [items[row["item"]] for row in rows])
 
-        if settings.lora_rank:
+        goes_on = isinstance(model, PeftModel)
+        if settings.lora_rank and not goes_on:
             check_targets(model, settings.lora_targets, settings.frozen, "lora_targets")
         set_seed(settings.seed)  # an adapter's first weights are drawn before the trainer sets it
         rows = [{"item": n, "length": self.length(item)} for n, item in enumerate(items)]
-        model = freeze(model, settings.frozen)
+        if not goes_on:  # peft froze all but the adapter
+            model = freeze(model, settings.frozen)
         sharding = sharding_options(model) if settings.sharded else {}
         arguments = self.config_class(**trainer_arguments(settings, work_dir), **self.arguments(), **sharding)
         if settings.sharded:
@@ -135,24 +139,25 @@ class Algorithm(ABC):
             train_dataset=Dataset.from_list(rows),
             processing_class=encoder.processor,
             callbacks=[Watch(progress, checkpoints), WarmUpFromFirstStep()],
-            peft_config=_lora_config(settings),
+            peft_config=None if goes_on else _lora_config(settings),
         )
         begin_adapter(trainer.model, settings.lora_init, settings.lora_dropout, work_dir)
         if settings.optimizer in ROUNDED and any(p.dtype == torch.bfloat16 for p in _trained(trainer.model)):
             options = {"lr": settings.learning_rate, "betas": (trainer.args.adam_beta1, trainer.args.adam_beta2)}
             trainer.optimizer_cls_and_kwargs = (RoundedAdamW, {**options, "seed": settings.seed})
-        result = run_trainer(trainer, settings, work_dir, checkpoints)
+        with self.computing(model, encoder, items):
+            result = run_trainer(trainer, settings, work_dir, checkpoints)
         sharded = (shared_out(result.model),) if settings.sharded else ()
         return replace(result, remarks=(*sharded, *self.remarks(result.steps)))
 
     def scores(self) -> tuple[str, ...]:
-        """The fields of an item that `score` finds out."""
+        """The fields of an item that `score` fills in."""
         return ()
 
     def score(
         self, model: Any, encoder: Encoder, items: Sequence[Any], settings: TrainingSettings, progress: Progress
     ) -> Sequence[Any]:
-        """Items with what the model gives them before the first step, where they lack it."""
+        """Items with the fields of `scores` filled in by the model before the first step, if they lack them."""
         return items
 
     def _scored(
@@ -164,17 +169,22 @@ class Algorithm(ABC):
         work_dir: Path,
         progress: Progress,
     ) -> Sequence[Any]:
-        """The same, kept in a file: a training that goes on need not find it out again."""
+        """The scored items, kept in a file, so that a continued training need not score them again."""
         fields, file = self.scores(), work_dir / SCORES
         if not fields:
             return items
-        if file.exists() and settings.checkpoint_minutes:
-            known = zip(items, json.loads(file.read_text()), strict=True)
+        found = from_first(file.read_text() if settings.checkpoint_minutes and file.exists() else None)
+        if found is not None:
+            known = zip(items, json.loads(found), strict=True)
             return [replace(item, **{name: tuple(value) for name, value in own.items()}) for item, own in known]
         scored = self.score(model, encoder, items, settings, progress)
-        if settings.checkpoint_minutes:
+        if settings.checkpoint_minutes and is_first():
             write_whole(file, json.dumps([{name: getattr(item, name) for name in fields} for item in scored]))
         return scored
+
+    def computing(self, model: Any, encoder: Encoder, items: Sequence[Any]) -> AbstractContextManager[object]:
+        """A context that the training runs in, for changes to the model's forward pass."""
+        return nullcontext()
 
     @abstractmethod
     def trainer(self, **common: Any) -> Trainer:
@@ -186,14 +196,14 @@ class Algorithm(ABC):
 
     @abstractmethod
     def length(self, item: Any) -> int:
-        """Completion tokens of an item: items of like length share a batch."""
+        """Completion tokens of an item: items of similar length share a batch."""
 
     def arguments(self) -> dict[str, Any]:
         """The trainer's arguments that are this algorithm's own."""
         return {}
 
     def remarks(self, steps: int) -> tuple[str, ...]:
-        """Lines for the user about settings that had no effect in so many steps."""
+        """Lines for the user about settings that had no effect in `steps` steps."""
         return ()
 
 
@@ -202,11 +212,16 @@ def _trained(model: Any) -> list[torch.nn.Parameter]:
 
 
 def logprobs_at_start(
-    model: Any, encoder: Encoder, chains: Sequence[ScoredChain], settings: TrainingSettings, progress: Progress
+    model: Any,
+    encoder: Encoder,
+    chains: Sequence[ScoredChain],
+    settings: TrainingSettings,
+    progress: Progress,
+    sides: int = 1,
 ) -> list[list[float]]:
     """Log-probabilities of the chains' tokens before the first step, in the arithmetic of the training.
 
-    `progress` counts chains here, and steps after it.
+    `progress` counts chains here, and steps after it. `sides` is that of `policies.verifier.token_logprobs`.
     """
     done, together = 0, processes()
 
@@ -215,13 +230,13 @@ def logprobs_at_start(
         done += count * together
         progress(min(done, len(chains)), len(chains), None)
 
+    rank = torch.distributed.get_rank() if together > 1 else 0
+    mine = [chain for n, chain in enumerate(chains) if n // sides % together == rank]
+    own: list[list[float]] = token_logprobs(model, encoder, mine, scored, settings.mixed_precision, sides)
     if together == 1:
-        found: list[list[float]] = token_logprobs(model, encoder, chains, scored, settings.mixed_precision)
-        return found
-    own = token_logprobs(
-        model, encoder, chains[torch.distributed.get_rank() :: together], scored, settings.mixed_precision
-    )
-    return gathered(own, len(chains))
+        return own
+    groups = gathered([own[at : at + sides] for at in range(0, len(own), sides)], len(chains) // sides)
+    return [tokens for group in groups for tokens in group]
 
 
 def _lora_config(settings: TrainingSettings) -> LoraConfig | None:
@@ -273,7 +288,7 @@ def freeze(model: Any, patterns: Sequence[str]) -> Any:
     names = [name for name, _ in model.named_parameters()]
     for pattern in patterns:
         if not any(pattern in name for name in names):
-            raise PolicyError(f"update.frozen: no parameter of this model has {pattern!r} in its name")
+            raise PolicyError(f"frozen: no parameter of this model has {pattern!r} in its name")
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(not any(pattern in name for pattern in patterns))
     return model
@@ -311,7 +326,7 @@ def without_autocast(model: Any) -> Any:
 
 
 def _training_step(entry: dict[str, Any]) -> TrainingStep:
-    """A line of the trainer's log."""
+    """A training step from an entry of the trainer's log."""
     figures = {
         name: float(entry[key])
         for name, key in (

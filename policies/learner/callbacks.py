@@ -1,4 +1,4 @@
-"""What listens to a training: progress, divergence, checkpoints, and a warm-up whose first step is not lost."""
+"""Callbacks of a training: progress, divergence, checkpoints, and a warm-up whose first step is not lost."""
 
 import math
 from collections.abc import Callable
@@ -15,6 +15,10 @@ Progress = Callable[[int, int, float | None], None]
 
 class TrainingDiverged(PolicyError):
     """The loss or the weights are not numbers any more: there is nothing to publish."""
+
+
+class TrainingStopped(PolicyError):
+    """The training was asked to stop; with checkpoints it has written one."""
 
 
 class WarmUpFromFirstStep(TrainerCallback):  # type: ignore[misc]
@@ -72,7 +76,8 @@ class Watch(TrainerCallback):  # type: ignore[misc]
             )
         if state.global_step >= state.max_steps:
             return  # the end; a user's wish to stop is asked for again where everything is committed
-        if self._stop is not None or self._checkpoints.due():
+        stop, save = self._checkpoints.wanted(stopping=self._stop is not None)
+        if save:
             self._checkpoints.save()
-        if self._stop is not None:
-            raise self._stop
+        if stop:
+            raise self._stop or TrainingStopped("the first process was asked to stop")

@@ -1,4 +1,4 @@
-"""One training by several processes: the same batches, order and losses as by one, and whole weights at the end."""
+"""Training by several processes with the same batches, order and losses as by one, and whole weights at the end."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -75,7 +75,7 @@ def _gather_rows(own: torch.Tensor) -> torch.Tensor:
 
 
 def processes() -> int:
-    """How many processes train together; 1 outside of such a training."""
+    """Number of processes that train together; 1 outside of such a training."""
     return torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
 
 
@@ -96,8 +96,8 @@ def share_of_mean(own: torch.Tensor) -> float:
     return float(own * processes() / total(own))
 
 
-def gathered(own: list[list[float]], count: int) -> list[list[float]]:
-    """What all processes found for `count` things, each having those at its rank, rank + processes, and so on."""
+def gathered(own: list[Any], count: int) -> list[Any]:
+    """Collect `count` results from all processes; each has those at its rank, rank + processes, and so on."""
     shares: list[Any] = [None] * processes()
     torch.distributed.all_gather_object(shares, own)
     return [shares[n % len(shares)][n // len(shares)] for n in range(count)]
@@ -120,7 +120,7 @@ def layers_to_shard(model: Any) -> set[str]:
 
 
 def shared_out(model: Any) -> str:
-    """How many of the model's parameters the processes share, in words: what really ran."""
+    """A line that says how many of the model's parameters the processes really shard."""
     from torch.distributed.tensor import DTensor
 
     parameters = list(model.parameters())

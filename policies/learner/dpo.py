@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,7 +14,11 @@ from policies.learner.base import Algorithm, TrainingSettings, logprobs_at_start
 from policies.learner.callbacks import Progress
 from policies.learner.distributed import SameBatches, share_of_mean
 from policies.learner.items import PairItem
+from policies.shared_prefix import shared_prefixes
 from policies.verifier import ScoredChain
+
+TRIAL_PAIRS = 8
+"""Pairs that a training tries first, with their common beginning computed once and twice."""
 
 
 class _PairTrainer(SameBatches, DPOTrainer):  # type: ignore[misc]
@@ -46,7 +51,7 @@ class Dpo(Algorithm):
 
     `losses` are TRL's by name (`sigmoid`, `sft`, `ipo`, ...) with their weights. The model as it comes is the reference
     of the items that have none: one pass before the first step, so that no second model is needed. With `ema_steps`
-    the reference is a second model that follows the policy: every so many steps it becomes `ema_mixup` * policy +
+    the reference is a second model that follows the policy: every `ema_steps` steps it becomes `ema_mixup` * policy +
     (1 - `ema_mixup`) * reference (TR-DPO, arXiv 2404.09656).
     """
 
@@ -68,8 +73,15 @@ class Dpo(Algorithm):
         """The pairs, those without a reference scored by the model."""
         unknown = [item for item in items if item.reference is None]
         chains = [ScoredChain(item.prompt, side) for item in unknown for side in (item.chosen, item.rejected)]
-        sums = iter([sum(tokens) for tokens in logprobs_at_start(model, encoder, chains, settings, progress)])
+        sums = iter([sum(tokens) for tokens in logprobs_at_start(model, encoder, chains, settings, progress, 2)])
         return [replace(item, reference=(next(sums), next(sums))) if item.reference is None else item for item in items]
+
+    def computing(self, model: Any, encoder: Encoder, items: Sequence[PairItem]) -> AbstractContextManager[object]:
+        """Prompts, images and all that both sides begin with are computed once."""
+        some = items[:TRIAL_PAIRS]
+        trial = encoder.batch([i.prompt for i in some], [i.chosen for i in some], [i.rejected for i in some])
+        del trial["completion_mask"]
+        return shared_prefixes(model, {name: value.to(model.device) for name, value in trial.items()})
 
     def trainer(self, **common: Any) -> DPOTrainer:
         """TRL's DPOTrainer; only a reference that moves is a model."""

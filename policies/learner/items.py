@@ -1,4 +1,4 @@
-"""Items that algorithms learn from: token ids that somebody has already made."""
+"""Items that algorithms learn from, as token ids."""
 
 from dataclasses import dataclass
 

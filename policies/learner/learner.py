@@ -1,4 +1,4 @@
-"""The learner: a policy's model loaded, trained, scored and published."""
+"""The learner: loads, trains, scores and publishes a policy's model."""
 
 import ctypes
 import gc
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
 from policies import PolicyError, first_line
@@ -14,15 +15,19 @@ from policies.encoding import Encoder
 from policies.learner.base import Algorithm, TrainingResult, TrainingSettings
 from policies.learner.callbacks import Progress
 from policies.learner.interpolate import interpolate
+from policies.learner.lora import load_adapter
 from policies.verifier import ScoredChain, token_logprobs
 from policies.weights import publish
 
 
 class Learner(Protocol):
-    """What learns: the one model-side interface of the loop. `LocalLearner` is the real one."""
+    """The interface to the model that learns. `LocalLearner` is the real one."""
 
     def load(self, directory: Path | str) -> Any:
         """A policy's model, ready to train or score. Raises PolicyError if its weights cannot be loaded."""
+
+    def with_adapter(self, model: Any, directory: Path) -> Any:
+        """The model with an adapter that is kept in a directory, to train that one on."""
 
     def train(
         self,
@@ -33,7 +38,7 @@ class Learner(Protocol):
         work_dir: Path,
         progress: Progress,
     ) -> TrainingResult:
-        """Train the model on the items. Raises TrainingDiverged where there is nothing to publish."""
+        """Train the model on the items. Raises TrainingDiverged if loss or weights stop being numbers."""
 
     def token_logprobs(
         self,
@@ -41,17 +46,18 @@ class Learner(Protocol):
         chains: Sequence[ScoredChain],
         progress: Callable[[int], object] = ...,
         mixed_precision: str = "no",
+        sides: int = 1,
     ) -> list[list[float]]:
-        """Log-probability in nats of every completion token of each chain."""
+        """Log-probability in nats of every completion token of each chain; see `policies.verifier.token_logprobs`."""
 
     def interpolate(self, start: Any, end: Any, alpha: float) -> Any:
-        """A model whose weights lie `alpha` of the way from `start` to `end`; `start` itself may be changed."""
+        """A model whose weights are `alpha` of the way from `start` to `end`; `start` itself may be changed."""
 
     def publish(self, model: Any, directory: Path, adapters: Mapping[str, Path] | None = None) -> str:
-        """Write the model to a directory, whole or not at all, adapters beside it; returns the weights' sha256."""
+        """Write the model to a directory, complete or not at all, with its adapters; returns the weights' sha256."""
 
     def free_memory(self) -> None:
-        """Give memory of models that are gone back, for the sampler to use."""
+        """Free the memory of models that are no longer used, so that the sampler can use it."""
 
 
 class LocalLearner:
@@ -64,10 +70,10 @@ class LocalLearner:
         self.trust_remote_code, self.dtype = trust_remote_code, dtype
 
     def load(self, directory: Path | str) -> Any:
-        """Load in the learner's dtype, whatever the sampler computes in; so it is trained and published.
+        """Load in the learner's dtype, in which the model is trained and published, whatever the sampler's dtype.
 
-        At the learning rates of DPO a bfloat16 weight moves only where the optimizer rounds it stochastically
-        (`rounded_adamw.py`). `mixed_precision` makes the arithmetic alone bfloat16.
+        At the learning rates of DPO a bfloat16 weight changes only if the optimizer rounds it stochastically
+        (`rounded_adamw.py`). `mixed_precision` makes only the arithmetic bfloat16.
         """
         loader: Any = AutoModelForImageTextToText if self._encoder.is_vision else AutoModelForCausalLM
         try:
@@ -77,9 +83,13 @@ class LocalLearner:
                 use_safetensors=True,
                 trust_remote_code=self.trust_remote_code,
             )
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             raise PolicyError(f"{directory}: its weights cannot be loaded ({first_line(error)})") from error
         return loaded.to("cuda") if self._on_device and torch.cuda.is_available() else loaded
+
+    def with_adapter(self, model: Any, directory: Path) -> Any:
+        """peft's model, in which the adapter alone is trained."""
+        return load_adapter(model, directory)
 
     def train(
         self,
@@ -99,9 +109,10 @@ class LocalLearner:
         chains: Sequence[ScoredChain],
         progress: Callable[[int], object] = lambda _: None,
         mixed_precision: str = "no",
+        sides: int = 1,
     ) -> list[list[float]]:
         """Score by forward passes of the model."""
-        found: list[list[float]] = token_logprobs(model, self._encoder, chains, progress, mixed_precision)
+        found: list[list[float]] = token_logprobs(model, self._encoder, chains, progress, mixed_precision, sides)
         return found
 
     def interpolate(self, start: Any, end: Any, alpha: float) -> Any:
@@ -113,7 +124,7 @@ class LocalLearner:
         return publish(model, self._encoder.processor, directory, adapters)
 
     def free_memory(self) -> None:
-        """Collect what is gone, give the heap's free pages back, and empty the accelerator's cache."""
+        """Collect garbage, return the heap's free pages to the system, and empty the accelerator's cache."""
         gc.collect()
         if hasattr(libc := ctypes.CDLL(None), "malloc_trim"):  # glibc keeps them for itself otherwise
             libc.malloc_trim(0)

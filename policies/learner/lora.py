@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from peft import LoraConfig, PeftModel
 from peft.tuners.lora import LoraLayer
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
-from policies import PolicyError
+from policies import PolicyError, first_line
 from policies.encoding import load_model_config
 from policies.learner.rounded_adamw import rounded
 
@@ -77,6 +78,17 @@ def without_weights(directory: str, *, trust_remote_code: bool = False) -> Any:
         return loader.from_config(config, trust_remote_code=trust_remote_code)
 
 
+def load_adapter(model: Any, directory: Path) -> PeftModel:
+    """A model with an adapter that `save_adapter` wrote, to be trained on.
+
+    Raises PolicyError if it cannot be read, or is for a model of other layers.
+    """
+    try:
+        return PeftModel.from_pretrained(model, str(directory), is_trainable=True)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise PolicyError(f"{directory}: its adapter cannot be loaded ({first_line(error)}); restore it") from error
+
+
 def begin_adapter(model: Any, init: str, dropout: float, work_dir: Path) -> None:
     """Before the first step: DPO and GRPO switch every dropout off, and the adapter's own is wanted.
 
@@ -97,7 +109,12 @@ def save_adapter(model: PeftModel, init: str, directory: Path) -> None:
     """Write the adapter as one for the weights that the training began with."""
     initial = str(directory.parent / INITIAL) if init.startswith(MOVES_THE_BASE) else None
     # Not "auto", which asks a hub whether the embeddings are those of the base model.
-    model.save_pretrained(str(directory), save_embedding_layers=False, path_initial_model_for_weight_conversion=initial)
+    model.save_pretrained(
+        str(directory),
+        save_embedding_layers=False,
+        path_initial_model_for_weight_conversion=initial,
+        selected_adapters=["default"],  # TRL adds a copy of one that goes on, as reference
+    )
 
 
 def merge(model: PeftModel, seed: int) -> Any:

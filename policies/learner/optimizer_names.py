@@ -21,7 +21,7 @@ OPTIMIZERS: dict[str, str] = {
 
 
 def missing(name: str) -> str | None:
-    """What an optimizer needs that this machine lacks, as a line for the user; None where it can be used."""
+    """A line for the user that names what an optimizer needs and this machine lacks; None if it can be used."""
     package = OPTIMIZERS[name]
     if importlib.util.find_spec(package) is None:
         lacks = f"the package {package}, which is not installed; install it, or take 'adamw_torch'"

@@ -1,4 +1,4 @@
-"""AdamW for bfloat16 weights: what is too small for a weight's eight bits is rounded up or down by chance."""
+"""AdamW for bfloat16 weights: steps too small for a weight's eight bits are rounded up or down by chance."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -13,7 +13,7 @@ CHUNK = 1 << 22
 class RoundedAdamW(torch.optim.Optimizer):  # type: ignore[misc]
     """AdamW (arXiv 1711.05101) in float32 arithmetic on weights and moments of the parameters' own dtype.
 
-    A bfloat16 weight of 0.02 has neighbours 0.00012 away. A step of DPO's rate, 5e-7, is lost between them where it is
+    The bfloat16 numbers next to a weight of 0.02 are 0.00012 away. A step of DPO's rate, 5e-7, has no effect if it is
     rounded to the nearest. Rounded stochastically (arXiv 2010.06192), up with probability `distance / spacing`, the
     weights move as float32 weights do in expectation. So is the second moment, which changes by a thousandth a step.
     It takes 8 bytes a bfloat16 parameter with its gradient, where AdamW in float32 takes 16.

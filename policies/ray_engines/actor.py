@@ -1,4 +1,4 @@
-"""What runs in the process of one engine: it samples what it is given, from the policy that it is told to serve."""
+"""The process of one engine: samples the given requests from the policy that the call names."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ WORK_SECONDS = 2.0
 
 
 class StaleEngine(PolicyError):
-    """The engine holds other weights than those that a call is for."""
+    """The engine holds other weights than those that the call names."""
 
 
 @dataclass(frozen=True)
 class Reply(Generic[T]):
-    """What a call returns, with what the engine's process has logged since the last one."""
+    """The value that a call returns, and the lines that the engine's process logged since the last call."""
 
     value: T
     log: list[tuple[int, str]] = field(default_factory=list)
@@ -47,7 +47,7 @@ class Reply(Generic[T]):
 
 @dataclass(frozen=True)
 class Description:
-    """Where an engine runs and on what; `log` is the path of its standard error on that node."""
+    """An engine's node, process and package versions; `log` is the path of its standard error on that node."""
 
     node: str
     host: str
@@ -58,7 +58,7 @@ class Description:
 
 @dataclass(frozen=True)
 class Finished:
-    """What has finished: chains, whose keys are the numbers of their requests, and requests refused with the reason."""
+    """Finished chains, whose keys are the numbers of their requests, and refused requests with the reason."""
 
     chains: list[Chain]
     refused: list[tuple[int, str]]
@@ -68,8 +68,8 @@ class Finished:
 class EngineActor:
     """One engine in a process of its own.
 
-    Every call but `load` names the sha256 of the weights that it is for. A process that Ray began again holds the
-    model as it was given, and would answer with it: it refuses.
+    Every call but `load` names the sha256 of the weights that must answer. A process that Ray restarted holds its first
+    model, so it refuses.
     """
 
     def __init__(self, environment: Mapping[str, str]) -> None:
@@ -119,9 +119,9 @@ class EngineActor:
     def work(
         self, sha256: str, requests: Sequence[Request], images: Mapping[str, Any], at_least: int
     ) -> Reply[Finished]:
-        """Take more requests, and sample until `at_least` of them or everything at hand has finished.
+        """Take more requests, and sample until `at_least` of them or all have finished.
 
-        What has not finished stays in the engine, which goes on with it at the next call. Keys of requests are
+        Unfinished requests stay in the engine, which continues them at the next call. Keys of requests are
         numbers.
         """
         engine = self._serving(sha256)
@@ -141,7 +141,7 @@ class EngineActor:
         return self._reply(Finished(chains, refused, time.monotonic() - started))
 
     def abandon(self) -> None:
-        """Forget what was asked and is not finished."""
+        """Forget all unfinished requests."""
         if self._stream is not None:
             self._stream.close()  # type: ignore[attr-defined]
         self._stream = None
@@ -150,7 +150,7 @@ class EngineActor:
         self._refused = []
 
     def close(self) -> None:
-        """Free the engine, and what was fetched for it."""
+        """Free the engine and the files that were fetched for it."""
         from policies.ray_engines.transfer import delete_fetched
 
         if self._engine is not None:
@@ -177,7 +177,7 @@ class EngineActor:
 
 
 def _accept(scores: Sequence[float]) -> None:
-    """No fault with any scores."""
+    """Accept any scores."""
 
 
 class _Feed:
@@ -196,7 +196,7 @@ class _Feed:
 
 
 class _LogLines(logging.Handler):
-    """Keeps log records until a call takes them along, the last few hundred at most."""
+    """Keeps the last few hundred log records until a call returns them."""
 
     def __init__(self) -> None:
         super().__init__(logging.INFO)
@@ -206,7 +206,7 @@ class _LogLines(logging.Handler):
         self._lines.append((record.levelno, f"{record.name}: {record.getMessage()}"))
 
     def taken(self) -> list[tuple[int, str]]:
-        """What was logged since the last time."""
+        """Return and forget the lines that were logged since the last call."""
         lines = list(self._lines)
         self._lines.clear()
         return lines

@@ -1,4 +1,4 @@
-"""Ray itself: a local one that is started and stopped with the run, or a cluster that is there."""
+"""Starts and stops a local Ray with the run, or joins an existing cluster."""
 
 import importlib.util
 import logging
@@ -22,7 +22,7 @@ CONNECT_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class Resources:
-    """What one engine takes of a node."""
+    """The processors and accelerators that one engine takes of a node."""
 
     cpus: int = 0
     gpus: int = 0
@@ -31,15 +31,20 @@ class Resources:
 NOTHING = Resources()
 
 
+def has_ray() -> bool:
+    """Whether Ray is installed."""
+    return importlib.util.find_spec("ray") is not None
+
+
 def require_ray(key: str) -> None:
-    """Raise PolicyError, naming the key that wants it, if Ray is not installed."""
-    if importlib.util.find_spec("ray") is None:
+    """Raise PolicyError, naming the key that needs it, if Ray is not installed."""
+    if not has_ray():
         raise PolicyError(f"{key} needs Ray; install the extra 'cluster': pip install 'ratchet-loop[cluster]'")
 
 
 @contextmanager
 def joined(address: str | None) -> Iterator[None]:
-    """Ray while the context lasts: on this machine if there is no address, else the cluster there.
+    """A context with Ray: a local one if there is no address, else the cluster at the address.
 
     Inside another such context it changes nothing. Raises PolicyError if the cluster does not answer or runs another
     version.
@@ -72,7 +77,7 @@ def joined(address: str | None) -> Iterator[None]:
 
 
 def room_for(wanted: int | None, each: Resources, kept: Resources) -> int:
-    """How many engines: the wanted number, or as many as the cluster has room for, `kept` left for others.
+    """Number of engines: the wanted one, or as many as the cluster can hold, with `kept` left for others.
 
     Raises PolicyError, naming the key, if the cluster has too few processors or accelerators.
     """
@@ -110,7 +115,7 @@ def require_answer(address: str | None) -> None:
 
 
 def reason_of(error: Exception) -> str:
-    """The line of an error of Ray that says what happened."""
+    """The line with the reason in an error of Ray."""
     cause = getattr(error, "cause", None) or error
     lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
     return f"{type(cause).__name__}: {lines[-1] if isinstance(cause, type(error)) and lines else first_line(cause)}"

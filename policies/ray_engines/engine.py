@@ -1,4 +1,4 @@
-"""One engine as the controller sees it: its actor, what it was asked, and how it fared."""
+"""The controller's record of one engine: its actor, its requests, and its figures."""
 
 from collections import deque
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ LOG_LINES = 5
 
 @dataclass
 class Engine:
-    """An engine and the calls under way. `failures` counts losses since its last finished chain."""
+    """An engine and its unfinished calls. `failures` counts losses since its last finished chain."""
 
     number: int
     actor: Any = None
@@ -40,7 +40,7 @@ class Engine:
 
     @property
     def name(self) -> str:
-        """What logs and messages call it."""
+        """The engine's name in logs and messages."""
         return f"engine {self.number}"
 
     @property
@@ -49,7 +49,7 @@ class Engine:
         return self.name if self.place is None else f"{self.name} ({self.place.host}, process {self.place.pid})"
 
     def answered(self, chains: list[Chain], seconds: float) -> None:
-        """Count what it has finished."""
+        """Count finished chains and their seconds."""
         self.chains += len(chains)
         self.tokens += sum(len(chain.token_ids) for chain in chains)
         self.busy_s += seconds

@@ -22,8 +22,8 @@ SHARES = 4
 class RayEngines:
     """Engines behind the interface of one; see `policies.sampler.Sampler`.
 
-    Requests carry their own seeds and keys, so what is sampled does not depend on which engine answers. Engines pull:
-    each is given more as it finishes, so a slow one takes less. What a lost engine had is asked of the others.
+    Requests have their own seeds and keys, so the samples do not depend on the engine that answers. Each engine gets
+    more requests as it finishes some, so a slow one gets fewer. The requests of a lost engine go to the others.
     """
 
     def __init__(
@@ -41,9 +41,9 @@ class RayEngines:
         self._next = 0
 
     def sample(self, requests: Iterable[Request], refused: Refuse | None = None) -> Iterator[Chain]:
-        """Chains in the order they finish, each exactly once, whatever engine is lost meanwhile.
+        """Chains in the order in which they finish, each exactly once, even if engines are lost.
 
-        A consumer that stops early abandons what is in flight.
+        If the consumer stops early, requests in flight are abandoned.
         """
         import ray
 
@@ -69,7 +69,7 @@ class RayEngines:
         return self._roster.load(directory)
 
     def prove(self, prompts: Sequence[Prompt], completions: Sequence[Sequence[int]], check: Check) -> list[float]:
-        """Let every engine score the probe, now and whenever one is begun again."""
+        """Let every engine score the probe, now and after each restart."""
         images = self._images.references(prompt for prompt in prompts)
         return self._roster.prove(Probe(list(prompts), [tuple(each) for each in completions], images, check))
 
@@ -78,14 +78,14 @@ class RayEngines:
         return [status_of(engine) for engine in self._roster.engines]
 
     def close(self) -> None:
-        """Free every engine, and Ray where it was started for them."""
+        """Free every engine, and Ray if it was started for them."""
         self._open.close()
 
     def _hand_out(self, ahead: "_Requests") -> None:
-        """Give each engine as much as it has room for, in turns of a share.
+        """Give each engine as many requests as it may still take, one share per engine in turn.
 
-        Two calls are with an engine at once, so that it never waits for the controller. The last share of its room is
-        the second call's.
+        Two calls are with an engine at once, so that it never waits for the controller. The last share is kept for the
+        second call.
         """
         rooms = {}
         for engine in self._roster.serving():
@@ -113,7 +113,7 @@ class RayEngines:
         engine.calls.append(engine.actor.work.remote(self._roster.sha256, numbered, images, self._share))
 
     def _finished(self, engine: Engine, ahead: "_Requests", refused: Refuse | None) -> Iterator[Chain]:
-        """What the engine's first call has brought; if the engine is lost, what it had is asked again."""
+        """Yield the chains of the engine's oldest call; if the engine is lost, its requests are sent again."""
         import ray
 
         try:
@@ -133,7 +133,7 @@ class RayEngines:
             yield Chain(key, chain.text, chain.token_ids, chain.logprob, chain.finish_reason)
 
     def _abandon(self) -> None:
-        """Forget what is in flight; calls already handed to an engine come before that in its queue."""
+        """Forget the requests in flight; an engine does the calls that are already in its queue first."""
         for engine in self._roster.engines:
             if engine.asked and engine.actor is not None and engine.reviving is None:
                 engine.actor.abandon.remote()
@@ -142,7 +142,7 @@ class RayEngines:
 
 
 class _Requests:
-    """Requests that no engine has: true while there are any. Those of lost engines come first."""
+    """Requests that no engine has; true while there are any. Those of lost engines come first."""
 
     def __init__(self, requests: Iterable[Request]) -> None:
         self._source, self._back = iter(requests), deque[Request]()
@@ -152,10 +152,10 @@ class _Requests:
         return bool(self._back)
 
     def take(self, count: int) -> list[Request]:
-        """The next ones, at most so many."""
+        """The next requests, at most `count`."""
         back = [self._back.popleft() for _ in range(min(count, len(self._back)))]
         return back + list(islice(self._source, count - len(back)))
 
     def put_back(self, requests: Iterable[Request]) -> None:
-        """To be taken again."""
+        """Put requests back, to be taken again."""
         self._back.extend(requests)

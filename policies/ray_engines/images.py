@@ -1,4 +1,4 @@
-"""Images for processes on other nodes: encoded, in Ray's object store, which carries each to a node once."""
+"""Images for processes on other nodes: encoded, in Ray's object store, which sends each to a node once."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
@@ -14,14 +14,14 @@ IMAGES_BYTES = 1 << 30
 
 @dataclass(frozen=True)
 class ImageSource:
-    """Encoded images by name, and what decodes them in an engine's process (picklable)."""
+    """Encoded images by name, and the function that decodes them in an engine's process (picklable)."""
 
     read: Callable[[str], bytes]
     decode: DecodeImage
 
 
 class SentImages:
-    """Images in Ray's object store, which carries each to a node once; the ones used last are kept."""
+    """Images in Ray's object store, which sends each to a node once; the ones used last are kept."""
 
     def __init__(self, source: ImageSource) -> None:
         self._source = source

@@ -1,4 +1,4 @@
-"""The engines of a run: begun, begun again when lost, proved to hold the weights that are served, or shut out."""
+"""The engines of a run: starts them, restarts lost ones, proves their weights, and excludes those that fail."""
 
 import logging
 import time
@@ -22,9 +22,9 @@ CLOSE_SECONDS = 30.0
 
 @dataclass(frozen=True)
 class ClusterSettings:
-    """How many engines, where, and how long they may take.
+    """The number of engines, their place, and their time limits.
 
-    `replicas` None: as many as the cluster has room for, `kept` left free. `waiting` requests are with each engine at
+    `replicas` None: as many as the cluster can hold, with `kept` left free. `waiting` requests are with each engine at
     once. `shared_files`: every node sees the controller's directories.
     """
 
@@ -42,7 +42,7 @@ class ClusterSettings:
 
 @dataclass(frozen=True)
 class Probe:
-    """What every engine scores before it serves, and what its scores must be."""
+    """The chains that every engine scores before it serves, and the check of its scores."""
 
     prompts: Sequence[Prompt]
     completions: Sequence[Sequence[int]]
@@ -55,7 +55,7 @@ class NoEngines(PolicyError):
 
 
 class Roster:
-    """The engines, and what each of them must serve."""
+    """The engines, and the weights and the probe that they must serve."""
 
     def __init__(
         self,
@@ -92,8 +92,8 @@ class Roster:
     def load(self, directory: Path) -> str:
         """Swap the weights of every engine; returns the sha256 of what they loaded.
 
-        An engine that fails, takes longer than the swap's time limit, or loads other bytes than most do is begun again.
-        Those that are being begun load the new weights when they are there; nobody waits for them.
+        An engine is restarted if it fails, exceeds the swap's time limit, or loads other bytes than most engines.
+        Engines that are still starting load the new weights later; the call does not wait for them.
         """
         self._weights, self._sha256, self._probe = directory, None, None
         for engine in self.engines:
@@ -109,13 +109,13 @@ class Roster:
             if digest != self._sha256:
                 self.lose(self.engines[number], f"loaded sha256 {digest[:12]}…, most engines {str(self._sha256)[:12]}…")
         self._wait_for_one()
-        self._sent = {path: sent for path, sent in self._sent.items() if path == self._model}
+        self._sent = {path: sent for path, sent in self._sent.items() if path in (self._model, directory)}
         return self.sha256
 
     def prove(self, probe: Probe) -> list[float]:
-        """Let every engine score the probe; one whose scores fail is begun again, and shut out if it fails twice.
+        """Let every engine score the probe; one whose scores fail is restarted, and shut out if it fails twice.
 
-        Those that are being begun score it when they are there. Returns the scores of the first one that passed. Raises
+        Engines that are still starting score it later. Returns the scores of the first one that passed. Raises
         NoEngines, with the fault of each, if none does.
         """
         self._probe, self._passed = probe, {}
@@ -131,18 +131,18 @@ class Roster:
         return self._passed[min(self._passed)]
 
     def lose(self, engine: Engine, reason: str) -> None:
-        """Give an engine up: begin it again, or shut it out if it was lost too often without finishing anything."""
+        """Treat an engine as lost: restart it, or shut it out if it was lost too often without finishing a chain."""
         engine.failures += 1
         self._restart(engine, reason, out=engine.failures > self._settings.restarts_without_progress)
 
     def admit(self, engine: Engine) -> None:
-        """Take up an engine that was begun again, once its calls are done; lose it again if it does not pass."""
+        """Use a restarted engine once its first calls are done; treat it as lost if its proof fails."""
         import ray
 
         calls, engine.reviving = engine.reviving, None
         try:
             place, *rest = [self.log(engine, ray.get(call)) for call in calls]
-        except Exception as error:  # whatever a process of another machine dies of
+        except Exception as error:  # any error that ends a process on another machine
             self.lose(engine, reason_of(error))
             return
         self._take_place(engine, place)
@@ -159,7 +159,7 @@ class Roster:
                 self._pass(engine, rest[1])
 
     def wait_for_all(self) -> None:
-        """Wait until no engine is being begun any more."""
+        """Wait until no engine is starting any more."""
         while any(engine.reviving is not None for engine in self.engines):
             self._admit_next()
 
@@ -169,7 +169,7 @@ class Roster:
             self._admit_next()
 
     def _admit_next(self) -> None:
-        """Take up the first engine that has begun; lose those that take too long."""
+        """Admit the first engine that has started; lose those that take too long."""
         import ray
 
         waiting = {engine.reviving[-1]: engine for engine in self.engines if engine.reviving is not None}
@@ -191,12 +191,12 @@ class Roster:
 
     @property
     def sha256(self) -> str:
-        """Of the weights that are served."""
+        """The sha256 of the served weights."""
         assert self._sha256 is not None, "load() comes first"
         return self._sha256
 
     def log(self, engine: Engine, reply: Reply[Any]) -> Any:
-        """The value of a reply; what its process has logged goes to the run's log under the engine's name."""
+        """The value of a reply; the log lines of its process go to the run's log under the engine's name."""
         for level, text in reply.log:
             logging.getLogger(engine.name).log(level, text)
         return reply.value
@@ -224,7 +224,7 @@ class Roster:
         return engine.actor.score.remote(self._sha256, probe.prompts, probe.completions, dict(probe.images))
 
     def _on_all(self, call: Callable[[Engine], Any], what: str) -> dict[int, Any]:
-        """Engine's number -> value, for each serving engine whose call succeeds in time; the others are begun again."""
+        """Engine's number -> value, for each serving engine whose call succeeds in time; the others are restarted."""
         import ray
 
         seconds = self._settings.swap_seconds

@@ -1,4 +1,4 @@
-"""The versions that every node must share: what decides how weights are read and chains are sampled."""
+"""The versions that every node must share, because reading weights and sampling depend on them."""
 
 import importlib.metadata
 import platform
@@ -19,7 +19,7 @@ def installed_versions() -> dict[str, str]:
 
 
 def differing_version(here: Mapping[str, str], there: Mapping[str, str]) -> str | None:
-    """The first difference in words; None where there is none."""
+    """The first difference in words; None without any."""
     for name in sorted({*here, *there}):
         if here.get(name) != there.get(name):
             return f"{name} {there.get(name, 'is missing')} there, {here.get(name, 'none')} here"

@@ -1,16 +1,20 @@
-"""What runs in a process that trains together with others: the learner of one process, with accelerate inside."""
+"""One of several processes that train together: the learner of one process, with accelerate."""
 
 from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 # Nothing heavy: PyTorch reads the environment that the worker sets when it is imported.
+from policies.prompt import NO_SETTINGS, ChatSettings
+
 if TYPE_CHECKING:
     from policies.learner.base import Algorithm, TrainingResult, TrainingSettings
     from policies.ray_engines.actor import DecodeImage
@@ -35,6 +39,7 @@ class Work:
     decode: DecodeImage
     trust_remote_code: bool
     dtype: str
+    chat_settings: ChatSettings = NO_SETTINGS
 
 
 class LearnerWorker:
@@ -43,6 +48,7 @@ class LearnerWorker:
     def __init__(self, environment: Mapping[str, str]) -> None:
         os.environ.update(environment)
         self._steps: tuple[int, int, float | None] = (0, 0, None)
+        self._stopping = False
 
     def address(self) -> tuple[str, int]:
         """This node's address and a free port on it, where the others find the first process."""
@@ -62,9 +68,9 @@ class LearnerWorker:
     def train(
         self, work: Work, rank: int, local_rank: int, of: int, first: tuple[str, int], out: str
     ) -> TrainingResult:
-        """Train with the others; the first process writes the whole model to `out`.
+        """Train with the others; the first process writes the whole model to `out`, and checkpoints beside it.
 
-        The result has no model. Raises what the training raises.
+        The result has no model. Raises what the training raises, TrainingStopped after `stop`.
         """
         os.environ |= {
             "RANK": str(rank),
@@ -88,6 +94,7 @@ class LearnerWorker:
                     str(processor),
                     lambda name: work.decode(ray.get(work.images[name])),
                     trust_remote_code=work.trust_remote_code,
+                    chat_settings=work.chat_settings,
                 )
                 learner = LocalLearner(
                     encoder,
@@ -95,10 +102,10 @@ class LearnerWorker:
                     dtype=work.dtype,
                     on_device=not work.settings.sharded,
                 )
-                work_dir = Path(out).with_name(f"process-{rank}")
                 model = learner.load(directory)
-                result = learner.train(work.algorithm, model, work.items, work.settings, work_dir, self._progress)
-                save_whole(result.model, Path(out))
+                with _place_of(rank, Path(out).parent) as work_dir:
+                    result = learner.train(work.algorithm, model, work.items, work.settings, work_dir, self._progress)
+                    save_whole(result.model, Path(out))
         finally:
             torch.distributed.destroy_process_group()
             delete_fetched()
@@ -108,5 +115,29 @@ class LearnerWorker:
         """(steps done, steps in all, latest loss); answered while it trains."""
         return self._steps
 
+    def stop(self) -> None:
+        """Have the training end after the step that is being done; asked of the first process, it ends in all."""
+        self._stopping = True
+
     def _progress(self, done: int, total: int, loss: float | None) -> None:
+        from policies.learner.callbacks import TrainingStopped
+
         self._steps = (done, total, loss)
+        if self._stopping:
+            raise TrainingStopped("the training was asked to stop")
+
+
+@contextmanager
+def _place_of(rank: int, work_dir: Path) -> Iterator[Path]:
+    """The directory of a process: the first one's holds the checkpoints, the others' are temporary.
+
+    The first one of a training whose controller was killed may be alive for a moment, and write there.
+    """
+    from policies.weights import alone_in
+
+    if rank == 0:
+        with alone_in(work_dir):
+            yield work_dir
+    else:
+        with tempfile.TemporaryDirectory(prefix=f"ratchet-process-{rank}-") as own:
+            yield Path(own)

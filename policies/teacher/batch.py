@@ -1,7 +1,7 @@
 """The teacher through the Batch API: half the price, answers within a day.
 
-A batch is found again by the key in its metadata, so one that was created just before a kill is
-adopted and not paid for twice.
+A batch is identified by the key in its metadata, so one that was created just before a kill is
+found again and not paid twice.
 """
 
 import json
@@ -23,7 +23,7 @@ from policies.teacher.request import TeacherRequest, TeacherSettings, request_bo
 
 MAX_REQUESTS = 50_000
 MAX_BYTES = 190_000_000
-"""OpenAI takes 50,000 requests and 200 MB a file."""
+"""OpenAI's limits: 50,000 requests and 200 MB per file."""
 
 METADATA_KEY = "ratchet"
 ENDPOINT: Literal["/v1/chat/completions"] = "/v1/chat/completions"
@@ -35,7 +35,7 @@ CONTROL_TIMEOUT_S = 600.0
 class Batch:
     """A batch as the server describes it.
 
-    `done` counts its finished items, `files` are the ids of its output and error files, `reason` says why it failed.
+    `done` counts its finished items, `files` are the ids of its output and error files, `reason` explains a failure.
     """
 
     id: str
@@ -46,7 +46,7 @@ class Batch:
 
     @property
     def ended(self) -> bool:
-        """Whether the server will answer no more of its items."""
+        """Whether the server has finished with it."""
         return self.status in FINAL_STATUSES
 
 
@@ -64,7 +64,7 @@ class BatchClient:
         self._client.close()
 
     def find(self, key: str) -> Batch | None:
-        """The batch that was created with this key, if there is one."""
+        """The batch that was created with this key, if any."""
         with self._errors():
             for batch in self._client.batches.list(limit=100):
                 if (batch.metadata or {}).get(METADATA_KEY) == key:
@@ -85,7 +85,7 @@ class BatchClient:
         return _read_batch(created, self._replies.redact)
 
     def poll(self, id_: str) -> Batch:
-        """The batch as it is now; one that the server does not know any more counts as failed."""
+        """The batch's present state; a batch that the server no longer knows counts as failed."""
         with self._errors():
             try:
                 return _read_batch(self._client.batches.retrieve(id_), self._replies.redact)
@@ -125,7 +125,7 @@ class BatchClient:
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
-        """Raise TeacherOutage or TeacherError in place of the client library's exceptions."""
+        """Raise TeacherOutage or TeacherError instead of the client library's exceptions."""
         url = self._base_url
         try:
             yield
@@ -154,8 +154,8 @@ def write_input(
 ) -> tuple[IO[bytes], dict[str, int]]:
     """One batch's input in a temporary file, and the estimated prompt tokens of each request in it by key.
 
-    Stops at the server's limits, or where `admit` of a request and its prompt tokens is false; that request is
-    dropped. The caller closes the file.
+    Stops at the server's limits, or if `admit` returns false for a request and its prompt tokens; that request is
+    left out. The caller closes the file.
     """
     file = tempfile.TemporaryFile()  # noqa: SIM115 - the caller uploads and closes it
     taken: dict[str, int] = {}

@@ -1,4 +1,4 @@
-"""What may still be spent on the teacher, in dollars and requests, requests in flight included."""
+"""The teacher's budget in dollars and requests, with requests in flight reserved."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 class Limit:
     """One limit: `name` is the configuration key that set it.
 
-    `left` is what remains of it and `reserved` what requests in flight may take: dollars, or
+    `left` is the rest and `reserved` the most that requests in flight may take: dollars, or
     requests with `per_request`.
     """
 
@@ -17,19 +17,19 @@ class Limit:
     reserved: float = 0.0
 
     def units(self, usd: float) -> float:
-        """What a request of this cost takes of the limit."""
+        """The part of the limit that a request of this cost uses."""
         return 1.0 if self.per_request else usd
 
     def allows(self, usd: float) -> bool:
-        """Whether one more request of at most this cost keeps the limit; rounding errors of the sum are forgiven."""
+        """Whether one more request of at most this cost keeps the limit; rounding errors of the sum are tolerated."""
         return self.reserved + self.units(usd) <= self.left + 1e-9
 
 
 class Budget:
     """Several limits that must all hold.
 
-    A request's highest possible cost is reserved until the request is settled. So requests in
-    flight together cannot exceed a limit that each of them alone would keep.
+    A request's highest possible cost is reserved until the request is settled. So concurrent
+    requests cannot exceed a limit together.
     """
 
     def __init__(self, limits: list[Limit]) -> None:
@@ -47,7 +47,7 @@ class Budget:
         return True
 
     def add_retry(self) -> bool:
-        """Book one more sending of a reserved request; False if a limit of requests does not allow it."""
+        """Count one more attempt of a reserved request; False if a limit on requests does not allow it."""
         counted = [limit for limit in self._limits if limit.per_request]
         full = next((limit.name for limit in counted if not limit.allows(0.0)), None)
         if full is not None:
@@ -58,7 +58,7 @@ class Budget:
         return True
 
     def settle(self, max_usd: float, cost: float, *, made: bool = True) -> None:
-        """Release what `reserve` held and book the real cost; with `made` false nothing is booked."""
+        """Release the reservation and book the real cost; with `made` false nothing is booked."""
         for limit in self._limits:
             limit.reserved -= limit.units(max_usd)
             if made:

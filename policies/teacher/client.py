@@ -1,7 +1,7 @@
 """The teacher: answers from an OpenAI-compatible endpoint (GPT-4o, or any server that speaks its protocol).
 
-Asynchronous inside, an ordinary iterator outside: the caller commits each group of replies, in its
-own thread, before it takes the next.
+Requests are asynchronous, but the interface is an ordinary iterator: the caller commits each group of replies in
+its own thread before it takes the next.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ import httpx2
 import openai
 
 from policies.limited_answers import LimitedAsyncClient, LimitedClient, most_response_bytes
-from policies.loopback import LOOPBACK_KEY
+from policies.loopback import LOOPBACK_KEY, is_loopback
 from policies.teacher.budget import Budget
 from policies.teacher.completion import TeacherReply
 from policies.teacher.errors import TeacherError
@@ -23,7 +23,7 @@ from policies.teacher.request_pool import RequestPool
 
 
 class Teacher:
-    """An endpoint with its key. `embedded` is the endpoint that this project serves itself, without a key."""
+    """An endpoint with its key. `embedded`: the project's own endpoint, without a key."""
 
     def __init__(self, settings: TeacherSettings, *, embedded: bool = False) -> None:
         self.settings = settings
@@ -43,12 +43,12 @@ class Teacher:
     ) -> Iterator[list[tuple[TeacherRequest, TeacherReply]]]:
         """Replies as they arrive, in groups; commit each group before taking the next.
 
-        The iteration ends early once `stopping` is true or `budget` is exhausted. Requests that are
-        in flight then, or at an error, are still waited for and handed out: they are paid for. `say` is told for
-        what and until when it waits, where the server asks for a long wait.
-        Raises TeacherOutage when the endpoint is down, TeacherError for what a retry cannot mend.
+        The iteration ends early once `stopping` is true or `budget` is exhausted. Requests in flight
+        are then still awaited and returned, because they are paid; the same holds after an error. `say`
+        receives the reason and end of a long wait that the server asks for.
+        Raises TeacherOutage if the endpoint is down, TeacherError for errors that a retry cannot mend.
         """
-        # An event loop of its own: the main thread's current one is left as it is, others may rely on it.
+        # A separate event loop: the main thread's current one is left unchanged, because others may rely on it.
         with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
             pool = RequestPool(self._async_client(), self.settings, self.replies, budget or Budget([]), say)
             try:
@@ -59,12 +59,12 @@ class Teacher:
     def _async_client(self) -> openai.AsyncOpenAI:
         """A new client for answers; it belongs to the event loop that first uses it.
 
-        It has neither time-out nor retries: `RequestPool` has both.
+        It has neither time-out nor retries, because `RequestPool` has both.
         """
         settings = self.settings
         http_client = LimitedAsyncClient(
             most_response_bytes(settings.max_tokens),
-            trust_env=not self.embedded,
+            trust_env=not is_loopback(settings.base_url),  # no proxy has to do with what stays on this machine
             follow_redirects=False,
             timeout=None,
             limits=httpx2.Limits(max_connections=settings.concurrency),
@@ -86,12 +86,16 @@ class Teacher:
             api_key=self._key,
             timeout=timeout_s,
             max_retries=settings.attempts - 1,
-            http_client=LimitedClient(most_response_bytes(settings.max_tokens), follow_redirects=False),
+            http_client=LimitedClient(
+                most_response_bytes(settings.max_tokens),
+                trust_env=not is_loopback(settings.base_url),
+                follow_redirects=False,
+            ),
             **self._azure_options(),
         )
 
     def _azure_options(self) -> dict[str, Any]:
-        """Azure's dated interface wants its version in the query and the key in a header of its own."""
+        """Azure's dated interface needs its version in the query and the key in another header."""
         if self.settings.api_version is None:
             return {}
         return {

@@ -1,4 +1,4 @@
-"""Reading a chat completion from any server: every field is checked, none is trusted."""
+"""Reads a chat completion from any server; every field is checked."""
 
 import json
 from dataclasses import dataclass
@@ -7,19 +7,19 @@ from typing import Any, Literal
 from policies.teacher.prices import Usage, text_tokens
 
 Status = Literal["answered", "empty", "refusal", "content_filter", "too_long", "rejected", "failed"]
-"""What became of a request.
+"""The status of a request.
 
-`answered`: text to be judged. `empty`, `refusal`, `content_filter`: the model gave none (paid all
-the same). `too_long`: far more than was asked for; it is not read. `rejected`: the server will not take this
+`answered`: text to be judged. `empty`, `refusal`, `content_filter`: the model gave no text, but the
+request is paid. `too_long`: far more than was asked for; it is not read. `rejected`: the server refuses this
 request (400, 413, 422). These six are final.
 `failed`: no answer after every attempt; it may be asked again.
 """
 
 MAX_DETAIL_CHARS = 300
-"""Characters that are kept of a server's own message."""
+"""Most characters that are kept of a server's message."""
 
 MOST_TOKENS = 10**8
-"""No model reads or writes more in one request: a count beyond it is a server's mistake, and no usage."""
+"""Most tokens of one request: a larger count is a server's mistake, and is not taken as usage."""
 
 NO_TOKENS = Usage()
 
@@ -30,10 +30,10 @@ class MalformedCompletion(Exception):
 
 @dataclass(frozen=True)
 class TeacherReply:
-    """What became of one request, with the tokens it was billed for.
+    """The result of one request, with the tokens billed.
 
-    `usage_reported` is false where the server gave no usage and the tokens are estimated.
-    `detail` is the server's reason in few words, without keys.
+    `usage_reported` is false if the server gave no usage, so that the tokens are estimated.
+    `detail` is the server's reason, shortened and without keys.
     """
 
     status: Status
@@ -55,10 +55,10 @@ def parse_completion(content: bytes) -> Any:
 
 
 def read_completion(body: Any, prompt_tokens: int) -> TeacherReply:
-    """The reply in a `chat.completion` object; `prompt_tokens` is booked where usage is missing.
+    """The reply in a `chat.completion` object; `prompt_tokens` is booked if usage is missing.
 
-    A completion without text is an outcome of its own, not an error: it was paid for, and asking
-    again would be paid again. Raises MalformedCompletion for anything that is no completion at all.
+    A completion without text is a separate status, not an error: it is paid, and asking again would cost
+    again. Raises MalformedCompletion for anything that is not a completion.
     """
     if not isinstance(body, dict) or not isinstance(body.get("choices"), list):
         raise MalformedCompletion("the answer is not a chat completion")
@@ -92,7 +92,7 @@ def _status(text: str, refusal: str, finish_reason: str, has_choice: bool) -> tu
 
 
 def _storable_text(value: Any) -> str:
-    """A text that can be stored: JSON may spell lone surrogates, which UTF-8 cannot."""
+    """A text that can be stored: JSON may contain lone surrogates, which UTF-8 cannot encode."""
     return value.encode("utf-8", "replace").decode() if isinstance(value, str) else ""
 
 

@@ -1,7 +1,7 @@
 """A small OpenAI-compatible endpoint on loopback that stands in for GPT-4o in the embedded default.
 
-It speaks `/v1/chat/completions` over real HTTP, takes images as data URLs and gives usage
-figures. It is no model: what it writes comes from a function that knows the data set's annotations.
+It serves `/v1/chat/completions` over real HTTP, accepts images as data URLs and returns usage figures. It is no
+model: its answers come from a function that reads the data set's annotations.
 """
 
 import base64
@@ -12,7 +12,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import uvicorn
@@ -20,9 +20,10 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 Writer = Callable[[str, str | None, list[str]], str | None]
-"""(question, accepted answer or None, sha256 of each image) -> rationale, or None if it knows none."""
+"""(question, accepted answer or None, sha256 of each image) -> rationale, or None."""
 
 QUESTION = re.compile(r"^Question: (.*?)(?=\nAccepted answer: |\Z)", re.MULTILINE | re.DOTALL)
 ANSWER = re.compile(r"^Accepted answer: (.*)$", re.MULTILINE)
@@ -62,7 +63,7 @@ def make_app(write: Writer) -> Starlette:
 
 
 def _answer(write: Writer, prompt: str, images: list[str]) -> str | None:
-    """What is asked for: a rationale for an answer, an answer with its reasons, or a correction of a chain."""
+    """The answer to a prompt: a rationale for an answer, an answer with reasons, or a correction of a chain."""
     question, answer = QUESTION.search(prompt), ANSWER.search(prompt)
     text = write(question[1].strip(), answer and answer[1], images) if question else None
     if text is None or answer is None or not CHAIN.search(prompt):
@@ -84,12 +85,17 @@ def _read_message(content: Any) -> tuple[str, list[str]]:
     return "\n".join(texts), digests
 
 
+def serve_teacher(write: Writer) -> AbstractContextManager[str]:
+    """Serve what `write` knows; see `serve_app`."""
+    return serve_app(make_app(write))
+
+
 @contextmanager
-def serve_teacher(write: Writer) -> Iterator[str]:
-    """Serve on a free loopback port while the context lasts; yields the base URL."""
+def serve_app(app: ASGIApp) -> Iterator[str]:
+    """Serve an endpoint on a free loopback port while the context lasts; yields the base URL."""
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(make_app(write), log_level="warning", access_log=False, lifespan="off"))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     try:

@@ -1,10 +1,10 @@
-"""What the teacher's client raises."""
+"""Errors of the teacher's client."""
 
 from policies import PolicyError
 
 
 class TeacherError(PolicyError):
-    """The teacher cannot be asked as it is configured; the message says how to mend it."""
+    """The teacher cannot be asked with this configuration; the message says how to mend it."""
 
 
 class TeacherOutage(TeacherError):

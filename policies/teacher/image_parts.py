@@ -1,4 +1,4 @@
-"""Images as an endpoint gets them: data URLs, no larger than configured."""
+"""Images for an endpoint: data URLs, no larger than configured."""
 
 import base64
 import io
@@ -26,9 +26,9 @@ def needs_no_conversion(image: ImageFile, longest_edge: int) -> bool:
 
 
 def data_url(image: ImageFile, longest_edge: int) -> str:
-    """An image file as a data URL: the bytes as they are, unless too large or of a rare format.
+    """An image file as a data URL: unchanged bytes, unless they are too large or in a rare format.
 
-    A photograph (JPEG) that is shrunk stays one; everything else becomes PNG, without loss.
+    A shrunk JPEG stays a JPEG; everything else becomes PNG, without loss.
     """
     content, kind = image.content, image.format
     if not needs_no_conversion(image, longest_edge):

@@ -1,4 +1,4 @@
-"""What a request to the teacher costs: pure arithmetic, no I/O.
+"""The cost of a request to the teacher: pure arithmetic, no I/O.
 
 Prices are US dollars per million tokens. Images are priced as OpenAI's tiles: the image is scaled
 down to fit 2048x2048, then its shorter side to 768; each started square of 512 pixels costs
@@ -13,10 +13,10 @@ LARGEST_SIDE = 2048
 SHORTER_SIDE = 768
 TILE = 512
 BYTES_PER_TOKEN = 4
-"""UTF-8 bytes of a token, roughly: about 4 letters in English, 1 to 2 characters in Chinese."""
+"""UTF-8 bytes per token, roughly: about 4 letters in English, 1 to 2 characters in Chinese."""
 
 BATCH_SHARE = 0.5
-"""What a token costs through the Batch API, as a share of its price."""
+"""The Batch API's price as a share of the ordinary price."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Price:
 
 @dataclass(frozen=True)
 class Usage:
-    """Tokens of one answer; `cached` are those of `prompt` that were read from the provider's cache."""
+    """Tokens of one answer; `cached` are the tokens of `prompt` that were read from the provider's cache."""
 
     prompt: int = 0
     cached: int = 0
@@ -47,7 +47,7 @@ def cost_usd(price: Price, usage: Usage, *, batch: bool = False) -> float:
 
 
 def text_tokens(text: str) -> int:
-    """An estimate of a text's tokens; what is booked is what the API reports."""
+    """An estimate of a text's tokens; the API's own figures are booked."""
     return math.ceil(len(text.encode("utf-8", "surrogatepass")) / BYTES_PER_TOKEN)
 
 

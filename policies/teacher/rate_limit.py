@@ -1,4 +1,4 @@
-"""When the next request may be sent: limits per minute, the server's own headers, and pauses it asks for."""
+"""Rate limits: per minute, from the server's headers, and pauses that the server asks for."""
 
 import asyncio
 import re
@@ -9,24 +9,24 @@ from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
 
 BURST_S = 0.2
-"""How many seconds' worth of units may be sent early, to make up for late timers: 0.3% of a minute."""
+"""Seconds' worth of units that may be sent early, to compensate for late timers: 0.3% of a minute."""
 
 POLL_S = 0.05
 
 MAX_PAUSE_S = 900.0
-"""A longer wait that the server asks for ends the phase: the run need not stay open for a daily quota."""
+"""A longer wait that the server asks for ends the phase, for example a daily quota."""
 
 SAY_FROM_S = 10.0
-"""A shorter wait that the server asks for is waited in silence."""
+"""A shorter wait that the server asks for is not reported."""
 
 DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 class PerMinute:
-    """A limit of so many units a minute, spread evenly (the generic cell rate algorithm, ITU-T I.371).
+    """A limit of units per minute, spread evenly (the generic cell rate algorithm, ITU-T I.371).
 
-    Times are seconds of the caller's clock. `_due` is when the units taken so far are used up.
+    Times are seconds of the caller's clock. `_due` is the time at which the units taken so far are used up.
     """
 
     def __init__(self, units: float, now: float) -> None:
@@ -44,18 +44,18 @@ class PerMinute:
 
 @dataclass
 class Remaining:
-    """One limit by the server's headers: how many units are left until `full_at`, in the clock's seconds."""
+    """One limit from the server's headers: units left until `full_at`, in the clock's seconds."""
 
     left: float = float("inf")
     full_at: float = 0.0
 
     def wait_s(self, units: float, now: float) -> float:
-        """Seconds to wait before so many more units may be taken."""
+        """Seconds to wait before this many more units may be taken."""
         return max(0.0, self.full_at - now) if units > self.left else 0.0
 
 
 class LimitUsedUp(Exception):
-    """The server takes no more for longer than is waited: of `what`, for `seconds`."""
+    """The server accepts no more requests for longer than the client waits: limit `what`, for `seconds`."""
 
     def __init__(self, what: str, seconds: float) -> None:
         super().__init__(what, seconds)
@@ -63,10 +63,10 @@ class LimitUsedUp(Exception):
 
 
 class RateLimit:
-    """Requests and tokens a minute, kept to what is configured and to what the server says.
+    """Keeps requests and tokens per minute within the configured limits and the server's.
 
-    `sleep` waits so many seconds; it may raise, which ends every waiting request. `say` is told of long waits, `clock`
-    gives seconds.
+    `sleep` waits for seconds; if it raises, every waiting request ends. `say` receives messages on long waits, `clock`
+    returns seconds.
     """
 
     def __init__(
@@ -90,12 +90,12 @@ class RateLimit:
     async def acquire(self, tokens: int) -> None:
         """Wait until a request may be sent, first come first served, and count it with its estimated tokens.
 
-        Raises LimitUsedUp where the server's own limit lets nothing through for longer than `MAX_PAUSE_S`.
+        Raises LimitUsedUp if the server's own limit allows nothing for longer than `MAX_PAUSE_S`.
         """
         async with self._lock:
             while (seconds := self._wait_s(tokens)) > 0:
                 self._look_at_servers_wait(tokens)
-                # Short sleeps: tokens given back and new headers may shorten the wait.
+                # Sleep in short steps, because returned tokens and new headers may shorten the wait.
                 await self._sleep(min(seconds, POLL_S))
             now = self._clock()
             for limit, units in ((self._requests, 1), (self._tokens, tokens)):
@@ -112,7 +112,7 @@ class RateLimit:
         return max(waits)
 
     def _look_at_servers_wait(self, tokens: int) -> None:
-        """Say once for what and until when the server has requests wait; raises LimitUsedUp where that is too long."""
+        """Report once why and until when the server makes requests wait; raises LimitUsedUp if that is too long."""
         now = self._clock()
         waits = {unit: self._server[unit].wait_s(units, now) for unit, units in (("requests", 1), ("tokens", tokens))}
         what = max(waits, key=lambda unit: waits[unit])
@@ -127,17 +127,17 @@ class RateLimit:
             self._say(f"  waiting for the teacher until {moment_after(seconds)}: {why}")
 
     def settle(self, estimated: int, used: int) -> None:
-        """Replace an estimate by the tokens that were used."""
+        """Replace an estimate by the tokens used."""
         if self._tokens is not None:
             self._tokens.take(used - estimated, self._clock())
 
     def pause(self, seconds: float) -> None:
-        """Send nothing for so many seconds."""
+        """Send nothing for these seconds."""
         self._paused_until = max(self._paused_until, self._clock() + seconds)
         self._say_wait(seconds, "it asks for a pause")
 
     def observe(self, headers: Mapping[str, str], in_flight: int, tokens_in_flight: int) -> None:
-        """Keep to `x-ratelimit-remaining-*` and `x-ratelimit-reset-*` of an answer.
+        """Take over `x-ratelimit-remaining-*` and `x-ratelimit-reset-*` of an answer.
 
         Requests in flight are subtracted: the server may not have counted them yet.
         """
@@ -149,7 +149,7 @@ class RateLimit:
 
 
 def moment_after(seconds: float) -> str:
-    """The time of day in so many seconds, with the day where it is another."""
+    """The time of day after these seconds, with the day if it is another."""
     now = datetime.now()
     then = now + timedelta(seconds=min(seconds, 10**9))
     return then.strftime("%H:%M:%S" if then.date() == now.date() else "%Y-%m-%d %H:%M")

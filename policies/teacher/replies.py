@@ -1,4 +1,4 @@
-"""From the server's answer to a `TeacherReply`: priced, shortened, and without the key."""
+"""Turns the server's answers into `TeacherReply`s: with their cost, shortened, and without the key."""
 
 from dataclasses import replace
 from typing import Any
@@ -11,16 +11,16 @@ from policies.teacher.prices import Usage, cost_usd
 from policies.teacher.request import TeacherSettings
 
 REJECTED_STATUSES = (400, 413, 422)
-"""Statuses that say this one request cannot be answered; the others may be."""
+"""Statuses for a request that cannot be answered, while others may be."""
 
 KEY_REFUSED_STATUSES = (401, 403)
 
 OTHER_CHARS = 4096
-"""For servers that count tokens in another way."""
+"""Factor for servers that count tokens differently."""
 
 
 class ReplyReader:
-    """Reads what one endpoint answers. It knows the key only to remove it from every text."""
+    """Reads the answers of one endpoint. It has the key only to remove it from every text."""
 
     def __init__(self, settings: TeacherSettings, key: str) -> None:
         self._settings = settings
@@ -29,7 +29,7 @@ class ReplyReader:
     def read(self, body: Any, request_prompt_tokens: int, *, batch: bool = False) -> TeacherReply:
         """The reply in a `chat.completion` object, with its cost.
 
-        `request_prompt_tokens` is the estimate to book where the server reports no usage; `batch` halves the price.
+        `request_prompt_tokens` is the estimate to book if the server reports no usage; `batch` halves the price.
         Raises MalformedCompletion.
         """
         reply = read_completion(body, request_prompt_tokens)
@@ -45,7 +45,7 @@ class ReplyReader:
         )
 
     def too_long(self, prompt_tokens: int) -> TeacherReply:
-        """The reply of which there was more than is read; booked as if it were as long as it may be."""
+        """The reply to a request whose answer is longer than is read; booked with the longest length allowed."""
         usage, price = Usage(prompt_tokens, 0, self._settings.max_tokens), self._settings.price
         cost = cost_usd(price, usage) if price else None
         return TeacherReply("too_long", usage=usage, usage_reported=False, cost_usd=cost, detail="more than is read")
@@ -55,7 +55,7 @@ class ReplyReader:
         return text.replace(self._key, "[key]") if self._key != LOOPBACK_KEY else text
 
     def describe_error(self, status: Any, body: Any) -> str:
-        """An HTTP error in few words: its status and the server's message."""
+        """An HTTP error in short: its status and the server's message."""
         message = self.redact(server_message(body))[:MAX_DETAIL_CHARS]
         return f"{status}: {message}" if message else str(status)
 

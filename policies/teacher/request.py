@@ -12,7 +12,7 @@ from policies.teacher.prices import Price, Usage, cost_usd, image_tokens, scaled
 
 @dataclass(frozen=True)
 class TeacherSettings:
-    """Where the teacher is and how it is asked. The key comes from the environment only.
+    """Endpoint and settings of the teacher. The key comes from the environment only.
 
     Names ending in `_s` are seconds, `longest_edge` is pixels; None means no limit, or no known price.
     """
@@ -43,9 +43,9 @@ class TeacherRequest:
 
 
 def request_hash(settings: TeacherSettings, prompt: str, images: Sequence[str]) -> str:
-    """The sha256 of what determines the answer: model, parameters, prompt, and the images' hashes.
+    """The sha256 of everything that determines the answer: model, parameters, prompt, and the images' hashes.
 
-    A request with a hash that was answered before is never paid for again.
+    A request whose hash was answered before is never paid again.
     """
     identity = [
         settings.model,

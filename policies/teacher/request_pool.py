@@ -19,17 +19,17 @@ from policies.teacher.request import TeacherRequest, TeacherSettings, max_cost_u
 from policies.teacher.retries import TransientError, read_error, retrying
 
 MAX_REJECTED_AT_START = 20
-"""So many requests rejected before the first answer mean wrong settings, not odd questions."""
+"""Rejected requests before the first answer that mean wrong settings, not odd questions."""
 
 MAX_FAILED_IN_A_ROW = 3
-"""So many failed requests without an answer between them open the circuit breaker: the endpoint is down."""
+"""Failed requests in a row that open the circuit breaker: the endpoint is down."""
 
 STOP_CHECK_S = 0.2
-"""How often `stopping` is asked while no reply arrives."""
+"""Seconds between two checks of `stopping` while no reply arrives."""
 
 
 class _PoolClosed(Exception):
-    """The pool closed while the request waited to be sent: it is not sent."""
+    """The pool closed before the request was sent."""
 
 
 class RequestPool:
@@ -64,8 +64,8 @@ class RequestPool:
     ) -> Iterator[list[tuple[TeacherRequest, TeacherReply]]]:
         """Replies in groups as they arrive, until every request is answered or the pool closes.
 
-        Raises what closed the pool (TeacherError, TeacherOutage, or an error of a request's own images) once
-        everything in flight has come back.
+        Raises the error that closed the pool (TeacherError, TeacherOutage, or an error of a request's images) after
+        all requests in flight have finished.
         """
         running: dict[asyncio.Task[TeacherReply], tuple[TeacherRequest, float]] = {}
         postponed: TeacherRequest | None = None
@@ -101,7 +101,7 @@ class RequestPool:
             raise self._failure
 
     def _take_reply(self, task: asyncio.Task[TeacherReply]) -> TeacherReply | None:
-        """A finished request's reply, counted; None if it was never sent or its error closes the pool."""
+        """A finished request's reply; None if it was never sent, or if its error closes the pool."""
         try:
             reply = task.result()
         except _PoolClosed:
@@ -111,7 +111,7 @@ class RequestPool:
             return None
         if reply.status == "failed":
             if reply.attempts < self._settings.attempts:
-                # It was stopped, or the budget ended its retries: that says nothing about the endpoint.
+                # It was stopped, or the budget ended its retries; neither is a fault of the endpoint.
                 return reply
             self._failed += 1
             self._failed_in_a_row += 1
@@ -134,12 +134,12 @@ class RequestPool:
         return reply
 
     def _close_with(self, error: Exception) -> None:
-        """Send nothing more; `run` raises the first such error once what is in flight has come back."""
+        """Send nothing more; `run` raises the first such error after all requests in flight have finished."""
         self._failure = self._failure or error
         self._closing.set()
 
     def _outage(self) -> TeacherOutage:
-        """The error for an endpoint that is down, by its last fault."""
+        """The error for an endpoint that is down, with its last fault."""
         url, fault = self._settings.base_url, self._last_fault
         if fault.startswith("connection"):
             return TeacherOutage(
@@ -184,7 +184,7 @@ class RequestPool:
         return replace(reply, attempts=attempts)
 
     async def _sleep(self, seconds: float) -> None:
-        """Sleep, but no longer than the pool is open; raises _PoolClosed then."""
+        """Sleep; raises _PoolClosed as soon as the pool closes."""
         if seconds > 0:
             try:
                 async with asyncio.timeout(seconds):
@@ -195,13 +195,13 @@ class RequestPool:
             raise _PoolClosed
 
     def _expected_completion_tokens(self) -> int:
-        """The mean length of the answers so far; before the first one, the longest that is allowed."""
+        """The mean length of the answers so far; before the first one, the longest allowed."""
         return round(self._completion_tokens / self._completions) if self._completions else self._settings.max_tokens
 
     async def _send(self, body: dict[str, Any], prompt_tokens: int, expected: int) -> TeacherReply:
         """Send once; `expected` counts the tokens of prompt and answer. Raises TransientError for a retry.
 
-        The time-out is for the whole exchange, so an endless slow answer cannot hold its connection.
+        The time-out covers the whole exchange, so an endless slow answer cannot block its connection.
         """
         used = 0
         self._in_flight += 1
@@ -239,11 +239,11 @@ class RequestPool:
             self._rate_limit.settle(expected, used)
 
     def _observe_limits(self, response: httpx2.Response, expected: int) -> None:
-        """Keep to the limits in the response's headers."""
+        """Take over the limits in the response's headers."""
         self._rate_limit.observe(response.headers, self._in_flight - 1, self._tokens_in_flight - expected)
 
 
 async def _wait_for_any(running: Iterable[asyncio.Task[TeacherReply]]) -> set[asyncio.Task[TeacherReply]]:
-    """The tasks that have finished, at the latest after `STOP_CHECK_S` seconds; then there may be none."""
+    """The finished tasks; returns after `STOP_CHECK_S` seconds at the latest, perhaps with none."""
     done, _ = await asyncio.wait(running, timeout=STOP_CHECK_S, return_when=asyncio.FIRST_COMPLETED)
     return done

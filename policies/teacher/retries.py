@@ -1,4 +1,4 @@
-"""Retries: which failures of a request may pass, how often it is sent again, and after how long."""
+"""Retries: which failures are temporary, how often a request is sent again, and after which delay."""
 
 from collections.abc import Awaitable, Callable
 
@@ -14,13 +14,13 @@ from policies.teacher.replies import KEY_REFUSED_STATUSES, REJECTED_STATUSES, Re
 from policies.teacher.request import TeacherSettings
 
 TRANSIENT_STATUSES = (408, 409, 425, 429)
-"""Statuses that may pass, beside those from 500 on."""
+"""Statuses of temporary failures, besides those from 500 on."""
 
 MAX_BACKOFF_S = 60.0
 
 
 class TransientError(Exception):
-    """An error that may pass; `after_s` is how long the server asks to wait."""
+    """A temporary error; `after_s` is the wait in seconds that the server asks for."""
 
     def __init__(self, reason: str, after_s: float = 0.0) -> None:
         super().__init__(reason)
@@ -28,9 +28,9 @@ class TransientError(Exception):
 
 
 def retrying(settings: TeacherSettings, budget: Budget, sleep: Callable[[float], Awaitable[None]]) -> AsyncRetrying:
-    """The attempts of one request: `settings.attempts` at most, and no more than the budget allows.
+    """The attempts of one request: at most `settings.attempts`, and no more than the budget allows.
 
-    Between them it waits by exponential back-off with full jitter, added to what the server asks for.
+    The delay between them is exponential back-off with full jitter, added to the server's own.
     """
 
     def has_had_enough(state: RetryCallState) -> bool:

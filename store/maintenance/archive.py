@@ -1,8 +1,8 @@
-"""Archived rounds: samples and verdicts that no pair uses move to one Parquet file a round beside the store.
+"""Archived rounds: samples and verdicts that no pair uses move to one Parquet file a round, here or at a URL.
 
-What stays: the round with its figures, its questions with how often each was solved, its pairs with both
-samples and their verdicts, the samples of others than the policy, the evaluations. The pages that become free are
-used again by the rounds to come.
+These stay in the store: the round's figures, its questions with their numbers of solved samples, its pairs with both
+samples and their verdicts, samples of other authors than the policy, and evaluations. Later rounds use the
+freed pages.
 """
 
 import hashlib
@@ -15,10 +15,10 @@ from typing import Any
 
 from store.database import Store, now
 from store.errors import StoreError
+from store.maintenance.archive_place import FOLDER, flush, opened, put, sha256
 from store.schema.views_004 import verdict_of
 from store.summary import summarise_round
 
-FOLDER = "archive"
 BATCH = 10_000
 ARROW_TYPES = {"INTEGER": "int64", "REAL": "float64", "TEXT": "string", "BLOB": "binary"}
 
@@ -31,7 +31,7 @@ VERDICT_KEYS = ("judge", "judge_version", "extracted", "score", "outcome", "flag
 
 
 def rounds_to_archive(store: Store, older_than: int) -> list[int]:
-    """Finished rounds that lie more than `older_than` rounds behind the latest and are not archived yet."""
+    """Finished rounds more than `older_than` rounds behind the latest that are not archived yet."""
     return [
         row["number"]
         for row in store.rows(
@@ -42,19 +42,24 @@ def rounds_to_archive(store: Store, older_than: int) -> list[int]:
     ]
 
 
-def archive_round(store: Store, round_number: int) -> int:
-    """Move a finished round; returns how many samples moved.
+def archive_round(store: Store, round_number: int, url: str | None = None) -> int:
+    """Move a finished round to a file beside the store, or into the folder at a URL; returns how many samples moved.
 
-    The file is written beside, flushed and renamed first; then one transaction records it and deletes what it holds.
-    A crash in between leaves a file that the next call replaces.
+    The file is written whole first; then one transaction records it and deletes what it holds. A crash in between
+    leaves a file that the next call replaces. A file at a URL is read back and compared before the transaction. Raises
+    StoreError if it cannot be written there, or comes back altered.
     """
-    folder = store.path.parent / FOLDER
+    run_dir = store.path.parent
+    folder, name = run_dir / FOLDER, f"round-{round_number:06d}.parquet"
     folder.mkdir(exist_ok=True)
-    path = folder / f"round-{round_number:06d}.parquet"
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    temporary = folder / f"{name}.{os.getpid()}.tmp"
     try:
         written = _write(store, round_number, temporary)
         digest = file_sha256(temporary)
+        if url is not None:
+            put(temporary, f"{url}/{name}")
+            if sha256(run_dir, f"{url}/{name}") != digest:
+                raise StoreError(f"{url}/{name} is not what was written; nothing was moved, try again")
         with store.transaction():
             if store.value("SELECT 1 FROM archive WHERE round = ?", round_number):
                 return 0
@@ -64,9 +69,10 @@ def archive_round(store: Store, round_number: int) -> int:
             ]
             if ids != written:
                 raise StoreError(f"round {round_number} changed while it was archived; nothing was moved, try again")
-            temporary.replace(path)
-            _flush(folder)
-            _delete(store, round_number, f"{FOLDER}/{path.name}", digest, ids)
+            if url is None:
+                temporary.replace(folder / name)
+                flush(folder)
+            _delete(store, round_number, f"{FOLDER if url is None else url}/{name}", digest, ids)
     finally:
         temporary.unlink(missing_ok=True)
     return len(written)
@@ -106,16 +112,16 @@ def read_archive(store: Store, file: str, filters: Any = None) -> Iterator[dict[
     import pyarrow.parquet as pq
     from pyarrow import ArrowException
 
-    path = store.path.parent / file
     try:
-        if filters is not None:
-            yield from pq.read_table(path, filters=filters).to_pylist()
-            return
-        with pq.ParquetFile(path) as parquet:
-            for batch in parquet.iter_batches(BATCH):
-                yield from batch.to_pylist()
+        with opened(store.path.parent, file) as stream:
+            if filters is not None:
+                yield from pq.read_table(stream, filters=filters).to_pylist()
+                return
+            with pq.ParquetFile(stream) as parquet:
+                for batch in parquet.iter_batches(BATCH):
+                    yield from batch.to_pylist()
     except (OSError, ArrowException) as error:
-        raise StoreError(f"archive {path} cannot be read ({error}); put it back") from error
+        raise StoreError(f"archive {file} of {store.path.parent} cannot be read ({error}); put it back") from error
 
 
 def file_sha256(path: Path) -> str:
@@ -125,7 +131,7 @@ def file_sha256(path: Path) -> str:
 
 
 def with_verdict(row: dict[str, Any]) -> dict[str, Any]:
-    """The same choice among several verdicts as `verdict_of` makes."""
+    """Choose among several verdicts as `verdict_of` does."""
     verdicts = sorted(row.pop("verdicts"), key=lambda verdict: verdict["judge"])
     one: dict[str, Any] = max(verdicts, key=lambda verdict: verdict["judge_version"], default={})
     return {**row, **{key: one.get(key) for key in VERDICT_KEYS}}
@@ -134,7 +140,7 @@ def with_verdict(row: dict[str, Any]) -> dict[str, Any]:
 def _moves(store: Store) -> str:
     """The condition on samples that move: the policy's own that no other table refers to.
 
-    The sample with the largest id stays: SQLite gives the number after it to the next one, so no id is used twice.
+    The sample with the largest id stays: SQLite numbers the next one after it, so no id is used twice.
     """
     kept = [
         f"sample.id NOT IN (SELECT {key['from']} FROM {table} WHERE {key['from']} IS NOT NULL)"
@@ -193,11 +199,3 @@ def _delete(store: Store, round_number: int, file: str, digest: str, ids: list[i
     )
     store.connection.executemany("DELETE FROM verdict WHERE sample = ?", ((sample,) for sample in ids))
     store.connection.executemany("DELETE FROM sample WHERE id = ?", ((sample,) for sample in ids))
-
-
-def _flush(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,9 +1,10 @@
-"""What is wrong inside the store: integrity, references, orphans, contents that do not match their hashes."""
+"""Checks of the store: integrity, references, orphans, contents that do not match their hashes."""
 
 from collections.abc import Callable, Iterator
 
 from store.database import Store
-from store.maintenance.archive import FOLDER, file_sha256
+from store.errors import StoreError
+from store.maintenance.archive_place import FOLDER, sha256
 from store.maintenance.damage import LOOKS, Fault, guarded
 from store.schema.sums_007 import EVALUATION_GROUPS, EVALUATION_SUMS, round_sums
 from store.schema.views_005 import COLUMNS
@@ -47,7 +48,7 @@ ORPHANS = {
 
 
 def find_faults(store: Store, step: Callable[[str], None]) -> Iterator[Fault]:
-    """Every fault that the database alone shows; `step` is told what is looked at next. Changes nothing."""
+    """Every fault that can be found in the database alone; `step` receives the name of each check. Changes nothing."""
     orphans = {"orphans": _orphans, "figures of rounds": _summaries}
     for name, look in {**LOOKS, **orphans, "archive": _archives}.items():
         step(name)
@@ -60,7 +61,7 @@ def _orphans(store: Store) -> Iterator[Fault]:
 
 
 def _summaries(store: Store) -> Iterator[Fault]:
-    with store.snapshot():  # a run that evaluates meanwhile changes both sides
+    with store.snapshot():  # a run that works meanwhile changes both sides
         yield from _wrong_summaries(store)
 
 
@@ -85,12 +86,14 @@ def _archives(store: Store) -> Iterator[Fault]:
     folder = store.path.parent
     known = set()
     for row in store.rows("SELECT round, file, sha256 FROM archive ORDER BY round"):
-        path = folder / row["file"]
-        known.add(path)
-        if not path.is_file():
+        known.add(folder / row["file"])
+        try:
+            if sha256(folder, row["file"]) != row["sha256"]:
+                yield f"archive {row['round']}: {row['file']} was altered"
+        except FileNotFoundError:
             yield f"archive {row['round']}: {row['file']} is missing"
-        elif file_sha256(path) != row["sha256"]:
-            yield f"archive {row['round']}: {row['file']} was altered"
+        except (OSError, StoreError) as error:
+            yield f"archive {row['round']}: {row['file']} cannot be read ({error})"
     for path in sorted((folder / FOLDER).glob("*.parquet")):
         if path not in known:
             yield f"{FOLDER}/{path.name}: belongs to no archived round (left by a crash; it may be deleted)"

@@ -1,4 +1,4 @@
-"""A copy of the store as it is at one moment, whoever writes to it meanwhile: SQLite's online backup."""
+"""A consistent copy of the store while others write to it: SQLite's online backup."""
 
 import sqlite3
 from collections.abc import Callable
@@ -13,10 +13,10 @@ STEP_PAGES = 2048
 
 
 def copy_store(store: Store, target: Path, progress: Callable[[int, int], object] = lambda left, total: None) -> None:
-    """Write the store to the file `target`, which is new; `progress` is told pages left and in all.
+    """Write the store to the new file `target`; `progress` receives the pages left and in all.
 
-    Nobody waits for it: readers and a writer go on. Raises StoreDamagedError where the file is damaged.
+    Readers and a writer do not wait for it. Raises StoreDamagedError if the file is damaged.
     """
     with damage_named(store.path), store.snapshot(), closing(sqlite3.connect(target)) as copy:
-        store.value("SELECT count(*) FROM sqlite_master")  # from here on the snapshot is this moment's
+        store.value("SELECT count(*) FROM sqlite_master")  # the first read fixes the snapshot
         store.connection.backup(copy, pages=STEP_PAGES, progress=lambda _, left, total: progress(left, total))

@@ -1,4 +1,4 @@
-"""What only altered bytes explain: broken pages, texts that are none, contents that do not match their hashes."""
+"""Signs of altered bytes: broken pages, texts that are not UTF-8, contents that do not match their hashes."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ Fault = str
 Look = Callable[[Store], Iterator[Fault]]
 
 MOST_OF_ONE_KIND = 100
-"""Rows named of one kind of fault; what follows is counted."""
+"""Rows that are named per kind of fault; further ones are counted."""
 
 TYPES = {"INTEGER": ("integer", "null"), "REAL": ("real", "null"), "TEXT": ("text", "null")}
 """Declared type -> the types of its values."""
@@ -45,13 +45,13 @@ def find_damage(path: Path) -> Iterator[Fault]:
 
 
 def guarded(what: str, faults: Iterator[Fault]) -> Iterator[Fault]:
-    """The faults; where a damaged store stops the search, that is the last one."""
+    """The faults; if damage stops the search, the last one says so."""
     try:
         yield from limited(faults)
     except StoreDamagedError as error:
         yield f"store.db: {error.found} ({what})"
     except Exception as error:
-        # Damaged bytes may lead to any error, and the search is to go on elsewhere.
+        # Damaged bytes may cause any error, and the search continues with the next check.
         yield f"{what}: cannot be looked at to the end ({type(error).__name__}: {error})"
 
 
@@ -75,12 +75,12 @@ def _integrity(store: Store) -> Iterator[Fault]:
 
 def _references(store: Store) -> Iterator[Fault]:
     for row in store.stream("PRAGMA foreign_key_check"):
-        if row["table"] != "verdict":  # it has no row numbers; `check` names it by its sample
+        if row["table"] != "verdict":  # the table has no row numbers; `check` names its rows by their sample
             yield f"{row['table']} {row['rowid'] or '(a row)'}: refers to a row of {row['parent']} that is not there"
 
 
 def _contents(store: Store) -> Iterator[Fault]:
-    """Values of another type than their column's, texts that are not UTF-8, JSON that is none."""
+    """Values of another type than their column's, texts that are not UTF-8, and invalid JSON."""
     for table in store.rows("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"):
         yield from guarded(f"table {table['name']}", _contents_of(store, table["name"]))
 
@@ -127,4 +127,4 @@ LOOKS: dict[str, Look] = {
     "questions": _questions,
     "images": _images,
 }
-"""In the order of what they cost."""
+"""The cheapest first."""

@@ -160,7 +160,7 @@ def m002_judges(db: Database) -> None:
 
 @MIGRATIONS()
 def m003_teacher(db: Database) -> None:
-    """What a teacher call cost and came from, prompts by hash, batches, and who fell back."""
+    """Cost and origin of teacher calls, prompts by hash, batches, and questions that fell back."""
     for statement in (
         """CREATE TABLE prompt (
             hash TEXT PRIMARY KEY, name TEXT NOT NULL, text TEXT NOT NULL, created TEXT NOT NULL)""",
@@ -174,10 +174,10 @@ def m003_teacher(db: Database) -> None:
         "ALTER TABLE teacher_call ADD COLUMN cost_usd REAL",
         "ALTER TABLE teacher_call ADD COLUMN attempts INTEGER NOT NULL DEFAULT 1",
         "ALTER TABLE teacher_call ADD COLUMN batch TEXT REFERENCES teacher_batch (key)",
-        # What an answer is worth is its sample's verdict; the call says only whether there is one.
+        # The verdict on an answer belongs to its sample; the call only says whether there is an answer.
         "UPDATE teacher_call SET status = 'answered' WHERE status = 'kept' OR status LIKE 'dropped%'",
         "UPDATE teacher_call SET status = 'rejected' WHERE status LIKE 'refused%'",
-        # Two questions may share one request (they differ in their judge, say): a sample each.
+        # Two questions may share one request (for example, if only their judges differ): one sample each.
         "DROP INDEX sample_of_call",
         """CREATE UNIQUE INDEX sample_of_call ON sample (teacher_call, question)
             WHERE teacher_call IS NOT NULL""",
@@ -245,7 +245,7 @@ def m004_whole_store(db: Database) -> None:
 
 @MIGRATIONS()
 def m005_recipes(db: Database) -> None:
-    """Kinds of questions, faithfulness of chains, what the gate compared a candidate with, best-of-K samples."""
+    """Kinds of questions, faithfulness of chains, the policy that a candidate was compared with, best-of-K samples."""
     outcomes = ("correct", "wrong", "unparsable", "truncated", "judge_error")
     for statement in (
         f"""CREATE TABLE evaluation_sample (
@@ -255,7 +255,7 @@ def m005_recipes(db: Database) -> None:
             judge TEXT NOT NULL, judge_version TEXT NOT NULL, extracted TEXT, score REAL NOT NULL,
             outcome TEXT NOT NULL {_one_of("outcome", outcomes)}, flags TEXT NOT NULL DEFAULT '[]',
             UNIQUE (policy, split, style, question, "index"))""",
-        # token_scores: little-endian 32-bit floats, one a token, deflated; score is their sum, in nats.
+        # token_scores: little-endian 32-bit floats, one per token, deflated; score is their sum, in nats.
         """CREATE TABLE verifier_score (
             sample INTEGER NOT NULL REFERENCES evaluation_sample (id),
             reference INTEGER NOT NULL REFERENCES policy (number), score REAL NOT NULL,
@@ -268,7 +268,7 @@ def m005_recipes(db: Database) -> None:
             f"ALTER TABLE round_summary ADD COLUMN {column} INTEGER NOT NULL DEFAULT 0"
             for column in ("flagged", "labelled", "labelled_correct", "labelled_questions", "solved")
         ),
-        # What is archived had an answer to every question, and no flags.
+        # Rounds archived before had an answer to every question, and no flags.
         "UPDATE round_summary SET labelled = samples, labelled_correct = correct, labelled_questions = questions",
         """UPDATE round_summary SET solved = (SELECT count(DISTINCT question) FROM (
             SELECT question FROM archived_question WHERE archived_question.round = round_summary.round AND correct > 0
@@ -286,7 +286,7 @@ def m005_recipes(db: Database) -> None:
 
 @MIGRATIONS()
 def m006_training_curves(db: Database) -> None:
-    """What the trainer said at each step of an update; steps count on over its stages. NULL: not said, or no number."""
+    """The trainer's figures at each step of an update, counted over its stages. NULL: no figure, or not a number."""
     db.execute(
         """CREATE TABLE training_step (
             training INTEGER NOT NULL REFERENCES training (id), step INTEGER NOT NULL, method TEXT NOT NULL,
@@ -304,7 +304,7 @@ def m007_sums(db: Database) -> None:
 
 @MIGRATIONS()
 def m008_session_commands(db: Database) -> None:
-    """What a session was of: `evaluate` works on a run too, and how it ended says nothing of the run."""
+    """The command of a session: `evaluate` works on a run, too, and its end says nothing about the run."""
     db.execute("ALTER TABLE session ADD COLUMN command TEXT NOT NULL DEFAULT 'run'")
 
 
@@ -312,7 +312,7 @@ def m008_session_commands(db: Database) -> None:
 def m009_gate_trials(db: Database) -> None:
     """Shrunk policies, every trial of the gate, the best policy after each round, chains with a swapped answer.
 
-    And of each session what decides its numerics.
+    And the numerics of each session.
     """
     authors = "author IN ('policy', 'teacher', 'imported'{})"
     _change_table(db, "sample", authors.format(""), authors.format(", 'swapped'"))
@@ -340,7 +340,7 @@ def m010_units(db: Database) -> None:
 
 @MIGRATIONS()
 def m011_judge_calls(db: Database) -> None:
-    """What a trained judge wrote, once for each request: it is asked at most once, as the teacher is."""
+    """Outputs of trained judges, one per request: no request is made twice."""
     db.execute(
         """CREATE TABLE judge_call (
             judge TEXT NOT NULL, hash TEXT NOT NULL, question INTEGER NOT NULL REFERENCES question (id),
@@ -352,7 +352,7 @@ def m011_judge_calls(db: Database) -> None:
 
 @MIGRATIONS()
 def m012_unusable_questions(db: Database) -> None:
-    """Why a question takes part in nothing new: too long, refused by the sampler, or taken out. NULL: it does."""
+    """Why a question is not used any more: too long, refused by the sampler, or taken out. NULL: it is used."""
     db.execute("ALTER TABLE question ADD COLUMN unusable TEXT")
     db.execute("CREATE INDEX question_unusable ON question (id) WHERE unusable IS NOT NULL")
 
@@ -370,7 +370,7 @@ def m014_phase_memory(db: Database) -> None:
 
 @MIGRATIONS()
 def m015_engines(db: Database) -> None:
-    """The engines of a session that has several: where each runs, what it serves, how it fares."""
+    """The engines of a session that has several: host, weights served, figures."""
     db.execute("""
         CREATE TABLE engine (
             session INTEGER NOT NULL REFERENCES session(id),
@@ -389,8 +389,28 @@ def m015_engines(db: Database) -> None:
         ) WITHOUT ROWID""")
 
 
+@MIGRATIONS()
+def m017_rejudged(db: Database) -> None:
+    """Verdicts of other judges on samples and evaluations that have theirs, and rewards that another trainer gave."""
+    columns = f"""judge TEXT NOT NULL, judge_version TEXT NOT NULL, extracted TEXT, score REAL NOT NULL,
+        outcome TEXT NOT NULL {_one_of("outcome", ("correct", "wrong", "unparsable", "truncated", "judge_error"))},
+        flags TEXT NOT NULL, created INTEGER NOT NULL"""
+    for statement in (
+        f"""CREATE TABLE rejudged (
+            sample INTEGER NOT NULL REFERENCES sample (id), {columns},
+            PRIMARY KEY (sample, judge, judge_version)) WITHOUT ROWID""",
+        f"""CREATE TABLE rejudged_evaluation (
+            evaluation INTEGER NOT NULL REFERENCES evaluation (id), {columns},
+            PRIMARY KEY (evaluation, judge, judge_version)) WITHOUT ROWID""",
+        """CREATE TABLE reward (
+            sample INTEGER NOT NULL REFERENCES sample (id), name TEXT NOT NULL, value REAL NOT NULL,
+            PRIMARY KEY (sample, name)) WITHOUT ROWID""",
+    ):
+        db.execute(statement)
+
+
 def _without_row_ids(db: Database) -> None:
-    """Key the verdicts by sample, judge and version alone: 24 bytes less for each of millions."""
+    """Key the verdicts by sample, judge and version only, which saves 24 bytes per verdict."""
     sql = str(db.execute("SELECT sql FROM sqlite_master WHERE name = 'verdict'").fetchone()[0])
     for old, new in (
         ("CREATE TABLE verdict", "CREATE TABLE verdict_by_key"),
@@ -408,7 +428,7 @@ def _without_row_ids(db: Database) -> None:
 
 
 def _index_references(db: Database, table: str) -> None:
-    """An index on every column that refers to the table: SQLite looks there for each row that is deleted."""
+    """An index on every column that refers to the table: SQLite searches it for each deleted row."""
     for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
         indices = [row[1] for row in db.execute(f"PRAGMA index_list({name})").fetchall()]
         first = {db.execute(f"PRAGMA index_info({index})").fetchone()[2] for index in indices}
@@ -418,7 +438,7 @@ def _index_references(db: Database, table: str) -> None:
 
 
 def _change_table(db: Database, table: str, old: str, new: str) -> None:
-    """Reword a CHECK in a table's definition, whatever columns later versions gave it.
+    """Change a CHECK in a table's definition, whatever columns later versions added.
 
     Rows are not touched, so it takes no time in a store of any size (SQLite's own way for a change that leaves
     the stored rows valid: https://sqlite.org/lang_altertable.html#otheralter).

@@ -1,7 +1,7 @@
 """The sums of migration 7, shared with `store.summary` and the check. Like the migration, they never change.
 
 Evaluations and comparisons are summed when a round ends; triggers drop the sums of a policy whose evaluations change,
-so that a sum that is there is right and one that is not is counted again.
+so that an existing sum is right and a missing one is counted again.
 """
 
 from store.schema.views_005 import COLUMNS
@@ -10,7 +10,7 @@ LATEST = """verdict.sample = sample.id AND NOT EXISTS (
     SELECT 1 FROM verdict AS later WHERE later.sample = verdict.sample
     AND (later.judge_version > verdict.judge_version
          OR later.judge_version = verdict.judge_version AND later.judge < verdict.judge))"""
-"""The choice of `views_004.verdict_of` without sorting a sample's verdicts."""
+"""The same choice as `views_004.verdict_of`, without sorting a sample's verdicts."""
 
 
 def _count(condition: str) -> str:
@@ -18,7 +18,7 @@ def _count(condition: str) -> str:
 
 
 def round_sums(rounds: str) -> str:
-    """The columns of `round_summary` for the policy's samples of `sample.round {rounds}`: `= ?`, say.
+    """The columns of `round_summary` for the policy's samples where `sample.round {rounds}`, for example `= ?`.
 
     Counted by question first, in the order of the sample's key: nothing is sorted.
     """
@@ -79,7 +79,7 @@ def _dropped_at(event: str, policies: str) -> str:
 
 
 STATEMENTS_007 = (
-    # kind: '' where a question has none.
+    # kind: '' if a question has none.
     """CREATE TABLE evaluation_summary (
         policy INTEGER NOT NULL REFERENCES policy (number), split TEXT NOT NULL, style TEXT NOT NULL,
         kind TEXT NOT NULL, questions INTEGER NOT NULL, correct INTEGER NOT NULL, unparsable INTEGER NOT NULL,
@@ -96,7 +96,7 @@ STATEMENTS_007 = (
     _dropped_at("DELETE", "OLD.policy"),
     _dropped_at("UPDATE", "OLD.policy, NEW.policy"),
     "DROP VIEW round_figures",
-    # What verdicts say is NULL until every sample has one.
+    # Figures from verdicts are NULL until every sample has one.
     f"""CREATE VIEW round_figures AS
     SELECT {", ".join(COLUMNS)} FROM round_summary
     UNION ALL

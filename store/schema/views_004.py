@@ -2,7 +2,7 @@
 
 
 def verdict_of(sample: str, verdict: str = "verdict") -> str:
-    """A JOIN's condition: of a sample's verdicts the one of the highest judge version."""
+    """The condition of a JOIN that chooses a sample's verdict of the highest judge version."""
     return f"""{verdict}.sample = {sample}.id AND ({verdict}.judge, {verdict}.judge_version) = (
         SELECT one.judge, one.judge_version FROM verdict AS one WHERE one.sample = {sample}.id
         ORDER BY one.judge_version DESC, one.judge LIMIT 1)"""
@@ -15,7 +15,7 @@ SELECT sample.round, count(*) AS samples, count(DISTINCT sample.question) AS que
        coalesce(sum(outcome = 'truncated'), 0) AS truncated,
        coalesce(sum(outcome = 'judge_error'), 0) AS judge_error, sum(tokens) AS tokens
 FROM sample LEFT JOIN verdict ON {verdict_of("sample")}"""
-"""Figures of a round's own samples; a sample judged twice counts once."""
+"""Figures of a round's samples; a sample judged twice counts once."""
 
 VIEWS_004 = (
     f"""CREATE VIEW round_figures AS

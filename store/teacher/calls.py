@@ -1,4 +1,4 @@
-"""Teacher calls: one row a request, under the request's hash; prompts by the hash of their text."""
+"""Teacher calls: one row per request, under the request's hash; prompts by the hash of their text."""
 
 import hashlib
 from collections.abc import Iterable, Sequence
@@ -12,12 +12,12 @@ OPEN = ("failed", "pending")
 
 @dataclass(frozen=True)
 class TeacherCall:
-    """One request to the teacher and what became of it.
+    """One request to the teacher and its outcome.
 
     `status`: `answered`, `empty`, `refusal`, `content_filter`, `too_long`, `rejected` (final), `failed` (no
     answer after `attempts` tries) or `pending` (in the batch named by `batch`). `prompt` is the
     template's hash. `usage` says whether the tokens were `reported` or `estimated`; `cost_usd` is
-    None where no price is known.
+    None if no price is known.
     """
 
     hash: str
@@ -40,7 +40,7 @@ class TeacherCall:
 
 
 def add_calls(store: Store, calls: Iterable[TeacherCall]) -> None:
-    """Insert a group, replacing rows that are still open; a final row is never touched.
+    """Insert a group, replacing rows that are still open; a final row is never changed.
 
     The caller's transaction decides when it is committed.
     """
@@ -82,16 +82,16 @@ def add_calls(store: Store, calls: Iterable[TeacherCall]) -> None:
 
 
 def call_status(store: Store, key: str) -> str | None:
-    """What became of a request; None if it was never made."""
+    """The status of a request; None if it was never made."""
     status: str | None = store.value("SELECT status FROM teacher_call WHERE hash = ?", key)
     return status
 
 
 def spent(store: Store, round_number: int | None = None) -> tuple[int, float]:
-    """(requests, US dollars) of the run so far, or of one round; what is pending in a batch is not yet among them.
+    """(requests, US dollars) of the run so far, or of one round; calls pending in a batch are not included.
 
-    In the run a request that was sent three times counts three times; in a round once, for its earlier sendings may be
-    those of another round.
+    For the run, a request that was sent three times counts three times; for a round, once, because the earlier
+    attempts may belong to another round.
     """
     row = store.row(
         "SELECT coalesce(sum(iif(?1 IS NULL, max(attempts, 1), 1)) FILTER (WHERE status <> 'pending'), 0) AS requests,"
@@ -105,12 +105,12 @@ def spent(store: Store, round_number: int | None = None) -> tuple[int, float]:
 
 
 def prompt_hash(text: str) -> str:
-    """The sha256 that a prompt is kept under."""
+    """The sha256 under which a prompt is stored."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def add_prompts(store: Store, prompts: Iterable[tuple[str, str]]) -> None:
-    """Keep (name, text) of every prompt under its hash, once."""
+    """Store (name, text) of every prompt once, under its hash."""
     with store.transaction():
         store.connection.executemany(
             "INSERT OR IGNORE INTO prompt VALUES (?, ?, ?, ?)",
@@ -158,7 +158,7 @@ def name_batch(store: Store, key: str, id_: str) -> None:
 
 
 def drop_batch(store: Store, key: str) -> None:
-    """Forget a batch that the server never got: its requests were not made."""
+    """Delete a batch that never reached the server: its requests were not made."""
     with store.transaction():
         store.connection.execute("DELETE FROM teacher_call WHERE batch = ? AND status = 'pending'", (key,))
         store.connection.execute("UPDATE teacher_call SET batch = NULL WHERE batch = ?", (key,))
@@ -166,7 +166,7 @@ def drop_batch(store: Store, key: str) -> None:
 
 
 def finish_batch(store: Store, key: str, reason: str) -> None:
-    """Everything of this batch is in the store; what it did not answer has failed, for this reason."""
+    """Close a batch: requests without an answer have failed, for this reason."""
     with store.transaction():
         store.connection.execute(
             "UPDATE teacher_call SET status = 'failed', detail = ? WHERE batch = ? AND status = 'pending'",
@@ -185,5 +185,5 @@ WHERE teacher_call.round = ? GROUP BY reason ORDER BY reason"""
 
 
 def count_reasons(store: Store, round_number: int) -> dict[str, int]:
-    """A round's calls by what became of them: `kept`, another outcome of the judge, or why there was no answer."""
+    """A round's calls by result: `kept`, another outcome of the judge, or the reason why there was no answer."""
     return {row["reason"]: row["calls"] for row in store.rows(REASONS, round_number)}

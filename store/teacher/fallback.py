@@ -1,4 +1,4 @@
-"""Questions of a round that no sample solved: which go to the teacher, and what came of each."""
+"""Questions of a round that no sample solved: the choice of those that go to the teacher, and their outcomes."""
 
 import sqlite3
 from collections.abc import Iterable
@@ -31,10 +31,10 @@ FROM fallback JOIN sample ON sample.id = fallback.sample WHERE fallback.round = 
 
 
 def choose_hard_questions(store: Store, round_number: int, earlier_rounds: int, min_samples: int, limit: int) -> None:
-    """Fix which questions of a round go to the teacher, at most `limit`; nothing if the round has chosen already.
+    """Choose the questions of a round that go to the teacher, at most `limit`; do nothing if they were chosen before.
 
-    Those with pass rate 0 over at least `min_samples` judged samples of this round and the `earlier_rounds` before
-    it. Questions that never went to the teacher come first.
+    They are those with pass rate 0 over at least `min_samples` judged samples of this round and the `earlier_rounds`
+    before it. Questions that never went to the teacher come first.
     """
     with store.transaction():
         if store.row("SELECT 1 FROM fallback WHERE round = ?", round_number):
@@ -76,7 +76,7 @@ def mark_unanswered(store: Store, round_number: int) -> None:
 
 
 def count_outcomes(store: Store, round_number: int) -> dict[str, int]:
-    """How many of a round's questions came to each outcome, in the order of the outcomes' names."""
+    """The number of a round's questions by outcome, in the order of the outcomes' names."""
     rows = store.rows(
         "SELECT outcome, count(*) AS questions FROM fallback WHERE round = ? GROUP BY outcome ORDER BY outcome",
         round_number,

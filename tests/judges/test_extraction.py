@@ -73,7 +73,7 @@ def test_direct_answer_stands_alone_unless_it_has_several_lines() -> None:
     assert extract_answer("red\nblue", needs_marker=False) is None
 
 
-def test_as_written_strips_white_space_and_end_of_turn_tokens_and_nothing_else() -> None:
+def test_as_written_strips_only_white_space_and_end_tokens() -> None:
     assert extract_answer('### Answer:  "12.".  </s>', needs_marker=True, as_written=True) == '"12.".'
     assert extract_answer(" a\nb ", needs_marker=False, as_written=True) == "a\nb"
 

@@ -1,7 +1,8 @@
-"""What holds of every judge and any text: properties, time, verdicts, specifications."""
+"""Properties of every judge on any text: time, verdicts, specifications."""
 
 import random
 import time
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from benchmarks import fuzz_judges
 from judges import FLAGS, OUTCOMES, RULES, JudgeSpecError, Output, find_judge, give_verdict, give_verdicts
 from judges.extraction import MARKERS
+from judges.rules import Rule
 from judges.vqa import normalise
 from tests.support.command_line import PROJECT
 
@@ -178,7 +180,7 @@ def test_a_name_with_any_text_in_it_names_the_same_judge_again(text: str) -> Non
         ("numeric(relative='much')", "option 'relative' must be a number, 0 or more, not 'much'"),
         ("numeric(relative=-1)", "must be a number, 0 or more"),
         ("numeric(relative=nan)", "must be a number"),
-        ("numeric(relative", "is unknown"),
+        ("numeric(relative", "write it as NAME, or as NAME(option = value) with both brackets"),
         ("numeric(relative)", "write options as name = value"),
         ("exact(synonyms=1)", "must be true or false"),
         ("exact(correct_from=0)", "correct_from must be above 0"),
@@ -192,10 +194,20 @@ def test_a_name_with_any_text_in_it_names_the_same_judge_again(text: str) -> Non
         ("choice(choices=['a'])", "unknown option 'choices'"),
     ],
 )
-def test_a_wrong_specification_says_what_is_wrong_and_what_is_known(spec: str, complaint: str) -> None:
+def test_a_wrong_specification_names_the_fault_and_the_choices(spec: str, complaint: str) -> None:
     with pytest.raises(JudgeSpecError) as caught:
         find_judge(spec)
     assert complaint in str(caught.value)
+
+
+def test_an_option_of_a_new_rule_may_be_a_whole_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    def prefix(answer: str, accepted: Sequence[str], *, length: int = 3) -> float:
+        return float(any(answer[:length] == each[:length] for each in accepted))
+
+    monkeypatch.setitem(RULES, "prefix", Rule("prefix", "1", prefix))
+    assert find_judge("prefix(length = 2)").score("reading", ["red"]) == 1.0
+    with pytest.raises(JudgeSpecError, match="option 'length' must be a whole number, not 'two'"):
+        find_judge("prefix(length = 'two')")
 
 
 def test_answers_that_a_rule_cannot_work_with_are_refused() -> None:
@@ -206,7 +218,7 @@ def test_answers_that_a_rule_cannot_work_with_are_refused() -> None:
     find_judge("exact").check_answers(["red"])
 
 
-def test_every_rule_marker_and_flag_has_its_row_in_the_documentation() -> None:
+def test_every_rule_marker_and_flag_has_a_row_in_the_docs() -> None:
     text = (PROJECT / "docs" / "judges.md").read_text()
     for name in (*RULES, *MARKERS, *FLAGS, *OUTCOMES):
         assert f"\n| `{name}` |" in text, name

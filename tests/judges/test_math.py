@@ -85,7 +85,7 @@ def test_what_math_verify_calls_equal_is_equal_here() -> None:
     assert 5 < sum(theirs) < len(PAIRS) - 5
 
 
-def test_text_without_delimiters_is_read_as_latex_unless_it_is_a_number_or_prose() -> None:
+def test_text_without_delimiters_is_latex_unless_number_or_prose() -> None:
     assert readings("$x$") == ["$x$"]
     assert readings("x+1") == ["$x+1$", "x+1"]
     assert readings("1,000.5") == ["1,000.5", "$1,000.5$"]

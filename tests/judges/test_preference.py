@@ -57,14 +57,14 @@ def test_nothing_that_a_model_writes_breaks_the_judge(text: str) -> None:
     assert verdict(text).outcome in ("correct", "wrong", "unparsable")
 
 
-def test_a_direct_verdict_may_stand_alone_and_a_cut_one_is_truncated() -> None:
+def test_a_direct_verdict_needs_no_tag_and_may_be_truncated() -> None:
     assert verdict("1", needs_marker=False).outcome == "correct"
     assert verdict("Candidate 2 is better", "2", needs_marker=False).outcome == "correct"
     assert verdict("perhaps 1", needs_marker=False).outcome == "unparsable"
     assert verdict("<answer>1</answer>", finish_reason="length").outcome == "truncated"
 
 
-def test_sums_that_say_the_opposite_are_flagged_and_do_not_change_the_outcome() -> None:
+def test_contradicting_sums_are_flagged_without_another_outcome() -> None:
     assert "sums_contradict" not in verdict(f"{SCORED}<answer>1</answer>").flags
     found = verdict(f"{SCORED}<answer>2</answer>", "2")
     assert (found.outcome, found.flags) == ("correct", ("sums_contradict",))

@@ -35,7 +35,7 @@ def test_nobody_answers_or_everybody_agrees() -> None:
     ("name", "left", "right"),
     [("vqa", "two dogs", "2 dogs"), ("textvqa", "a cat", "Cat"), ("regex", "Cat", "cat"), ("list", "a, b", "b and a")],
 )
-def test_rules_that_count_annotators_or_patterns_compare_texts_in_a_vote(name: str, left: str, right: str) -> None:
+def test_annotator_and_pattern_rules_vote_by_text(name: str, left: str, right: str) -> None:
     assert find_judge(name).same(left, right)
     assert not find_judge(name).same(left, "something else")
 

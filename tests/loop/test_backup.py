@@ -27,7 +27,7 @@ LAST = "the store has its name"
 
 
 def same_content(run_dir: Path) -> dict[str, list[Any]]:
-    """What is the run's own: the teacher that the test counts requests of is beside it."""
+    """The run's content without the requests to the test's teacher, which the backup does not hold."""
     (run_dir / "ledger").touch()
     found = content(run_dir)
     del found["teacher asked for"]
@@ -124,9 +124,7 @@ def test_a_file_system_without_links_gets_copies(run_dir: Path) -> None:
 
 
 @pytest.mark.parametrize("moment", [*MOMENTS, LAST])
-def test_a_backup_that_is_killed_leaves_nothing_that_looks_whole_and_the_next_one_is(
-    run_dir: Path, moment: str
-) -> None:
+def test_a_killed_backup_looks_unfinished_and_the_next_succeeds(run_dir: Path, moment: str) -> None:
     target = run_dir.with_name("backup")
 
     def die(name: str) -> None:
@@ -164,7 +162,7 @@ def test_two_backups_to_one_target_do_not_mix(run_dir: Path) -> None:
     made(run_dir, target, again)
 
 
-def test_weights_that_a_backup_needs_are_not_deleted_before_it_has_them(run_dir: Path) -> None:
+def test_weights_are_not_deleted_while_a_backup_needs_them(run_dir: Path) -> None:
     free: list[bool] = []
 
     def delete(name: str) -> None:
@@ -178,7 +176,7 @@ def test_weights_that_a_backup_needs_are_not_deleted_before_it_has_them(run_dir:
     assert not any(free)
 
 
-def test_a_policy_that_a_run_deletes_before_its_weights_are_held_is_in_no_part_of_the_backup(run_dir: Path) -> None:
+def test_a_policy_deleted_before_the_backup_is_not_in_it(run_dir: Path) -> None:
     shutil.rmtree(run_dir / "policies" / "0001")
     copies = 0
 
@@ -197,8 +195,33 @@ def test_a_policy_that_a_run_deletes_before_its_weights_are_held_is_in_no_part_o
     assert "nothing wrong" in run_here("check", target).stdout
 
 
-def test_weights_that_are_missing_are_named_and_nothing_is_left_at_the_target(run_dir: Path) -> None:
+def test_missing_weights_are_named_and_no_backup_is_left(run_dir: Path) -> None:
     shutil.rmtree(run_dir / "policies" / "0001")
     with pytest.raises(LoopError, match=r"policies/0001 holds no weights.*'check"):
         made(run_dir, run_dir.with_name("backup"))
     assert not run_dir.with_name("backup").exists()
+
+
+def test_weights_that_are_links_are_whole_in_the_backup(tmp_path: Path) -> None:
+    config = scripted_config(tmp_path)
+    run_forked(run_scripted, tmp_path / "run", config)
+    weights = tmp_path / "run" / "policies" / "0001" / "model.safetensors"
+    weights.rename(tmp_path / "run" / "policies" / "elsewhere")
+    weights.symlink_to("../elsewhere")
+    run_here("backup", tmp_path / "run", tmp_path / "backup")
+    shutil.rmtree(tmp_path / "run")
+    assert "nothing wrong" in run_here("check", tmp_path / "backup").stdout
+
+
+@pytest.mark.parametrize("link", [False, True])
+def test_a_users_own_directory_is_no_unfinished_backup(link: bool, tmp_path: Path) -> None:
+    run_forked(run_scripted, tmp_path / "run", scripted_config(tmp_path))
+    partial = tmp_path / "target.partial"
+    kept = tmp_path / "kept" if link else partial
+    kept.mkdir()
+    (kept / ("run.log" if link else "mine")).write_text("of use")
+    if link:
+        partial.symlink_to(kept)
+    done = run_here("backup", tmp_path / "run", tmp_path / "target", check=2)
+    assert "is no unfinished backup" in done.stderr
+    assert [path.read_text() for path in kept.iterdir()] == ["of use"]

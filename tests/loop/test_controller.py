@@ -32,7 +32,7 @@ def unbroken(easy_vqa_recipe: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.fixture(scope="module")
 def unbroken_content(unbroken: Path) -> dict[str, list[Any]]:
-    """What that run's store held when it had just finished."""
+    """The content of that run's store when it had just finished."""
     return {table: query(unbroken, sql) for table, sql in SAME_EACH_TIME.items()}
 
 
@@ -57,7 +57,7 @@ def test_a_run_fills_the_store_and_prints_the_accuracy_log(unbroken: Path) -> No
     assert [json.loads(line)["round"] for line in lines] == [0, 1]
 
 
-def test_the_engine_starts_once_and_every_swap_is_proved_and_quick(unbroken: Path) -> None:
+def test_the_engine_starts_once_and_swaps_are_proved_and_quick(unbroken: Path) -> None:
     assert query(unbroken, "SELECT engine_starts FROM session") == [(1,)]
     swaps = query(
         unbroken,
@@ -68,7 +68,7 @@ def test_the_engine_starts_once_and_every_swap_is_proved_and_quick(unbroken: Pat
     assert all(same and difference < 1e-3 for _, same, difference in swaps)
 
 
-def test_provenance_leads_from_every_pair_to_question_image_policy_and_seed(unbroken: Path) -> None:
+def test_every_pair_leads_to_question_image_policy_and_seed(unbroken: Path) -> None:
     rows = query(
         unbroken,
         """SELECT chosen.text, rejected.text, question.text, question_image.image, policy.sha256, chosen.seed,
@@ -83,7 +83,7 @@ def test_provenance_leads_from_every_pair_to_question_image_policy_and_seed(unbr
     assert all(all(value is not None for value in row) for row in rows)
 
 
-def test_killed_while_sampling_training_and_evaluating_it_ends_like_an_unbroken_run(
+def test_a_run_killed_in_three_phases_ends_like_an_unbroken_one(
     easy_vqa_recipe: Path, unbroken_content: dict[str, list[Any]], tmp_path: Path
 ) -> None:
     run_dir = tmp_path / "run"
@@ -120,7 +120,7 @@ def test_killed_while_sampling_training_and_evaluating_it_ends_like_an_unbroken_
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_killed_at_up_to_a_dozen_random_moments_it_ends_like_an_unbroken_run(
+def test_a_run_killed_at_random_ends_like_an_unbroken_one(
     easy_vqa_recipe: Path, unbroken_content: dict[str, list[Any]], tmp_path: Path
 ) -> None:
     run_dir = tmp_path / "run"
@@ -141,7 +141,7 @@ def test_killed_at_up_to_a_dozen_random_moments_it_ends_like_an_unbroken_run(
     assert "nothing wrong" in run_command("check", run_dir).stdout
 
 
-def test_a_finished_run_goes_on_without_its_file_and_sees_added_questions(unbroken: Path, tmp_path: Path) -> None:
+def test_a_finished_run_continues_and_sees_added_questions(unbroken: Path, tmp_path: Path) -> None:
     file = tmp_path / "more.jsonl"
     file.write_text(json.dumps({"question": "what is brand new?", "answer": "this", "split": "train"}) + "\n")
     assert "1 new" in run_command("add", unbroken, file).stdout
@@ -157,7 +157,7 @@ def test_a_finished_run_goes_on_without_its_file_and_sees_added_questions(unbrok
     assert (unbroken / "policies" / "current" / "model.safetensors").exists()
 
 
-def test_another_configuration_is_refused_with_the_keys_that_differ(unbroken: Path, easy_vqa_recipe: Path) -> None:
+def test_another_configuration_is_refused_by_its_keys(unbroken: Path, easy_vqa_recipe: Path) -> None:
     done = run_command("run", "--config", easy_vqa_recipe, "--run-dir", unbroken, "--set", "update.beta=0.7", check=2)
     assert "update.beta (0.1 in the run, 0.7 now)" in done.stderr
     assert "Traceback" not in done.stderr
@@ -186,7 +186,7 @@ def test_a_bad_questions_file_adds_nothing(unbroken: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.slow
-def test_a_policy_is_scored_by_votes_and_verifier_and_nothing_is_sampled_twice(unbroken: Path) -> None:
+def test_votes_and_verifier_score_without_sampling_twice(unbroken: Path) -> None:
     done = [
         json.loads(run_command("evaluate", unbroken, "--policy", 2, "--best-of", 3, "--json").stdout) for _ in (1, 2)
     ]

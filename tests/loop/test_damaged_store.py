@@ -76,7 +76,7 @@ def ask_all(whole: Path, run_dir: Path, seed: int) -> None:
         assert err.count("\n") <= 1 or name == "run", (seed, name, err)
 
 
-def test_no_command_ends_in_a_traceback_and_check_tells_what_it_finds(tmp_path: Path) -> None:
+def test_damage_gives_no_traceback_and_check_reports_it(tmp_path: Path) -> None:
     run_forked(ask_of_damaged, tmp_path, 0, 12)
 
 
@@ -122,7 +122,7 @@ def test_a_broken_page_is_damage_in_reading_and_in_writing(tmp_path: Path) -> No
     store.close()
 
 
-def test_damage_that_leads_to_an_error_of_another_kind_is_called_damage(tmp_path: Path) -> None:
+def test_damage_behind_another_error_is_called_damage(tmp_path: Path) -> None:
     finished_run(tmp_path)
     connection = sqlite3.connect(tmp_path / "store.db")
     connection.execute("UPDATE question SET answers = '[\"red' WHERE id = 1")

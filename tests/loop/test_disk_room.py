@@ -1,4 +1,4 @@
-"""A disk that has too little room for a phase ends the run before the phase, and the run goes on from there."""
+"""A disk that has too little free space for a phase ends the run before the phase, and the run goes on from there."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ WEIGHTS = 3_000_000_000
 
 
 def filling_up(folder: Path) -> None:
-    """A run whose weights are large (for the file system; they take no room), and whose disk has room for none."""
+    """A run whose weights look large (sparse files, which take no blocks), on a disk with no space for them."""
     run_dir, config, now = folder / "run", scripted_config(folder), ["nothing"]
 
     def reached(name: str) -> None:
@@ -44,7 +44,7 @@ def filling_up(folder: Path) -> None:
     assert {name for name in expected if found[name] != expected[name]} == set()
 
 
-def test_an_update_whose_weights_do_not_fit_is_not_begun_and_the_run_goes_on_later(tmp_path: Path) -> None:
+def test_an_update_without_disk_room_is_not_begun(tmp_path: Path) -> None:
     run_forked(filling_up, tmp_path)
 
 
@@ -53,7 +53,7 @@ def almost_full(folder: Path) -> None:
         run_scripted(folder / "run", scripted_config(folder), script=Script(free_bytes=lambda directory: SLACK - 1))
 
 
-def test_a_disk_that_is_almost_full_ends_the_run_before_its_first_phase(tmp_path: Path) -> None:
+def test_an_almost_full_disk_ends_the_run_before_a_phase(tmp_path: Path) -> None:
     run_forked(almost_full, tmp_path)
     store = open_store(tmp_path / "run")
     assert store.value("SELECT count(*) FROM teacher_call") == 0

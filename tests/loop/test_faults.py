@@ -88,7 +88,7 @@ def unbroken() -> Iterator[dict[str, list[Any]]]:
         ("full disk", (1_400_000,), 1, "the disk is full or failing"),
     ],
 )
-def test_a_fault_ends_in_a_clear_line_and_the_run_goes_on_to_the_same_end(
+def test_a_fault_is_one_line_and_the_run_ends_the_same_later(
     fault: str, more: tuple[int, ...], code: int, line: str, unbroken: dict[str, list[Any]], tmp_path: Path
 ) -> None:
     done = scripted(tmp_path, fault, *more)
@@ -154,9 +154,7 @@ def close_its_terminal(folder: Path) -> None:
     print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 
 
-def test_a_run_whose_terminal_is_closed_stops_after_the_batch_in_flight(
-    unbroken: dict[str, list[Any]], tmp_path: Path
-) -> None:
+def test_closing_the_terminal_stops_after_the_batch_in_flight(unbroken: dict[str, list[Any]], tmp_path: Path) -> None:
     done = run_forked(close_its_terminal, tmp_path)
     error = tmp_path / "error"
     assert done.stdout == "0\n", error.read_text() if error.exists() else ""
@@ -198,7 +196,7 @@ def weights_of_last_accepted(run_dir: Path) -> Path:
     return run_dir / "policies" / f"{number:04d}"
 
 
-def test_weights_that_were_deleted_by_hand_stop_the_run_until_they_are_back(tmp_path: Path) -> None:
+def test_weights_deleted_by_hand_stop_the_run_until_restored(tmp_path: Path) -> None:
     run_forked(run_with_fault, tmp_path)
     weights = weights_of_last_accepted(tmp_path / "run")
     weights.rename(tmp_path / "aside")
@@ -229,7 +227,7 @@ def run_with_another_sampler(folder: Path) -> None:
     run_command_line(lambda: run_scripted(folder / "run", scripted_config(folder), script=script))
 
 
-def test_a_sampler_that_disagrees_with_the_learner_serves_nothing(tmp_path: Path) -> None:
+def test_a_sampler_unlike_the_learner_serves_nothing(tmp_path: Path) -> None:
     done = run_forked(run_with_another_sampler, tmp_path, check=1)
     assert re.search(r"sampler and learner differ by \d+\.\d+ nats per token on the probe", done.stderr)
     assert rows_of(tmp_path, "SELECT (SELECT count(*) FROM swap), (SELECT count(*) FROM evaluation)") == [(0, 0)]
@@ -285,7 +283,7 @@ def test_what_a_killed_writer_left_in_the_wal_is_there(run_dir: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() == 0 and shutil.which("setpriv") is None, reason="root may write anywhere")
-def test_a_directory_that_may_not_be_written_can_be_read_and_refuses_a_run() -> None:
+def test_a_read_only_directory_can_be_viewed_and_refuses_a_run() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         shutil.copy(FIXTURES / "store_m001.db", folder / "store.db")
@@ -314,7 +312,7 @@ def test_a_directory_that_may_not_be_written_can_be_read_and_refuses_a_run() -> 
         folder.chmod(0o755)
 
 
-def test_a_run_directory_may_be_moved_and_its_image_files_may_vanish(run_dir: Path, tmp_path: Path) -> None:
+def test_a_run_survives_a_move_and_the_loss_of_image_files(run_dir: Path, tmp_path: Path) -> None:
     moved = tmp_path / "elsewhere" / "run"
     moved.mkdir(parents=True)
     (run_dir / "store.db").rename(moved / "store.db")
@@ -325,7 +323,7 @@ def test_a_run_directory_may_be_moved_and_its_image_files_may_vanish(run_dir: Pa
     assert run_command("log", moved).stdout.count("accepted") == 3
 
 
-def test_the_number_that_a_crash_left_in_the_lock_file_locks_nothing(tmp_path: Path) -> None:
+def test_a_number_left_in_the_lock_file_locks_nothing(tmp_path: Path) -> None:
     (tmp_path / "lock").write_text("1\n")
     assert lock_holder(tmp_path) is None
     with run_lock(tmp_path):
@@ -339,7 +337,7 @@ def ask_forever(run_dir: Path) -> None:
         lock_holder(run_dir)
 
 
-def test_asking_who_holds_the_lock_does_not_stop_a_controller_from_starting(tmp_path: Path) -> None:
+def test_asking_for_the_lock_holder_blocks_no_controller(tmp_path: Path) -> None:
     with run_lock(tmp_path):
         pass
     process = Forked(ask_forever, tmp_path)

@@ -40,7 +40,7 @@ def ray_processes() -> dict[int, str]:
 
 
 def left_after(seconds: float, before: Collection[int], name: str = "") -> dict[int, str]:
-    """Processes of Ray whose name holds `name` and that are there after so many seconds, `before` left out."""
+    """Ray's processes with `name` in their names that are still there after `seconds`, those of `before` left out."""
     deadline = time.monotonic() + seconds
     while left := {pid: word for pid, word in ray_processes().items() if pid not in before and name in word}:
         if time.monotonic() > deadline:
@@ -91,9 +91,7 @@ def test_two_engines_that_are_killed_end_like_one_that_is_not(recipe: Path, one:
     assert not left_after(10, before)
 
 
-def test_two_engines_and_two_learner_processes_go_on_after_their_controller_was_killed(
-    recipe: Path, one: Path, tmp_path: Path
-) -> None:
+def test_engines_and_learners_continue_after_a_killed_controller(recipe: Path, one: Path, tmp_path: Path) -> None:
     before, run_dir = ray_processes(), tmp_path / "run"
     several = (*TWO_ENGINES, "--set", "learner.workers=2")
     running = start_command("run", "--config", recipe, "--run-dir", run_dir, *several)

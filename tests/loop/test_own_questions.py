@@ -72,7 +72,7 @@ def test_text_only_questions_with_a_text_only_model(text_model: Path, tmp_path: 
     assert first["decision"] in ("accepted", "rejected")
 
 
-def test_an_incomplete_model_directory_is_named_without_a_traceback(image_questions: Path, tmp_path: Path) -> None:
+def test_an_incomplete_model_is_named_without_a_traceback(image_questions: Path, tmp_path: Path) -> None:
     model = copy_without(tmp_path / "model", "processor_config.json")
     path = write_recipe(tmp_path, jsonl_recipe(model, image_questions))
     done = run_command("run", "--config", path, "--run-dir", tmp_path / "run", check=1)
@@ -80,9 +80,15 @@ def test_an_incomplete_model_directory_is_named_without_a_traceback(image_questi
     assert "Traceback" not in done.stderr
 
 
-def test_a_recipe_that_failed_before_its_first_round_may_be_mended(image_questions: Path, tmp_path: Path) -> None:
+def test_a_model_directory_that_is_not_there_is_bad_input(image_questions: Path, tmp_path: Path) -> None:
+    path = write_recipe(tmp_path, jsonl_recipe(tmp_path / "gone", image_questions))
+    done = run_command("run", "--config", path, "--run-dir", tmp_path / "run", check=2)
+    assert done.stderr.strip() == f"error: policy.model = '{tmp_path / 'gone'}': there is no such directory"
+
+
+def test_a_recipe_that_failed_before_round_one_may_be_changed(image_questions: Path, tmp_path: Path) -> None:
     path, run_dir = write_recipe(tmp_path, jsonl_recipe(tmp_path / "nosuch", image_questions)), tmp_path / "run"
-    failed = run_command("run", "--config", path, "--run-dir", run_dir, check=1)
+    failed = run_command("run", "--config", path, "--run-dir", run_dir, check=2)
     assert "policy.model" in failed.stderr
     path = write_recipe(tmp_path, jsonl_recipe(BASE_MODEL, image_questions, 'base_url = "http://127.0.0.1:9/v1"'))
     mended = run_command("run", "--config", path, "--run-dir", run_dir, check=1, OPENAI_API_KEY="")
@@ -98,7 +104,7 @@ def test_a_text_only_model_refuses_questions_with_images(
     assert "reads text only" in done.stderr
 
 
-def test_an_unreachable_teacher_stops_with_one_line_and_an_intact_store(image_questions: Path, tmp_path: Path) -> None:
+def test_an_unreachable_teacher_is_one_line_and_harms_nothing(image_questions: Path, tmp_path: Path) -> None:
     teacher = 'base_url = "http://127.0.0.1:9/v1"\nmodel = "m"\nattempts = 2'
     path = write_recipe(tmp_path, jsonl_recipe(BASE_MODEL, image_questions, teacher))
     done = run_command("run", "--config", path, "--run-dir", tmp_path / "run", check=1, OPENAI_API_KEY="sk-x")

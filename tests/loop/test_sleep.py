@@ -14,7 +14,7 @@ from tests.support.scripted_run import Script, ScriptedEngine, in_process, scrip
 
 
 class SleepyEngine(ScriptedEngine):
-    """Writes down what it is told, and refuses what an engine on a card could not do."""
+    """Writes down the calls that it gets, and refuses what an engine on a card could not do."""
 
     can_sleep = True
 
@@ -46,7 +46,7 @@ class SleepyEngine(ScriptedEngine):
 
 
 def run_with(folder: Path, can_sleep: bool, level: int) -> tuple[list[str], str]:
-    """What the engine was told, and what the run said."""
+    """Run with this engine; return the calls that it got and the run's output."""
 
     def work() -> None:
         os.chdir(folder)  # where the scripted teacher writes its ledger
@@ -70,7 +70,7 @@ def run_with(folder: Path, can_sleep: bool, level: int) -> tuple[list[str], str]
     return json.loads((folder / "log.json").read_text()), (folder / "run" / "run.log").read_text()
 
 
-def test_the_sampler_sleeps_while_the_learner_trains_and_wakes_weights_first(tmp_path: Path) -> None:
+def test_the_sampler_sleeps_during_training_and_wakes_weights(tmp_path: Path) -> None:
     log, said = run_with(tmp_path, can_sleep=True, level=1)
     assert "train" in log[: log.index("load")], "the cold start trains before the engine starts"
     log = [name for name, before in zip(log, ["", *log], strict=False) if name != before]  # two stages train

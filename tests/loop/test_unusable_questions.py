@@ -62,7 +62,7 @@ def test_refused_questions_are_marked_and_every_round_ends(folder: Path, name: s
     store.close()
 
 
-def test_a_refused_question_has_no_sample_no_vote_and_is_in_no_later_round(folder: Path) -> None:
+def test_a_refused_question_is_in_no_sample_vote_or_later_round(folder: Path) -> None:
     run_dir = folder / "run" / "run"
     sampled = rows(run_dir, "SELECT DISTINCT text FROM question JOIN round_question ON id = question WHERE round = 1")
     refused = [text for (text,) in sampled if refuses(text)]
@@ -116,7 +116,7 @@ def refusing_everything(folder: Path) -> None:
         run_scripted(folder / "run", scripted_config(folder), script=Script(refuses=lambda text: True))
 
 
-def test_a_sampler_that_refuses_everything_ends_the_run_and_marks_nothing(tmp_path: Path) -> None:
+def test_a_sampler_that_refuses_everything_ends_the_run(tmp_path: Path) -> None:
     run_forked(refusing_everything, tmp_path)
     assert rows(tmp_path / "run", "SELECT count(*) FROM question WHERE unusable NOTNULL") == [(0,)]
 
@@ -135,7 +135,7 @@ def refusing_a_round(folder: Path) -> None:
     run_scripted(run_dir, config, script=Script(refuses=lambda text: text.startswith(tuple(texts))))
 
 
-def test_a_round_whose_questions_are_all_refused_goes_on_once_they_are_dropped(tmp_path: Path) -> None:
+def test_a_fully_refused_round_continues_after_drop(tmp_path: Path) -> None:
     run_forked(refusing_a_round, tmp_path)
     assert rows(tmp_path / "run", "SELECT number, phase FROM round ORDER BY 1") == [
         (0, "done"),
@@ -161,7 +161,7 @@ def dropping(folder: Path) -> None:
     run_scripted(run_dir, scripted_config(folder), reached, Script())
 
 
-def test_a_round_finishes_with_questions_that_are_dropped_while_it_samples(tmp_path: Path) -> None:
+def test_a_round_keeps_questions_dropped_while_it_samples(tmp_path: Path) -> None:
     for name in ("dropped", "whole"):
         (tmp_path / name).mkdir()
     run_forked(dropping, tmp_path / "dropped")

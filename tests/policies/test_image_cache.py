@@ -1,4 +1,4 @@
-"""The cache of decoded images holds so many bytes and no more, whatever the images are."""
+"""The cache of decoded images never holds more bytes than its limit, whatever the images are."""
 
 from collections.abc import Sequence
 
@@ -22,7 +22,7 @@ def test_whatever_is_asked_for_the_cache_stays_within_its_bytes(names: Sequence[
         assert cache.size == sum(bytes_of(each) for each in cache._images.values()) <= LIMIT
 
 
-def test_an_image_is_loaded_once_while_it_fits_and_the_one_unused_longest_goes_first() -> None:
+def test_the_image_cache_drops_the_least_recently_used() -> None:
     loaded: list[str] = []
 
     def load(name: str) -> Image.Image:
@@ -35,14 +35,14 @@ def test_an_image_is_loaded_once_while_it_fits_and_the_one_unused_longest_goes_f
     assert loaded == ["a", "b", "c", "b"]
 
 
-def test_an_image_larger_than_the_cache_is_returned_and_leaves_the_others_alone() -> None:
+def test_an_image_larger_than_the_cache_displaces_no_other() -> None:
     cache = ImageCache(lambda name: Image.new("RGB", (100, 100) if name == "large" else (10, 10)), 500)
     cache("small")
     assert cache("large").size == (100, 100)
     assert list(cache._images) == ["small"]
 
 
-def test_the_encoder_keeps_no_more_than_the_cache_takes_of_large_photos() -> None:
+def test_the_encoder_keeps_large_photos_within_the_cache() -> None:
     encoder = Encoder(str(BASE_MODEL), lambda _: Image.new("L", (4000, 3000)))  # one byte a pixel: a test needs less
     for n in range(20):
         encoder.load_image(str(n))

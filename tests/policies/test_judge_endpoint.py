@@ -26,7 +26,7 @@ ODD: list[str | dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("fault", ODD)
-def test_what_is_no_completion_is_said_at_once_and_is_no_answer_later(fault: str | dict[str, Any]) -> None:
+def test_a_malformed_completion_is_an_error_at_once(fault: str | dict[str, Any]) -> None:
     with serve(lambda *_: fault) as server, pytest.raises(PolicyError, match="does not answer as an OpenAI-compatible"):
         JudgeEndpoint(server.url, "m", 10, 20.0).ask("is it right?")
     with serve(lambda number, _: "ok" if number == 0 else fault) as server:

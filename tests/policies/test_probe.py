@@ -30,7 +30,7 @@ SCENES = [draw_scene(random.Random(n)) for n in range(8)]
 
 
 def shifted(scores: Sequence[float], by: Sequence[float]) -> list[float]:
-    """Scores moved by so many nats per token."""
+    """Scores moved by `by` nats per token, one number per score."""
     return [score + shift * len(item.completion) for score, shift, item in zip(scores, by, ITEMS, strict=True)]
 
 
@@ -42,7 +42,7 @@ shifts = st.lists(st.floats(-1.0, 1.0), min_size=len(ITEMS), max_size=len(ITEMS)
 
 
 @given(shifts, shifts, st.sampled_from([1e-5, 1e-3, 0.02]), st.sampled_from([1e-4, 1e-3, 0.01]))
-def test_an_engine_with_the_new_weights_passes_whatever_its_precision(
+def test_an_engine_with_new_weights_passes_at_any_precision(
     direction: list[float], noise: list[float], precision: float, update: float
 ) -> None:
     new = shifted(OLD, [update * each for each in direction])
@@ -53,7 +53,7 @@ def test_an_engine_with_the_new_weights_passes_whatever_its_precision(
 
 
 @given(shifts, st.sampled_from([1e-5, 1e-3, 0.02]), st.sampled_from([1e-4, 1e-3, 0.01]))
-def test_an_engine_that_kept_the_old_weights_is_caught_whatever_its_precision(
+def test_an_engine_with_old_weights_is_caught_at_any_precision(
     noise: list[float], precision: float, update: float
 ) -> None:
     new = shifted(OLD, [update * (-1) ** n for n in range(len(ITEMS))])
@@ -76,7 +76,7 @@ def test_scores_nearer_to_the_old_policy_are_caught() -> None:
         prove(new, engine, ITEMS, TOLERANCE, Before(OLD, OLD, everything))
 
 
-def test_where_no_weight_changed_in_the_engines_precision_the_proof_says_that_it_cannot_tell() -> None:
+def test_the_proof_says_if_it_cannot_tell_two_policies_apart() -> None:
     new = shifted(OLD, [1e-4] * len(ITEMS))
     proof = prove(new, OLD, ITEMS, TOLERANCE, Before(OLD, OLD, lambda: 0.0))
     assert not proof.told
@@ -124,7 +124,7 @@ def scores(learner: LocalLearner, model: object, items: Sequence[ScoredChain]) -
 
 
 @pytest.mark.heavy
-def test_old_weights_in_bfloat16_after_dpo_at_its_published_rate_are_caught(
+def test_old_bfloat16_weights_after_dpo_are_caught(
     bfloat16_engine: KeepsOldWeights, encoder: Encoder, tmp_path: Path
 ) -> None:
     learner = LocalLearner(encoder)
@@ -150,9 +150,7 @@ def test_old_weights_in_bfloat16_after_dpo_at_its_published_rate_are_caught(
 
 
 @pytest.mark.heavy
-def test_the_learner_scores_outside_autocast_after_a_training_in_mixed_precision(
-    encoder: Encoder, tmp_path: Path
-) -> None:
+def test_scores_are_computed_outside_autocast(encoder: Encoder, tmp_path: Path) -> None:
     learner = LocalLearner(encoder)
     prompts = [Prompt("What color is it? Give a short answer.", (str(n),)) for n in range(8)]
     teal = tuple(encoder.completion_ids("teal"))

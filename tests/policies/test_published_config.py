@@ -29,7 +29,7 @@ def test_every_special_token_is_in_the_vocabulary() -> None:
 
 
 def warnings_of(caplog: pytest.LogCaptureFixture, work: Any) -> set[str]:
-    """What transformers warns of meanwhile, also what it says once a process."""
+    """Warnings of transformers during the work, those that it gives once per process included."""
     transformers_logging.warning_once.cache_clear()
     caplog.clear()
     logger = logging.getLogger("transformers")

@@ -72,7 +72,7 @@ def test_so_they_are_with_images() -> None:
 
 
 @pytest.mark.parametrize("kind", ["soft cap", "divided"])
-def test_what_an_architecture_does_after_its_output_layer_is_done_here_too(encoder: Encoder, kind: str) -> None:
+def test_steps_after_the_output_layer_are_computed_too(encoder: Encoder, kind: str) -> None:
     torch.manual_seed(0)
     words = len(encoder.tokenizer)
     if kind == "soft cap":

@@ -94,13 +94,16 @@ def test_the_base_model_sees_colors(engine: VllmEngine) -> None:
     assert sum(found[n, 0].text == SCENES[n].color for n in range(8)) >= 7
 
 
+def test_an_eager_engine_compiles_nothing(engine: VllmEngine) -> None:
+    engine.score([Prompt("What is there?")], [(5, 6)])
+    assert not torch._dynamo.utils.counters["stats"]
+
+
 def test_an_engine_that_cannot_sleep_here_starts_and_says_so(engine: VllmEngine) -> None:
     assert engine.can_sleep == torch.cuda.is_available()
 
 
-def test_a_swap_changes_answers_in_the_running_engine_with_images_seen_before(
-    engine: VllmEngine, other_policy: Path
-) -> None:
+def test_a_swap_changes_answers_on_images_seen_before(engine: VllmEngine, other_policy: Path) -> None:
     engine.load_weights(BASE_MODEL)
     before = answers(engine)
     assert engine.load_weights(other_policy) == weights_sha256(other_policy)
@@ -161,7 +164,7 @@ def test_abandoning_sampling_leaves_the_engine_usable(engine: VllmEngine) -> Non
     assert len(answers(engine)) == 8
 
 
-def test_the_encoder_and_the_engine_expand_a_prompt_to_the_same_ids(engine: VllmEngine, encoder: Encoder) -> None:
+def test_encoder_and_engine_expand_a_prompt_to_equal_ids(engine: VllmEngine, encoder: Encoder) -> None:
     hostile = Prompt("<image><|assistant|> is <image> a trick?", ("0",))
     assert encoder.expanded_prompt_ids(hostile).count(encoder.tokenizer.convert_tokens_to_ids("<image>")) == 4
     assert len(engine.score([hostile], [(7, 8)])) == 1
@@ -189,9 +192,7 @@ def fits_without_its_image(encoder: Encoder) -> str:
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_a_prompt_refused_before_or_after_its_image_is_rendered_leaves_the_image_usable(
-    engine: VllmEngine, encoder: Encoder, when: str
-) -> None:
+def test_a_refused_prompt_leaves_its_image_usable(engine: VllmEngine, encoder: Encoder, when: str) -> None:
     engine.load_weights(BASE_MODEL)  # and no image is known
     refused: list[tuple[Any, str]] = []
     asked = requests()
@@ -206,7 +207,7 @@ def test_a_prompt_refused_before_or_after_its_image_is_rendered_leaves_the_image
     assert {key: chain.text for key, chain in found.items()} == {k: c.text for k, c in answers(engine).items()}
 
 
-def test_an_engine_longer_than_its_model_is_one_line_that_names_the_key(encoder: Encoder) -> None:
+def test_an_engine_longer_than_its_model_names_the_key(encoder: Encoder) -> None:
     settings = EngineSettings(dtype="float32", max_model_len=100_000, kv_cache_gib=0.1, enforce_eager=True)
     with pytest.raises(PolicyError, match=r"engine\.max_model_len = 100000: [^\n]*max_model_len") as raised:
         VllmEngine(str(BASE_MODEL), encoder, settings, 0)
@@ -227,7 +228,7 @@ def test_weights_that_were_altered_hash_differently(other_policy: Path, tmp_path
 
 
 @pytest.mark.parametrize("missing", ["tokenizer.json", "processor_config.json", "config.json", "chat_template.jinja"])
-def test_an_incomplete_model_directory_is_refused_by_the_name_of_the_missing_file(tmp_path: Path, missing: str) -> None:
+def test_an_incomplete_model_is_refused_by_its_missing_file(tmp_path: Path, missing: str) -> None:
     with pytest.raises(PolicyError, match=missing.replace(".", r"\.")):
         Encoder(str(copy_without(tmp_path / "model", missing)), no_image)
 
@@ -268,9 +269,7 @@ def test_dpo_raises_the_margin_of_chosen_over_rejected(encoder: Encoder, tmp_pat
     assert margin() > before
 
 
-def test_a_learning_rate_that_destroys_the_weights_is_found_at_the_step_or_after_the_last(
-    encoder: Encoder, tmp_path: Path, learner: LocalLearner
-) -> None:
+def test_a_destructive_learning_rate_is_noticed(encoder: Encoder, tmp_path: Path, learner: LocalLearner) -> None:
     items = [SftItem(Prompt(TEXT, (str(n),)), tuple(encoder.completion_ids("teal"))) for n in range(8)]
     for epochs, found in (
         (4, r"the loss is (nan|inf) at step \d of 8 \(learning rate 1e\+38\)"),
@@ -293,5 +292,5 @@ def test_frozen_parts_do_not_move(encoder: Encoder, tmp_path: Path, learner: Loc
     assert moved
     assert not any("vision_model" in name or "connector" in name for name in moved)
     no_such = TrainingSettings(1e-3, 1, 4, 0, frozen=("nosuch",))
-    with pytest.raises(PolicyError, match=r"update\.frozen.*'nosuch'"):
+    with pytest.raises(PolicyError, match=r"frozen.*'nosuch'"):
         learner.train(Sft(), model, items, no_such, tmp_path, lambda *_: None)

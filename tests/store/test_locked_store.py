@@ -15,8 +15,8 @@ from PIL import Image
 from loop.commands.exits import run_command_line
 from store import Store, StoreError, open_store
 from store.database import ignore
+from store.new_questions import NewQuestion, StagedQuestions, add_questions, staged_questions
 from store.pairs import NewImportedPair, add_imported_pairs
-from store.questions import NewQuestion, StagedQuestions, add_questions, staged_questions
 from store.staging import PIECE_BYTES
 from tests.support.forked import Forked, until
 from tests.support.scripted_run import Script, run_scripted, scripted_config
@@ -116,7 +116,7 @@ def add_and_refuse(store: Store, staged: StagedQuestions) -> None:
         raise StoreError("not these")
 
 
-def test_what_is_staged_can_be_refused_in_the_transaction_that_adds_it(store: Store) -> None:
+def test_staged_rows_can_be_refused_in_their_transaction(store: Store) -> None:
     before = store.value("SELECT count(*) FROM question")
     with staged_questions(store, [question(1)]) as staged, pytest.raises(StoreError, match="not these"):
         add_and_refuse(store, staged)
@@ -189,7 +189,7 @@ def test_a_run_waits_for_a_locked_store_and_goes_on(seconds: float, tmp_path: Pa
 
 
 @pytest.mark.heavy
-def test_a_run_that_waits_for_a_locked_store_can_be_stopped_at_once(tmp_path: Path) -> None:
+def test_a_run_waiting_for_a_locked_store_can_be_stopped(tmp_path: Path) -> None:
     run, holder = run_that_meets_a_lock(tmp_path, 60.0)
     until(lambda: "is locked by another process" in run.stdout(), run)
     os.kill(run.pid, signal.SIGINT)

@@ -62,7 +62,7 @@ def read(address: str) -> dict[str, Any]:
     return found
 
 
-def test_datasette_opens_the_store_and_every_canned_query_answers(datasette: str) -> None:
+def test_datasette_opens_the_store_and_all_queries_answer(datasette: str) -> None:
     described = json.loads(METADATA.read_text())["databases"]["store"]
     listed = read(f"{datasette}/store.json")
     assert {query["name"] for query in listed["queries"]} == described["queries"].keys()

@@ -1,4 +1,4 @@
-"""What the loop records through functions of the store, and what they give back."""
+"""Records that the loop makes through functions of the store, and reads back."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -22,11 +22,10 @@ from store.evaluations import (
     scored_samples,
     unscored_samples,
 )
+from store.new_questions import NewQuestion, add_questions
 from store.packing import unpack_scores, unpack_token_ids
 from store.pairs import NewPair, replace_pairs, training_pairs
 from store.questions import (
-    NewQuestion,
-    add_questions,
     candidate_questions,
     questions_by_id,
     questions_without_vote,
@@ -140,7 +139,7 @@ def test_a_session_is_recorded_from_its_begin_to_its_end(store: Store) -> None:
     assert tuple(swap) == (session, None, 0, "sha", 0.01, 2.5)
 
 
-def test_single_keys_of_the_configuration_change_and_the_others_stay(tmp_path: Path) -> None:
+def test_single_keys_of_the_configuration_can_change(tmp_path: Path) -> None:
     store = open_store(tmp_path, create=True)
     assert stored_configuration(store) is None
     record_configuration(store, 7, {"run": {"rounds": 2, "seed": 7}, "gate": {"level": 0.1}}, {"torch": "2"})
@@ -149,7 +148,7 @@ def test_single_keys_of_the_configuration_change_and_the_others_stay(tmp_path: P
     store.close()
 
 
-def test_another_configuration_takes_away_the_questions_of_the_old_one(tmp_path: Path) -> None:
+def test_another_configuration_replaces_the_old_questions(tmp_path: Path) -> None:
     store = open_store(tmp_path, create=True)
     record_configuration(store, 1, {"run": {"seed": 1}}, {})
     add_questions(store, [NewQuestion("a?", ["red"], [], "train", "test", "exact")])
@@ -187,7 +186,7 @@ def test_decisions_are_read_back_from_the_latest_round(store: Store) -> None:
     assert recent_decisions(store, 2) == ["rejected"]
 
 
-def test_the_cold_start_is_trained_once_it_has_a_candidate_or_is_past_its_update(tmp_path: Path) -> None:
+def test_the_cold_start_counts_as_trained_after_its_update(tmp_path: Path) -> None:
     store = open_store(tmp_path, create=True)
     assert not cold_start_trained(store)
     with store.transaction():
@@ -215,7 +214,7 @@ def test_samples_that_are_missing_or_unjudged(store: Store) -> None:
     ]
 
 
-def test_pass_rates_are_of_the_judged_samples_of_the_rounds_between(store: Store) -> None:
+def test_pass_rates_cover_judged_samples_of_these_rounds(store: Store) -> None:
     sampled(store, 1, RIGHT, WRONG, WRONG, RIGHT)
     assert pass_rates(store, 1, 1) == {1: 0.5}
     assert pass_rates(store, 2, 4) == {}
@@ -246,7 +245,7 @@ def test_questions_of_a_round_come_in_the_order_of_their_ids(store: Store) -> No
     assert not has_gate_split(store)
 
 
-def test_candidates_of_a_round_are_not_suspect_and_say_how_often_they_were_asked(store: Store) -> None:
+def test_candidates_are_not_suspect_and_count_their_rounds(store: Store) -> None:
     store.connection.execute("UPDATE question SET suspect = 1 WHERE id = 2")
     store.connection.commit()
     assert sorted(candidate[0] for candidate in candidate_questions(store, unanswered=True)) == [1, 3]
@@ -281,7 +280,7 @@ def test_greedy_answers_say_which_policy_is_best(store: Store) -> None:
     assert best_accepted_policy(store, 2, "test", "cot") is None
 
 
-def test_a_policy_that_was_asked_few_questions_is_not_the_most_accurate(store: Store) -> None:
+def test_a_policy_with_few_answers_is_not_the_most_accurate(store: Store) -> None:
     candidate(store, 1, 1)
     for question in (1, 2, 4):
         evaluated(store, 0, question, WRONG)
@@ -289,7 +288,7 @@ def test_a_policy_that_was_asked_few_questions_is_not_the_most_accurate(store: S
     assert most_accurate_policy(store, "test", "cot") == 0
 
 
-def test_chains_for_best_of_k_keep_the_verifier_scores_of_their_tokens(store: Store) -> None:
+def test_best_of_k_chains_keep_their_verifier_scores(store: Store) -> None:
     chains = [
         NewEvaluationSample(
             0, "test", "cot", 4, index, f"{index}", [7, 8], "stop", "exact", "1", "red", 1.0, RIGHT, "[]"

@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 
 from base_model.scenes import draw_scene
 from store import RunLocked, Store, StoreError, open_store, run_lock
+from store.database import as_json, texts_as_json
+from store.new_questions import NewQuestion, add_questions
 from store.packing import pack_token_ids, unpack_token_ids
-from store.questions import NewQuestion, add_questions, find_questions, image_bytes
+from store.questions import find_questions, image_bytes
 from store.rounds import Policy, add_policy, start_round
 from store.samples import NewSample, NewVerdict, add_samples, add_verdicts
 from tests.support.forked import Forked, until
@@ -141,3 +143,8 @@ def test_the_lock_names_its_holder_and_dies_with_it(tmp_path: Path) -> None:
     holder.kill()
     with run_lock(tmp_path):
         assert (tmp_path / "lock").read_text() == f"{os.getpid()}\n"
+
+
+@given(st.lists(st.text()))
+def test_a_list_of_texts_has_the_json_that_is_hashed(texts: list[str]) -> None:
+    assert texts_as_json(texts) == as_json(texts)

@@ -7,7 +7,8 @@ import pytest
 
 from store import Store, StoreError, open_store
 from store.maintenance.check import find_faults
-from store.questions import NewQuestion, add_questions, candidate_questions, first_question_ids, train_answers
+from store.new_questions import NewQuestion, add_questions
+from store.questions import candidate_questions, first_question_ids, train_answers
 from store.unusable import (
     count_unusable,
     drawn_by_open_round,
@@ -38,7 +39,7 @@ def candidates(store: Store) -> list[int]:
     return sorted(candidate[0] for candidate in candidate_questions(store, unanswered=True))
 
 
-def test_a_dropped_question_is_in_nothing_new_until_it_is_put_back(store: Store) -> None:
+def test_a_dropped_question_is_unused_until_put_back(store: Store) -> None:
     assert drop_questions(store, [1, 4], "wrong answer") == [1, 4]
     assert unusable_questions(store) == {1: "dropped: wrong answer", 4: "dropped: wrong answer"}
     assert candidates(store) == [2, 3]
@@ -56,7 +57,7 @@ def test_the_questions_of_a_unit_go_and_come_together(store: Store) -> None:
     assert put_back_questions(store, [2]) == [2, 3]
 
 
-def test_a_unit_with_a_question_that_is_too_long_is_unusable_whole(store: Store) -> None:
+def test_a_unit_with_a_too_long_question_is_unusable(store: Store) -> None:
     add_questions(store, [question(5, unit="v"), question(6, unit="v", unusable="too long"), question(7)])
     assert unusable_questions(store) == {5: "too long", 6: "too long"}
 
@@ -82,7 +83,7 @@ def test_putting_back_names_only_those_that_were_out(store: Store) -> None:
     assert put_back_questions(store, [1, 4]) == [1]
 
 
-def test_an_old_run_has_no_unusable_question_and_keeps_every_row_of_a_dropped_one(tmp_path: Path) -> None:
+def test_an_old_run_has_no_unusable_questions_and_keeps_rows(tmp_path: Path) -> None:
     store = open_store(finished_run(tmp_path))
     assert count_unusable(store) == 0
     tables = ("sample", "verdict", "pair", "evaluation", "round_question", "question")

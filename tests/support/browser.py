@@ -86,7 +86,7 @@ def set_size(chrome: Chrome, size: tuple[int, int]) -> None:
 
 
 def set_dark(chrome: Chrome, dark: bool) -> None:
-    """What the page is told of the person's choice of colours."""
+    """Make the browser report a dark or a light colour scheme to the page."""
     scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
     chrome.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
 
@@ -106,7 +106,7 @@ def requests(chrome: Chrome) -> list[str]:
 
 
 def picture(chrome: Chrome, file: Path, *, whole: bool = False) -> None:
-    """What is seen as a PNG, or the whole page."""
+    """Save the visible part of the page as a PNG, or the whole page."""
     if whole:
         height = chrome.execute_script("return document.documentElement.scrollHeight")
         width = chrome.execute_script("return innerWidth")

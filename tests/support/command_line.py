@@ -71,7 +71,7 @@ def run_program(name: str, *arguments: object, check: int | None = 0) -> "subpro
 
 
 def run_module(module: str, *arguments: str) -> None:
-    """What `python -m module` runs, in this process."""
+    """Run `python -m module` in this process."""
     sys.argv = [module, *arguments]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 

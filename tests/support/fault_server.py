@@ -152,7 +152,7 @@ class FaultServer:
         headers: dict[str, str] | None = None,
         cut: int | None = None,
     ) -> bool:
-        """Write a response; `cut` sends only so many bytes of its body."""
+        """Write a response; with `cut` only the first `cut` bytes of its body."""
         content = body.encode() if isinstance(body, str) else body
         lines = [f"HTTP/1.1 {status} X", f"Content-Type: {kind}", f"Content-Length: {len(content)}"]
         lines += [f"{name}: {value}" for name, value in {**self.headers, **(headers or {})}.items()]

@@ -57,7 +57,7 @@ class Forked:
         self.pid: int = pickle.load(self._stream)  # noqa: S301 (from our own server)
 
     def stdout(self) -> str:
-        """What it has written so far."""
+        """The standard output so far."""
         return self._read("stdout")
 
     def has_ended(self) -> bool:

@@ -43,7 +43,7 @@ EVERY_STEP = {"checkpoint_minutes": 1e-9}
 
 
 class Mortal(LocalLearner):
-    """A learner whose process is killed after so many of its steps, or so many seconds after its first one."""
+    """A learner whose process is killed after `steps` of its steps, or `seconds` after its first one."""
 
     steps: int | None = None
     seconds: float | None = None
@@ -72,7 +72,7 @@ def work_on_update(
     seconds: float | None = None,
     tables: dict[str, Any] | None = None,
 ) -> None:
-    """Do the update, or what is left of it; the process may be killed after so many steps, or seconds of training."""
+    """Do the update, or what is left of it; the process may be killed after `steps`, or `seconds` of training."""
     Path(run_dir).mkdir(exist_ok=True)
 
     def make_learner(*arguments: Any, **options: Any) -> Mortal:

@@ -1,4 +1,4 @@
-"""What every scripted run needs and takes a second to load; `tests.support.forked` imports this before it forks."""
+"""Modules that every scripted run needs; `tests.support.forked` imports them before it forks, which saves a second."""
 
 from loop.questions.sources.easy_vqa import annotations
 from tests.support.scripted_run import scripted_encoder

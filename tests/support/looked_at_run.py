@@ -17,8 +17,8 @@ from loop.config.load import parse_config
 from loop.config.prompt_styles import STYLES
 from store import Store, open_store
 from store.database import as_json, now
+from store.new_questions import NewQuestion, add_questions
 from store.packing import pack_token_ids
-from store.questions import NewQuestion, add_questions
 from store.rounds import PhaseMemory, Policy, add_policy, end_phase, record_decision, record_phase_memory, start_round
 from store.samples import NewSample, NewVerdict, add_samples, add_verdicts
 from tests.support.command_line import BASE_MODEL

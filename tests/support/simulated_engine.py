@@ -82,7 +82,7 @@ class SimulatedEngine:
 
 
 def simulated_chain(serves: str, request: Request, images: Sequence[bytes] = ()) -> Chain:
-    """What an engine that serves these weights answers."""
+    """The chain that an engine with these weights answers with."""
     seen = hashlib.sha256(b"".join(images)).hexdigest()[:8]
     text = f"{serves[:8]} {request.prompt.text} {request.seed} {seen}"
     tokens = tuple(hashlib.sha256(text.encode()).digest())
@@ -90,7 +90,7 @@ def simulated_chain(serves: str, request: Request, images: Sequence[bytes] = ())
 
 
 def simulated_scores(serves: str, count: int) -> list[float]:
-    """What such weights score."""
+    """The scores that such weights give."""
     return [-int(serves[:8], 16) / 2**32 - n for n in range(count)]
 
 

@@ -1,4 +1,4 @@
-"""What tests of teaching share: a store of questions, the tasks made of them, and a teacher session with a server."""
+"""Shared by tests of teaching: a store of questions, tasks made of them, and a teacher session with a server."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,11 +13,12 @@ from loop.teaching.templates import template
 from loop.terminal.console import Console
 from policies.teacher.client import Teacher
 from store import Store, open_store
-from store.questions import NewQuestion, add_questions, find_questions
+from store.new_questions import NewQuestion, add_questions
+from store.questions import find_questions
 
 
 def store_with_questions(run_dir: Path, count: int) -> Store:
-    """A new store with so many questions."""
+    """Make a store with `count` questions."""
     run_dir.mkdir(exist_ok=True)
     store = open_store(run_dir, create=True)
     add_questions(store, (NewQuestion(f"q{n}?", ["red"], [], "train", "test", "exact") for n in range(count)))

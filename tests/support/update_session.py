@@ -15,14 +15,14 @@ from loop.terminal.console import Console
 from loop.training.stages import STAGES
 from policies.learner.learner import LocalLearner
 from store import Store, open_store
-from store.questions import NewQuestion, add_questions
+from store.new_questions import NewQuestion, add_questions
 from store.rounds import Policy, add_policy, latest_round, record_decision, start_round
 
 SHA = "0" * 64
 
 
 class Said(Console):
-    """Keeps what it is told."""
+    """Keeps the lines that it gets."""
 
     def __init__(self) -> None:
         super().__init__(quiet=True)

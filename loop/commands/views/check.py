@@ -1,4 +1,4 @@
-"""`check`: is the store whole, and do the weights on disk match it? Says what is wrong row by row; changes nothing."""
+"""`check`: verifies the store and the weights on disk, and names each fault by its row; changes nothing."""
 
 from __future__ import annotations
 

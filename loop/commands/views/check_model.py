@@ -1,4 +1,4 @@
-"""`check DIR --serve`: vLLM is started on a model, and proved to compute with its weights."""
+"""`check DIR --serve`: starts vLLM on a model, and proves that it computes with its weights."""
 
 import tempfile
 from pathlib import Path
@@ -20,7 +20,7 @@ CACHE_GIB = 0.5
 
 
 def check_model(directory: Path, dtype: str, tolerance: float) -> tuple[list[str], str]:
-    """What is wrong with serving a model, and what was found right, in words. Raises InputError for a run directory."""
+    """Faults in serving a model, and what was found right, in words. Raises InputError for a run directory."""
     if not (directory / "config.json").is_file():
         raise InputError(f"{directory} is no model (it has no config.json); --serve wants one, as 'export' writes it")
     picture = Image.new("RGB", (64, 64), (200, 30, 30))

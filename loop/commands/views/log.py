@@ -1,4 +1,4 @@
-"""`log`: the accuracy log."""
+"""`log`: prints the accuracy log."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 @click.command()
 @run_dir_argument
 @click.option("--follow", is_flag=True, help="A line whenever a round has finished, until the run ends.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a round, one a line.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per round and line.")
 @click.option("--csv", "as_csv", is_flag=True, help="CSV with every column of the widest table.")
 def log(run_dir: Path, follow: bool, as_json: bool, as_csv: bool) -> None:
-    """The accuracy log: a row a round, as wide as the terminal (or COLUMNS) is."""
+    """Print the accuracy log: one row per round, as wide as the terminal (or COLUMNS)."""
     from loop.reading.accuracy_log import log_rows
     from loop.terminal.log_table import format_log, log_csv
 

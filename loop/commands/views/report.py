@@ -1,4 +1,4 @@
-"""`report`: a run as one HTML page."""
+"""`report`: writes a run as one HTML page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`serve`: a run in the browser as it goes on."""
+"""`serve`: shows a run in the browser, live."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from loop.commands.options import run_dir_argument
 @click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 takes a free one.")
 @click.option("--token", is_flag=True, help="Ask for a token: RATCHET_TOKEN if it is set, else a new one.")
 def serve(run_dir: Path, host: str, port: int, token: bool) -> None:
-    """Show a run in the browser as it goes on. Reads only."""
+    """Show a run in the browser, live. Reads only."""
     from loop.pages.serve import serve_run
 
     serve_run(run_dir, host, port, os.environ.get("RATCHET_TOKEN") if token else None, token, click.echo)

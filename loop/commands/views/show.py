@@ -1,4 +1,4 @@
-"""`show`: any record of a run."""
+"""`show`: prints any record of a run."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ from loop.terminal.console import table_width
 def show(
     run_dir: Path, kind: str, number: int | None, limit: int, save_images: Path | None, as_json: bool, **filters: Any
 ) -> None:
-    """Look at what a run has: a list without an ID, one record with everything around it with one.
+    """Show records of a run: a list without an ID, one record in full with an ID.
 
-    --policy is the accepted one where --changed-since is given without it.
+    With --changed-since, --policy is the accepted policy by default.
     """
     from loop.reading.records import Filters
     from loop.terminal.show import print_list, print_record

@@ -1,4 +1,4 @@
-"""`status`: what a run is doing now."""
+"""`status`: prints the state and progress of a run."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from loop.commands.options import open_to_read, run_dir_argument
 @run_dir_argument
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def status(run_dir: Path, as_json: bool) -> None:
-    """What a run is doing now, how far it is, and how fast.
+    """Print a run's state, progress and speed.
 
-    The exit code tells: 0 running, 3 finished, 4 stopped (it can go on), 5 stale (its process died without a word, or
-    gives no sign of life). 1 is a failure and 2 bad input, as everywhere.
+    The exit code tells: 0 running, 3 finished, 4 stopped ('run' continues it), 5 stale (its process died without a
+    message, or gives no sign of life). 1 is a failure and 2 bad input, as in every command.
     """
     from loop.reading.run_status import run_status
     from loop.terminal.status_view import EXIT_CODES, format_status

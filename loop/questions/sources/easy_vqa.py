@@ -13,9 +13,9 @@ from functools import lru_cache
 from pathlib import Path
 
 from judges import find_judge
-from loop.config.schema import QuestionsConfig
+from loop.config.questions import QuestionsConfig
 from loop.reporting import Reporter
-from store.questions import NewQuestion
+from store.new_questions import NewQuestion
 
 SOURCE = "easy_vqa"
 SHAPES = ("circle", "rectangle", "triangle")
@@ -105,7 +105,7 @@ def is_faithful(chain: str, images: Sequence[str]) -> bool | None:
 
 
 def caption(image: str) -> str | None:
-    """What the image with this digest shows, "a red circle"; None if nobody knows."""
+    """The annotation of the image with this digest, such as "a red circle"; None if it has none."""
     shown = annotations().get(image)
     return None if shown is None else f"a {shown[1]} {shown[0]}"
 
@@ -126,7 +126,7 @@ def annotations() -> dict[str, tuple[str, str]]:
 
 
 def _facts(question: str, answer: str) -> dict[str, str]:
-    """What a question and its answer together say of the image's shape and colour."""
+    """The image's shape and colour, as far as a question and its answer together say them."""
     words = [answer]
     if question.startswith("what") or (answer == "yes") != bool(NEGATION.search(question)):
         words += question.rstrip("?").split()

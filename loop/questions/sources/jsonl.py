@@ -1,4 +1,4 @@
-"""Your own questions: a JSON object a line, images by path relative to the file.
+"""Your own questions: one JSON object per line, images by path relative to the file.
 
 `{"question", "answer" or "answers", "images": [...], "choices"?, "judge"?, "kind"?, "id"?, "split"?, "group"?}`. A row
 with `candidates` is a preference, asked in both orders (`loop/questions/preferences.py`). Rows
@@ -8,23 +8,27 @@ Where the recipe sets `questions.unlabelled`, a row may have no answer; it is ne
 """
 
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from judges import Judge, JudgeSpecError, find_judge
-from loop.config.schema import QuestionsConfig
+from loop.config.questions import QuestionsConfig
 from loop.errors import InputError
 from loop.questions import preferences
 from loop.questions.lines import Lines
 from loop.questions.splits import SPLITS, Key, SplitRow, Splits, strictest
 from loop.reporting import Reporter
 from store import Store
-from store.questions import NewQuestion, SplitFrom, splits_of_image, splits_of_question, splits_of_text
+from store.new_questions import NewQuestion, SplitFrom, splits_of_question
+from store.questions import splits_of_image, splits_of_text
 
 SOURCE = "jsonl"
+ANSWERED = {"answer", "answers", "better"}
+"""Keys of an accepted answer."""
+
 KEYS = {
     "question",
     "answer",
@@ -39,17 +43,44 @@ KEYS = {
 } | preferences.KEYS
 
 
-@dataclass(frozen=True)
-class _Row:
-    """A row as the file has it; its split is not decided yet. A preference has a question for each order.
+class _Row(NamedTuple):
+    """A row whose question, split and names of images are checked; `questions` checks the rest.
 
-    `text` is what the row asks about, without candidates: rows that share it, and no image, stay together.
+    A preference has a question for each order. `text` is what the row asks about, without candidates: rows that share
+    it, and no image, stay together.
     """
 
-    questions: tuple[NewQuestion, ...]
+    values: dict[str, Any]
+    path: Path
+    where: str
+    config: QuestionsConfig
     text: str
     split: str | None
-    group: str | None
+
+    @property
+    def group(self) -> str | None:
+        """The name of its group."""
+        return _group(self.values, self.where) if "group" in self.values else None
+
+    @property
+    def has_images(self) -> bool:
+        """Whether it names images, of its own or of its candidates."""
+        return "images" in self.values or "candidate_images" in self.values
+
+    def questions(self, split: str = "", split_from: SplitFrom = "draw") -> tuple[NewQuestion, ...]:
+        """Its questions, checked, with their images. Raises InputError naming the row."""
+        external_id = self.values.get("id")
+        common = {
+            "split": split,
+            "split_from": split_from,
+            "source": SOURCE,
+            "external_id": None if external_id is None else str(external_id),
+            "where": self.where,
+            "kind": self.values.get("kind"),
+        }
+        if "candidates" in self.values:
+            return _preference(self.values, self.path, self.where, self.config, common)
+        return (_question(self.values, self.path, self.where, self.config, common),)
 
 
 def read_questions(config: QuestionsConfig, reporter: Reporter | None = None) -> Iterator[NewQuestion]:
@@ -64,7 +95,8 @@ def read_file(
     """Questions of one file. An empty line is skipped; anything else must be a whole row.
 
     All rows are read first, to find out which stay together, and then again one by one: neither they nor their images
-    are kept. A `store` is the run that the rows will be added to: what it has keeps its split.
+    are kept. Answers and judges of rows without images are checked the second time. A `store` is the run that the rows
+    will be added to: what it has keeps its split.
     """
     lines = Lines(path)
     if not lines.count:
@@ -77,41 +109,52 @@ def read_file(
             row = _row(line, path, number, config)
             if store and (split := _stored_split(store, row)):
                 stored[number] = split
-            splits.add(_split_row(row, stored.get(number)))
+            splits.add(_split_row(row, _with_images(row), stored.get(number)))
             if bar:
                 bar.update()
 
-    def questions(number: int, line: str) -> list[NewQuestion]:
+    def questions(number: int, line: str) -> Sequence[NewQuestion]:
         row = _row(line, path, number, config)
-        if store and row.group is not None and splits.is_drawn(_split_row(row, stored.get(number))):
+        asked = _with_images(row)
+        to_split = _split_row(row, asked, stored.get(number))
+        if store and row.group is not None and splits.is_drawn(to_split):
             raise InputError(
                 f"{path}, line {number}: a run does not keep groups; add the group's earlier rows too, or give the row"
                 " a 'split'"
             )
+        if asked is None and not to_split.labelled:
+            row.questions()  # that an answer is missing comes before what follows from it
         split_from: SplitFrom = "source" if row.split else "run" if number in stored else "draw"
-        split = splits.split_of(_split_row(row, stored.get(number)))
-        return [replace(each, split=split, split_from=split_from) for each in row.questions]
+        split = splits.split_of(to_split)
+        if asked is None:
+            return row.questions(split, split_from)
+        return [replace(each, split=split, split_from=split_from) for each in asked]
 
     return (each for number, line in lines for each in questions(number, line))
 
 
 def _stored_split(store: Store, row: _Row) -> str | None:
     """The split in which the run has the row's question."""
-    found = splits_of_question(store, row.questions[0], SPLITS)
+    found = splits_of_question(store, row.questions()[0], SPLITS)
     return row.split if row.split in found else strictest(found)
 
 
-def _split_row(row: _Row, stored: str | None) -> SplitRow:
-    question = row.questions[0]
+def _with_images(row: _Row) -> tuple[NewQuestion, ...] | None:
+    """The questions of a row with images, which are read once; None for a row without."""
+    return row.questions() if row.has_images else None
+
+
+def _split_row(row: _Row, asked: Sequence[NewQuestion] | None, stored: str | None) -> SplitRow:
+    choices = None if "candidates" in row.values else row.values.get("choices")
     return SplitRow(
-        where=question.where,
+        where=row.where,
         # Multiple-choice questions often share their text and differ in their choices.
-        text=json.dumps([row.text, *question.choices]) if question.choices else row.text,
-        images=question.digests,
+        text=json.dumps([row.text, *choices]) if choices else row.text,
+        images=asked[0].digests if asked else (),
         group=row.group,
         split=row.split,
         stored=stored,
-        labelled=bool(question.answers),
+        labelled=not ANSWERED.isdisjoint(row.values),
     )
 
 
@@ -134,8 +177,9 @@ def _row(line: str, path: Path, number: int, config: QuestionsConfig) -> _Row:
         raise InputError(f"{where}: not JSON ({error})") from error
     if not isinstance(row, dict):
         raise InputError(f"{where}: must be a JSON object")
-    if unknown := sorted(row.keys() - KEYS):
-        raise InputError(f"{where}: unknown key {unknown[0]!r}; known: {', '.join(sorted(KEYS))}")
+    if not row.keys() <= KEYS:
+        unknown = min(row.keys() - KEYS)
+        raise InputError(f"{where}: unknown key {unknown!r}; known: {', '.join(sorted(KEYS))}")
     text = row.get("question")
     if not isinstance(text, str) or not text.strip():
         raise InputError(f"{where}: 'question' must be a text that is not empty")
@@ -148,31 +192,24 @@ def _row(line: str, path: Path, number: int, config: QuestionsConfig) -> _Row:
     kind = row.get("kind")
     if kind is not None and (not isinstance(kind, str) or not kind.strip()):
         raise InputError(f"{where}: 'kind' must be a text that is not empty")
-    external_id = row.get("id")
-    common = {
-        "split": "",
-        "source": SOURCE,
-        "external_id": None if external_id is None else str(external_id),
-        "where": where,
-        "kind": kind,
-    }
-    if "candidates" in row:
-        questions = _preference(row, path, where, config, common)
-    else:
-        questions = (_question(row, path, where, config, common),)
-    return _Row(questions, text, split, _group(row, where))
+    if "choices" in row and "candidates" not in row:
+        _check_choices(row["choices"], where)
+    return _Row(row, path, where, config, text, split)
+
+
+def _check_choices(choices: Any, where: str) -> None:
+    if not isinstance(choices, list) or not all(isinstance(each, str) and each.strip() for each in choices):
+        raise InputError(f"{where}: 'choices' must be a list of texts that are not empty")
 
 
 def _question(
     row: dict[str, Any], path: Path, where: str, config: QuestionsConfig, common: dict[str, Any]
 ) -> NewQuestion:
-    if lost := sorted(row.keys() & preferences.KEYS):
-        raise InputError(f"{where}: {lost[0]!r} belongs to a row with 'candidates'")
+    if not preferences.KEYS.isdisjoint(row):
+        lost = min(row.keys() & preferences.KEYS)
+        raise InputError(f"{where}: {lost!r} belongs to a row with 'candidates'")
     unlabelled = config.unlabelled and "answer" not in row and "answers" not in row
     answers = [] if unlabelled else _answers(row, where)
-    choices = row.get("choices", [])
-    if not isinstance(choices, list) or not all(isinstance(each, str) and each.strip() for each in choices):
-        raise InputError(f"{where}: 'choices' must be a list of texts that are not empty")
     if unlabelled and row.get("split") not in (None, "train"):
         raise InputError(f"{where}: a held-out question needs an answer")
     return NewQuestion(
@@ -180,7 +217,7 @@ def _question(
         answers=answers,
         images=[read_image(path.parent, name, where) for name in row.get("images", [])],
         judge=_judge(row, answers, where, config).name,
-        choices=choices,
+        choices=row.get("choices", []),
         **common,
     )
 

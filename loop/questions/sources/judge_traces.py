@@ -1,4 +1,4 @@
-"""How the embedded teacher judges two candidates: from easy-VQA's annotations, dimension by dimension.
+"""The embedded teacher's judgements of two candidates, from easy-VQA's annotations, dimension by dimension.
 
 It is no model. It answers the question itself, as RM-R1 (arXiv 2505.02387) has its judge do. Then what each chain says
 it sees and what it answers get scores; of two images colour and shape do, in the words of the policy's own chains. Of

@@ -1,7 +1,7 @@
 """reasoning-gym: procedurally generated questions with a scoring function for each task.
 
-Every task of `questions.tasks` gives so many different questions; they are held out by a hash of their
-text, so the splits are disjoint and stay what they are when a task is made larger.
+Every task of `questions.tasks` gives the number of different questions that it names. They are held out by
+a hash of their text, so the splits are disjoint and stay the same when a task is made larger.
 """
 
 import random
@@ -9,12 +9,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from judges import JudgeSpecError, find_judge
-from loop.config.schema import QuestionsConfig
+from loop.config.questions import QuestionsConfig
 from loop.errors import InputError
 from loop.questions.sources.worked_steps import WORKED
 from loop.questions.splits import drawn_split
 from loop.reporting import Reporter
-from store.questions import NewQuestion
+from store.new_questions import NewQuestion
 
 SOURCE = "reasoning_gym"
 SHUFFLE_SEED = 20161

@@ -1,4 +1,4 @@
-"""Preferences made of another run: its store is read, never written.
+"""Preferences made from another run's store, which is only read.
 
 - `answer`: two chains of one question, one judged `correct` and one `wrong`.
 - `reasons`: two chains with the same right answer, where the run's source can check what they say they see; better is
@@ -16,15 +16,16 @@ from itertools import combinations, islice, product
 from pathlib import Path
 from typing import Any
 
-from loop.config.schema import QuestionsConfig
+from loop.config.questions import QuestionsConfig
 from loop.errors import InputError
 from loop.questions.preferences import JUDGE, Preference
 from loop.questions.sources import easy_vqa
 from loop.questions.splits import SplitRow, Splits
 from loop.reporting import Reporter
 from store import Store, StoreError, open_store
+from store.new_questions import NewQuestion
 from store.pairs import judged_by_question
-from store.questions import NewQuestion, Question, questions_by_id, train_images
+from store.questions import Question, questions_by_id, train_images
 from store.samples import sampled_rounds
 
 SOURCE = "store"
@@ -105,7 +106,7 @@ def _preferences(store: Store, most: int, each: int, reporter: Reporter | None) 
 def _of_question(
     store: Store, question: Question, rows: list[Any], faithful: Faithful | None, most: int
 ) -> Iterator[tuple[str, Preference]]:
-    """What one question gives: right chains against wrong ones, and faithful ones against lucky ones."""
+    """The preferences from one question: right chains against wrong ones, and faithful ones against lucky ones."""
     rng = random.Random(f"preference:{question.id}")
     right, wrong = (_texts(rows, outcome) for outcome in ("correct", "wrong"))
     images = [_image(store, digest) for digest in question.images] if right else []

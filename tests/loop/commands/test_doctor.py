@@ -48,7 +48,7 @@ def finding(findings: list[Finding], name: str) -> Finding:
     return found
 
 
-def test_the_embedded_default_can_start_here_and_the_answer_is_quick(tmp_path: Path) -> None:
+def test_the_demo_can_start_here_and_doctor_is_quick(tmp_path: Path) -> None:
     done = run_command("doctor", "--json", "--run-dir", tmp_path / "run")
     findings = [Finding(**each) for each in json.loads(done.stdout)["findings"]]
     assert {each.state for each in findings} <= {"ok", "note"}
@@ -68,9 +68,7 @@ def test_what_is_missing_is_named_and_the_exit_code_is_1(tmp_path: Path) -> None
     assert "no such configuration" in run_command("doctor", "--config", "nosuch", check=1).stdout
 
 
-def test_the_teacher_is_asked_for_its_models_and_the_key_stays_hidden(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_doctor_asks_the_teacher_and_hides_the_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     base = '[questions]\nsource = "easy_vqa"\n[teacher]\napi_key_env = "TEACHER_KEY"\nbase_url = '
     monkeypatch.delenv("TEACHER_KEY", raising=False)
     closed = examine(write_config(tmp_path, base + '"http://127.0.0.1:9/v1"\n'), tmp_path)

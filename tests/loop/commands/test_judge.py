@@ -26,7 +26,7 @@ def run(rows: list[object], *arguments: str, check: int = 0) -> tuple[list[dict[
     return [json.loads(line) for line in done.stdout.splitlines()], done.stderr
 
 
-def test_rows_come_back_with_their_verdicts_and_the_summary_goes_to_stderr() -> None:
+def test_judged_rows_go_to_stdout_and_the_summary_to_stderr() -> None:
     rows, summary = run(
         [
             {"prediction": "### Answer: 105", "answer": 100, "id": 7},
@@ -104,7 +104,7 @@ def test_every_fault_of_a_row_has_its_own_words(row: object, complaint: str) -> 
     assert complaint in str(caught.value)
 
 
-def test_keys_markers_choices_and_odd_texts_are_taken_as_they_are() -> None:
+def test_keys_markers_choices_and_odd_texts_are_accepted() -> None:
     rows, _ = judge([{"out": "x\ud800", "gold": ["x\ud800"]}], "exact", prediction_key="out", answers_key="gold")
     assert rows[0]["outcome"] == "correct"
     rows, _ = judge([{"prediction": "B", "answer": "cat", "choices": ["dog", "cat"]}], "choice")

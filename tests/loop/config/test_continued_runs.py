@@ -30,14 +30,14 @@ def run_of_yesterday(tmp_path: Path) -> Store:
     return store
 
 
-def test_a_run_keeps_its_values_where_a_shipped_file_changed_and_says_which(run_of_yesterday: Store) -> None:
+def test_a_run_keeps_its_values_if_a_shipped_file_changed(run_of_yesterday: Store) -> None:
     config, kept = as_begun(run_of_yesterday, load_config(CONFIG, []), keys_set_by_user(CONFIG, []))
     assert kept == ["gate.limit", "gate.rule", "gate.shrink", "pairs.balance", "sampling.questions"]
     assert (config.gate.rule, config.gate.limit, config.gate.shrink) == ("not_worse", 1000, [])
     assert require_same(run_of_yesterday, config) == []
 
 
-def test_what_the_user_sets_is_still_refused_where_the_run_has_another_value(run_of_yesterday: Store) -> None:
+def test_a_users_value_that_differs_from_the_runs_is_refused(run_of_yesterday: Store) -> None:
     overrides = ["gate.rule=improve"]
     own = keys_set_by_user(CONFIG, overrides)
     config, kept = as_begun(run_of_yesterday, load_config(CONFIG, overrides), own)
@@ -74,7 +74,7 @@ def test_without_a_file_a_run_goes_on_with_its_own_configuration(run_of_yesterda
     assert plan["gate"]["shrink"] == [], "a key that the run does not know yet has its default"
 
 
-def test_without_a_file_keys_of_schedule_and_machine_may_still_be_set(run_of_yesterday: Store, tmp_path: Path) -> None:
+def test_without_a_file_schedule_and_machine_keys_may_be_set(run_of_yesterday: Store, tmp_path: Path) -> None:
     run_of_yesterday.close()
     plan = planned("--run-dir", tmp_path, "--rounds", 9, "--set", "engine.max_num_seqs=7")
     assert (plan["run"]["rounds"], plan["engine"]["max_num_seqs"]) == (9, 7)
@@ -102,7 +102,7 @@ def test_without_a_file_other_keys_are_refused_by_name(run_of_yesterday: Store, 
         (("--run-dir", "{folder}", "--recipe", "irpo"), "--recipe needs --config"),
     ],
 )
-def test_where_there_is_nothing_to_continue_it_says_what_to_write(
+def test_without_a_run_to_continue_the_message_says_what_to_do(
     tmp_path: Path, arguments: tuple[str, ...], said: str
 ) -> None:
     done = run_command("run", *(each.format(folder=tmp_path) for each in arguments), check=2)
@@ -114,3 +114,17 @@ def test_where_there_is_nothing_to_continue_it_says_what_to_write(
 def test_a_store_without_a_configuration_is_no_run_to_continue(tmp_path: Path) -> None:
     open_store(tmp_path, create=True).close()
     assert "holds no run to continue" in run_command("run", "--run-dir", tmp_path, check=2).stderr
+
+
+def test_chat_settings_belong_to_a_run_and_old_runs_keep_theirs(run_of_yesterday: Store) -> None:
+    stored = json.loads(run_of_yesterday.value("SELECT configuration FROM run"))
+    del stored["policy"]["system_prompt"], stored["policy"]["chat_template_options"]
+    with run_of_yesterday.transaction():
+        run_of_yesterday.connection.execute("UPDATE run SET configuration = ?", (json.dumps(stored),))
+    same = as_begun(run_of_yesterday, load_config(CONFIG, []), keys_set_by_user(CONFIG, []))[0]
+    assert (same.policy.system_prompt, same.policy.chat_template_options) == (None, {})
+    assert require_same(run_of_yesterday, same) == []
+    for override in ("policy.system_prompt='Be brief.'", "policy.chat_template_options.enable_thinking=false"):
+        config, _ = as_begun(run_of_yesterday, load_config(CONFIG, [override]), keys_set_by_user(CONFIG, [override]))
+        with pytest.raises(InputError, match=override.partition("=")[0]):
+            require_same(run_of_yesterday, config)

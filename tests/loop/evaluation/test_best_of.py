@@ -36,9 +36,7 @@ def test_a_question_nobody_answered_is_wrong() -> None:
 
 
 @given(BALLOTS, SCORES)
-def test_the_vote_does_not_change_when_every_score_shifts_and_weights_add_up(
-    ballots: list[Ballot], shift: float
-) -> None:
+def test_weighted_votes_ignore_a_shift_of_all_scores(ballots: list[Ballot], shift: float) -> None:
     weights = weighted_votes(ballots, same)
     moved = weighted_votes([Ballot(b.answer, b.correct, b.score + shift) for b in ballots], same)
     total = sum(weights)

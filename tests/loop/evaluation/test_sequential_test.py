@@ -21,27 +21,27 @@ def test_looks_grow_and_end_with_every_question(first: int, questions: int) -> N
 
 
 @given(DIFFERENCES)
-def test_the_last_look_always_decides_and_by_the_nearer_of_equal_and_worse_by_the_margin(seen: list[float]) -> None:
+def test_the_last_look_decides_for_the_nearer_hypothesis(seen: list[float]) -> None:
     found = evidence(seen, 0.01)
     assert decide(found, 0.05, last=True) == ("accept" if found.difference >= -0.005 else "reject")
     assert found.error > 0.0
 
 
 @given(DIFFERENCES)
-def test_what_is_gained_speaks_for_a_candidate_and_what_is_lost_against_it(seen: list[float]) -> None:
+def test_gains_favour_a_candidate_and_losses_count_against_it(seen: list[float]) -> None:
     assert evidence([*seen, 1.5], 0.01).difference >= evidence(seen, 0.01).difference
     mirrored = evidence([-each for each in seen], 0.01)
     assert mirrored.difference == pytest.approx(-evidence(seen, 0.01).difference)
     assert mirrored.error == pytest.approx(evidence(seen, 0.01).error)
 
 
-def test_a_clear_gain_is_accepted_and_a_clear_fall_rejected_at_the_first_look() -> None:
+def test_clear_gains_and_losses_are_decided_at_the_first_look() -> None:
     assert decide(evidence([1.0] * 40 + [0.0] * 460, 0.01), 0.05, last=False) == "accept"
     assert decide(evidence([-1.0] * 40 + [0.0] * 460, 0.01), 0.05, last=False) == "reject"
     assert decide(evidence([1.0, -1.0] * 20 + [0.0] * 460, 0.01), 0.05, last=False) == "open"
 
 
-def test_two_policies_that_answer_everything_alike_are_equal_once_there_are_questions_enough() -> None:
+def test_policies_with_equal_answers_are_equal_in_the_end() -> None:
     assert decide(evidence([0.0] * 1000, 0.01), 0.05, last=False) == "accept"
 
 
@@ -49,7 +49,7 @@ def first(differences: list[float], count: int) -> list[float]:
     return differences[:count]
 
 
-def test_questions_are_asked_until_it_is_clear_which_policy_is_better() -> None:
+def test_questions_are_asked_until_one_policy_is_clearly_better() -> None:
     equal = [1.0, -1.0] * 4 + [0.0] * 992  # accepted at once, and nobody knows which is better
     accepted, seen = sequential_test(partial(first, equal), 500, 1000, 0.01, 0.05)
     assert (accepted, seen.questions) == (True, 1000)
@@ -70,9 +70,7 @@ def test_no_question_is_no_evidence() -> None:
 
 
 @pytest.mark.parametrize(("worth", "least", "most"), [(-0.03, 0.0, 0.02), (-0.01, 0.0, 0.3), (0.0, 0.75, 1.0)])
-def test_error_rates_on_2400_questions_of_which_the_policies_differ_in_6_percent(
-    worth: float, least: float, most: float
-) -> None:
+def test_error_rates_on_2400_questions_with_6_percent_different(worth: float, least: float, most: float) -> None:
     rng, accepted = random.Random(0), 0
     weights = [(0.06 + worth) / 2, (0.06 - worth) / 2, 0.94]
     for _ in range(200):

@@ -48,7 +48,7 @@ def judged(
     return [json.loads(line) for line in out.getvalue().splitlines()], summary
 
 
-def test_a_row_comes_back_with_what_the_judge_prefers_in_both_orders(judge_dir: Path) -> None:
+def test_a_row_returns_the_preference_in_both_orders(judge_dir: Path) -> None:
     swapped = {**ROW, "candidates": [BLACK, RED], "better": 2, "id": 7, "images": ["red.png"]}
     unknown = {key: value for key, value in ROW.items() if key != "better"}
     rows, summary = judged(judge_dir, ROW, swapped, unknown, "")
@@ -60,7 +60,7 @@ def test_a_row_comes_back_with_what_the_judge_prefers_in_both_orders(judge_dir: 
     assert (figures["rows"], figures["known"], figures["accuracy"], figures["consistent"]) == (3, 2, 1.0, 1.0)
 
 
-def test_a_verdict_that_cannot_be_read_is_counted_and_prefers_nothing(judge_dir: Path) -> None:
+def test_an_unreadable_verdict_is_counted_as_no_preference(judge_dir: Path) -> None:
     rows, summary = judged(judge_dir, ROW, script=Script(skills=(1.0,), cut_off=1.0))
     assert (rows[0]["preferred"], rows[0]["share_of_first"]) == (None, 0.5)
     assert (summary.unread, summary.correct) == (1, 0)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from loop.config.policy import PolicyConfig
 from loop.config.schema import Config
 from loop.context import Context
 from loop.errors import InputError
@@ -70,7 +71,7 @@ def copied(runs: Path, tmp_path: Path) -> Path:
     return tmp_path / "judge"
 
 
-def test_a_finished_judge_run_judges_with_its_best_policy_as_it_was_asked_itself(runs: Path) -> None:
+def test_a_judge_run_judges_with_its_best_policy_and_prompt(runs: Path) -> None:
     judge = open_judge_run(runs / "judge")
     assert judge.directory.is_dir()
     assert judge.style == "cot"
@@ -79,14 +80,14 @@ def test_a_finished_judge_run_judges_with_its_best_policy_as_it_was_asked_itself
     assert text.startswith(f"{question.text}\nCandidate 1: first\nchain\nCandidate 2: second {{first}}\n")
 
 
-def test_rounds_of_a_judge_run_train_their_stages_by_turns_on_whole_units(runs: Path) -> None:
+def test_judge_runs_alternate_stages_on_whole_units(runs: Path) -> None:
     with closing(open_store(runs / "judge", read_only=True)) as store:
         assert [row["stages"] for row in log_rows(store)] == [["sft"], ["rft"], ["grpo"]]
         orders = "SELECT count(*) AS n FROM round_question JOIN question ON id = question WHERE round = 1 GROUP BY unit"
         assert {row["n"] for row in store.rows(orders)} == {2}
 
 
-def test_pages_show_both_candidates_and_the_scores_of_a_judgement(runs: Path) -> None:
+def test_pages_show_both_candidates_and_their_scores(runs: Path) -> None:
     with closing(open_store(runs / "judge", read_only=True)) as store:
         card = read_question(store, 1)
         assert card.candidates == (GOOD.format("red", "red"), GOOD.format("black", "black"))
@@ -128,17 +129,27 @@ def test_altered_weights_and_lost_ones_are_refused(runs: Path, tmp_path: Path) -
 
 def test_a_judge_of_another_model_is_refused(runs: Path, tmp_path: Path) -> None:
     judge = open_judge_run(runs / "judge")
-    require_same_model(judge, str(runs / "base"))
+    require_same_model(judge, PolicyConfig(model=str(runs / "base")))
     other = tmp_path / "other"
     shutil.copytree(runs / "base", other)
     (other / "config.json").write_text(json.dumps({"dtype": "bfloat16", "use_cache": False}))  # may differ
-    require_same_model(judge, str(other))
+    require_same_model(judge, PolicyConfig(model=str(other)))
     (other / "tokenizer.json").write_text("{}")
     with pytest.raises(InputError, match=r"differ in tokenizer\.json"):
-        require_same_model(judge, str(other))
+        require_same_model(judge, PolicyConfig(model=str(other)))
     (other / "config.json").write_text(json.dumps({"text_config": {"hidden_size": 8}}))
     with pytest.raises(InputError, match="has another model"):
-        require_same_model(judge, str(other))
+        require_same_model(judge, PolicyConfig(model=str(other)))
+
+
+def test_a_judge_that_was_talked_to_otherwise_is_refused(runs: Path) -> None:
+    judge = open_judge_run(runs / "judge")
+    with pytest.raises(InputError, match=r"differ in policy\.system_prompt"):
+        require_same_model(judge, PolicyConfig(model=str(runs / "base"), system_prompt="Be brief."))
+    with pytest.raises(InputError, match=r"differ in policy\.chat_template_options"):
+        require_same_model(
+            judge, PolicyConfig(model=str(runs / "base"), chat_template_options={"enable_thinking": False})
+        )
 
 
 def test_both_orders_decide_and_nothing_is_asked_twice(runs: Path) -> None:
@@ -158,13 +169,13 @@ def test_both_orders_decide_and_nothing_is_asked_twice(runs: Path) -> None:
     ("verdict", "swapped", "share"),
     [("1", "2", 1.0), ("2", "1", 0.0), ("1", "1", 0.5), ("2", "2", 0.5), (None, None, 0.5), ("1", None, 0.75)],
 )
-def test_one_place_in_both_orders_says_nothing_and_an_unread_verdict_counts_half(
+def test_same_place_verdicts_cancel_and_unread_ones_count_half(
     verdict: str | None, swapped: str | None, share: float
 ) -> None:
     assert share_of_first(verdict, swapped) == share
 
 
-def test_win_rates_are_means_over_all_other_texts_and_equal_texts_are_one(runs: Path) -> None:
+def test_win_rates_are_means_over_all_other_distinct_texts(runs: Path) -> None:
     judge = open_judge_run(runs / "judge")
     with session(runs, Script(skills=(1.0,), cut_off=0.0)) as ctx:
         question = find_questions(ctx.store, "text LIKE 'easy%' ORDER BY id LIMIT 1")[0]
@@ -176,7 +187,7 @@ def test_win_rates_are_means_over_all_other_texts_and_equal_texts_are_one(runs: 
     assert sum(rates.values()) == pytest.approx(1.5)
 
 
-def test_best_of_k_by_a_perfect_judge_is_right_wherever_a_chain_is(runs: Path) -> None:
+def test_a_perfect_judge_finds_every_right_chain(runs: Path) -> None:
     judge = open_judge_run(runs / "judge")
     weights = (judge.directory / "model.safetensors").read_text()
     with session(runs, Script(skill_of=lambda content: 1.0 if content == weights else 0.5, cut_off=0.0)) as ctx:

@@ -25,7 +25,7 @@ def test_a_judge_with_an_order_picks_the_best_of_every_question(candidates: list
 
 
 @given(st.lists(TEXTS, max_size=5))
-def test_the_judge_is_asked_once_less_than_there_are_different_texts(candidates: list[list[str]]) -> None:
+def test_a_knockout_takes_one_match_less_than_distinct_texts(candidates: list[list[str]]) -> None:
     asked = 0
 
     def count(matches: Sequence[tuple[int, str, str]]) -> list[float]:

@@ -23,7 +23,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
     opened.close()
 
 
-def test_the_answers_chart_shows_how_far_each_round_lies_from_what_is_accepted(store: Store) -> None:
+def test_the_answers_chart_shows_the_distance_to_accepted_shares(store: Store) -> None:
     section = answers_section(read_figures(store))
     assert section.chart.options is not None
     drawn = {each["name"]: each for each in section.chart.options["series"]}
@@ -40,7 +40,7 @@ def test_the_answers_chart_shows_how_far_each_round_lies_from_what_is_accepted(s
     assert "policy 3 before, policy 4 after (rejected)" in section.says
 
 
-def test_a_long_answer_is_cut_and_its_hidden_characters_are_named(tmp_path: Path) -> None:
+def test_long_answers_are_cut_and_hidden_characters_named(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run")
     change(
         run, "UPDATE question SET answers = json_array(?) WHERE split = 'test'", parameters=("\x1b" * 9 + "x" * 999,)
@@ -53,7 +53,7 @@ def test_a_long_answer_is_cut_and_its_hidden_characters_are_named(tmp_path: Path
     assert section.chart.columns[1].startswith(name)
 
 
-def test_of_a_long_run_answers_are_counted_in_forty_rounds_and_once_where_they_are_finished(tmp_path: Path) -> None:
+def test_long_runs_count_answers_in_forty_rounds_once(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", rounds=60)
     opened, counted = open_store(run, read_only=True), Counted()
     figures = read_figures(opened, counted)
@@ -79,7 +79,7 @@ def shrunk_run(tmp_path: Path) -> Path:
     return run
 
 
-def test_a_shrunk_candidate_and_the_best_policy_are_named_on_the_page(shrunk_run: Path) -> None:
+def test_the_page_names_shrunk_candidates_and_the_best_policy(shrunk_run: Path) -> None:
     page = TestClient(application(shrunk_run), base_url="http://127.0.0.1:8000").get("/").text
     assert '<span class="badge accepted">shrunk 0.5</span>' in page
     assert "Best policy 3; rounds go on from policy 5." in page
@@ -91,7 +91,7 @@ def test_a_shrunk_candidate_and_the_best_policy_are_named_on_the_page(shrunk_run
     assert "go on from" not in page
 
 
-def test_the_lineage_joins_a_shrunk_policy_to_both_its_parents_and_the_candidate_it_replaced_is_hollow(
+def test_the_lineage_joins_a_shrunk_policy_to_both_parents(
     shrunk_run: Path,
 ) -> None:
     opened = open_store(shrunk_run, read_only=True)

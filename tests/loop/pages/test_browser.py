@@ -129,7 +129,7 @@ def test_the_report_searches_sorts_and_filters(chrome: Chrome, report: str) -> N
     assert all("right" in row and "wrong" in row for row in rows(chrome))
 
 
-def test_a_question_of_the_report_opens_by_keyboard_and_closes_by_escape(chrome: Chrome, report: str) -> None:
+def test_a_question_opens_by_keyboard_and_closes_by_escape(chrome: Chrome, report: str) -> None:
     open_page(chrome, f"{report}#questions?set=sampled&first=1&second=3", ROWS)
     chrome.find_element(By.CSS_SELECTOR, f"{ROWS} a").send_keys(Keys.ENTER)
     wait(chrome, lambda _: len(chrome.find_elements(By.CSS_SELECTOR, "dialog[open] .side")) == 2)
@@ -151,7 +151,7 @@ def test_arrow_keys_walk_along_a_chart(chrome: Chrome, report: str) -> None:
     assert (chart.get_attribute("aria-description") or "").startswith("round 1\nwith reasoning: ")
 
 
-def test_the_live_pages_work_in_silence_and_ask_only_their_server(chrome: Chrome, live: str) -> None:
+def test_live_pages_log_nothing_and_ask_only_their_server(chrome: Chrome, live: str) -> None:
     open_page(chrome, live)
     wait(chrome, lambda _: len(chrome.find_elements(By.CSS_SELECTOR, ".chart canvas")) == CHARTS)
     chrome.find_element(By.LINK_TEXT, "Questions").click()
@@ -214,9 +214,7 @@ def test_a_phone_needs_no_sideways_scrolling_and_nothing_jumps(chrome: Chrome, r
         assert chrome.execute_async_script(SHIFTS) < 0.05, page
 
 
-def test_a_report_of_ten_thousand_questions_keeps_two_thousand_and_shows_the_first_page(
-    chrome: Chrome, tmp_path: Path
-) -> None:
+def test_a_large_report_keeps_2000_questions_and_opens(chrome: Chrome, tmp_path: Path) -> None:
     run = make_run(tmp_path / "large", questions=10_000)
     run_command("report", run, "-o", run / "report.html")
     open_page(chrome, (run / "report.html").as_uri(), ROWS)

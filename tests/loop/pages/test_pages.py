@@ -67,7 +67,7 @@ def test_hidden_characters_are_named_and_markup_is_text(text: str) -> None:
     assert re.findall(r"<(?!/?span\b)", shown) == []
 
 
-def test_every_character_that_shows_nothing_is_named_and_piled_up_marks_are_thinned() -> None:
+def test_invisible_characters_are_named_and_marks_thinned() -> None:
     for code in range(sys.maxunicode + 1):
         if unicodedata.category(chr(code)) in ("Cc", "Cf", "Cs", "Zl", "Zp") and chr(code) not in "\t\n":
             assert HIDDEN.fullmatch(chr(code)), hex(code)
@@ -107,7 +107,7 @@ def sorted_by(row: Row, order: str) -> float | None:
     return {"id": row.id, "change": row.change, **shares}[order]
 
 
-def test_pages_of_the_list_are_the_whole_list_in_order_whatever_the_order(store: Store) -> None:
+def test_the_pages_of_a_list_are_the_list_in_any_order(store: Store) -> None:
     for name in question_sets(store):
         for order in ORDERS:
             for descending in ("", "1"):
@@ -171,12 +171,20 @@ def test_an_address_that_means_nothing_is_refused_by_name(store: Store, client: 
         with pytest.raises(InputError, match=next(iter(bad))):
             parse_filter(store, bad)
         assert client.get("/questions", params=bad).status_code == 400
-    for path in ("/questions/999", "/images/abc", "/static/../serve.py", "/static/charts.py", "/nothing"):
+    for path in (
+        "/questions/999",
+        f"/questions/{2**63}",
+        f"/questions/{'9' * 5_000}",
+        "/images/abc",
+        "/static/../serve.py",
+        "/static/charts.py",
+        "/nothing",
+    ):
         assert client.get(path).status_code == 404
     assert client.post("/").status_code == 405
 
 
-def test_a_question_shows_the_chains_of_both_rounds_and_coloured_tokens(client: TestClient, store: Store) -> None:
+def test_a_question_shows_both_rounds_and_coloured_tokens(client: TestClient, store: Store) -> None:
     page = client.get("/questions/1", params={"set": "sampled", "first": "1", "second": "3"}).text
     assert page.count('<article class="attempt') == 2 * SAMPLES
     held_out = client.get("/questions/13", params={"first": "2", "second": "3"}).text
@@ -206,7 +214,7 @@ def test_the_live_page_has_every_best_of_chain(tmp_path: Path) -> None:
     assert page.count("best of K, sample") == kept > 40
 
 
-def test_a_loss_without_end_leaves_the_other_figures_on_the_charts(tmp_path: Path) -> None:
+def test_an_infinite_loss_leaves_the_other_figures_shown(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run")
     changed = open_store(run)
     with changed.transaction():
@@ -226,9 +234,9 @@ def test_a_loss_without_end_leaves_the_other_figures_on_the_charts(tmp_path: Pat
         (
             "stopped",
             "LoopError",
-            "Stopped by LoopError ('run' goes on from there; run.log has the error)",
+            "Stopped by LoopError ('run' continues it; run.log has the error)",
         ),
-        ("stale", None, "Stale (its process died without a word; 'run' goes on from there)"),
+        ("stale", None, "Stale (its process died without a message; 'run' continues it)"),
     ],
 )
 def test_the_page_says_how_a_run_ended(state: str, reason: str | None, shown: str) -> None:
@@ -313,7 +321,7 @@ def test_every_view_goes_through_a_kill_and_a_resume(tmp_path: Path) -> None:
     run = tmp_path / "run"
     run_program("killed_run", tmp_path, "round 2: judge begins", check=-signal.SIGKILL)
     client = TestClient(application(run), base_url="http://127.0.0.1:8000")
-    assert "Stale (its process died without a word" in client.get("/").text
+    assert "Stale (its process died without a message" in client.get("/").text
     assert "Round 2: judge" in client.get("/").text
     assert "stale" in run_command("status", run, check=5).stdout
     followed = run_command("log", run, "--follow", "--json")
@@ -329,7 +337,7 @@ def test_every_view_goes_through_a_kill_and_a_resume(tmp_path: Path) -> None:
     assert followed.stderr == ""
 
 
-def test_serving_an_older_store_names_the_command_that_brings_it_up_to_date(tmp_path: Path) -> None:
+def test_serving_an_older_store_names_the_upgrade_command(tmp_path: Path) -> None:
     shutil.copy(PROJECT / "tests" / "fixtures" / "store_m001.db", tmp_path / "store.db")
     refused = run_command("serve", tmp_path, "--port", 0, check=1)
     assert f"'log {tmp_path}' brings it up to date" in refused.stderr
@@ -428,7 +436,7 @@ def test_a_report_says_what_it_left_out(run_dir: Path, tmp_path: Path) -> None:
     assert run_command("report", run_dir, "-o", tmp_path / "none" / "r.html", check=2).stderr.count("\n") == 1
 
 
-def test_a_report_keeps_so_many_questions_as_its_bytes_allow_of_every_set(run_dir: Path, tmp_path: Path) -> None:
+def test_a_report_keeps_as_many_questions_as_its_bytes_allow(run_dir: Path, tmp_path: Path) -> None:
     with closing(open_store(run_dir, read_only=True)) as store:
         empty = write_report(store, tmp_path / "empty.html", 0, Console(quiet=True))
         whole = write_report(store, tmp_path / "whole.html", 100, Console(quiet=True))

@@ -105,7 +105,7 @@ def learning_rates(store: Store) -> list[float]:
     return [json.loads(row["recipe"])["dpo"]["learning_rate"] for row in rows]
 
 
-def test_a_worse_candidate_is_rolled_back_and_the_next_round_goes_on_from_the_one_before(played: Path) -> None:
+def test_a_worse_candidate_is_rolled_back(played: Path) -> None:
     store = store_of(played, "worse")
     assert column(store, "decision") == ["rejected", "accepted"]
     assert column(store, "serving_policy") == [1, 1]
@@ -114,7 +114,7 @@ def test_a_worse_candidate_is_rolled_back_and_the_next_round_goes_on_from_the_on
     assert learning_rates(store) == [1e-5, 5e-6]
 
 
-def test_rejections_in_a_row_lower_the_rate_further_and_end_the_run_at_the_patience(played: Path) -> None:
+def test_rejections_lower_the_rate_and_patience_ends_the_run(played: Path) -> None:
     store = store_of(played, "patience")
     assert column(store, "decision") == ["rejected"] * 3
     assert learning_rates(store) == [1e-5, 5e-6, 2.5e-6]
@@ -128,7 +128,7 @@ def test_the_rule_decides_about_the_candidate(played: Path, name: str, decided: 
     assert column(store_of(played, name), "decision") == [decided]
 
 
-def test_a_candidate_is_compared_with_the_best_policy_so_far_not_with_the_one_before(played: Path) -> None:
+def test_a_candidate_is_compared_with_the_best_policy_so_far(played: Path) -> None:
     store = store_of(played, "best")
     assert column(store, "decision")[0] == "accepted"
     assert column(store, "serving_policy") == [1, 2]
@@ -144,7 +144,7 @@ def test_a_style_that_is_guarded_must_not_become_worse_either(played: Path) -> N
     assert column(store_of(played, "guarded_always"), "decision") == ["accepted"]
 
 
-def test_a_guarded_style_is_held_to_the_best_policy_in_it_so_that_small_losses_do_not_add_up(played: Path) -> None:
+def test_small_losses_of_a_guarded_style_do_not_add_up(played: Path) -> None:
     store = store_of(played, "drifting")
     assert column(store, "decision") == ["accepted", "rejected"]
     assert "direct against policy 1: " in column(store, "reason")[1]
@@ -159,7 +159,7 @@ def test_a_style_named_twice_or_trained_anyway_is_asked_once(played: Path) -> No
     )
 
 
-def test_a_training_that_diverges_is_a_rejected_round_that_says_so_and_the_next_one_learns_more_gently(
+def test_a_diverged_training_rejects_and_lowers_the_rate(
     played: Path,
 ) -> None:
     store = store_of(played, "diverged")
@@ -172,7 +172,7 @@ def test_a_training_that_diverges_is_a_rejected_round_that_says_so_and_the_next_
     assert [side.policy for side in default_sides(sides(store))] == [1, 2]
 
 
-def test_where_the_recipe_makes_nothing_gentler_a_training_that_diverges_stops_the_run_and_names_the_cure(
+def test_without_a_lower_rate_a_diverged_training_stops_the_run(
     tmp_path: Path,
 ) -> None:
     (said,) = run_forked(diverge_until_gentler, tmp_path).stdout.splitlines()
@@ -181,7 +181,7 @@ def test_where_the_recipe_makes_nothing_gentler_a_training_that_diverges_stops_t
     assert column(store, "decision") == ["rejected", "accepted"]
 
 
-def test_a_cold_start_that_diverges_is_trained_again_at_another_rate_on_what_the_teacher_wrote(tmp_path: Path) -> None:
+def test_a_diverged_cold_start_is_trained_again_at_another_rate(tmp_path: Path) -> None:
     diverged, paid, more, _, paid_again, too_late, _ = run_forked(diverge_and_mend, tmp_path).stdout.splitlines()
     assert diverged.startswith("training diverged: the loss is nan")
     assert "lower cold_start.learning_rate and run again" in diverged
@@ -193,11 +193,11 @@ def test_a_cold_start_that_diverges_is_trained_again_at_another_rate_on_what_the
     assert [row["policy"] for row in log_rows(store)] == [1, 2]
 
 
-def test_rounds_without_anything_to_train_on_count_for_the_patience(played: Path) -> None:
+def test_rounds_without_training_items_count_for_patience(played: Path) -> None:
     assert column(store_of(played, "nothing"), "decision") == ["no_update", "no_update"]
 
 
-def test_a_rejected_candidate_is_shrunk_and_the_first_that_the_gate_accepts_is_kept(played: Path) -> None:
+def test_the_first_accepted_shrunk_candidate_is_kept(played: Path) -> None:
     store = store_of(played, "shrunk")
     assert column(store, "decision") == ["accepted"]
     assert column(store, "candidate_policy") == column(store, "best_policy") == [4]
@@ -215,7 +215,7 @@ def test_a_run_that_shrank_has_no_faults(played: Path, name: str) -> None:
     assert json.loads(run_command("check", played / name / "run", "--json").stdout) == {"faults": []}
 
 
-def test_where_no_shrunk_candidate_is_accepted_the_round_is_rejected_as_before(played: Path) -> None:
+def test_a_round_without_accepted_shrunk_candidate_is_rejected(played: Path) -> None:
     store = store_of(played, "shrunk_in_vain")
     assert column(store, "decision") == ["rejected", "accepted"]
     assert column(store, "serving_policy") == [1, 1]
@@ -226,13 +226,13 @@ def test_a_guarded_style_may_lose_what_the_trained_one_pays_for(played: Path) ->
     assert column(store_of(played, "paid_for"), "decision") == ["accepted"]
 
 
-def test_no_gain_pays_for_a_guarded_style_that_falls_below_the_cold_start(played: Path) -> None:
+def test_no_gain_outweighs_a_guarded_style_below_the_cold_start(played: Path) -> None:
     store = store_of(played, "not_paid_for")
     assert column(store, "decision") == ["rejected"]
     assert "direct worse than after the cold start" in column(store, "reason")[0]
 
 
-def test_the_best_policy_is_what_one_gets_and_rounds_go_on_from_the_last(played: Path) -> None:
+def test_the_best_is_served_and_rounds_start_from_the_last(played: Path) -> None:
     store = store_of(played, "not_the_best")
     assert column(store, "decision") == ["accepted"]
     assert column(store, "candidate_policy") == [2]

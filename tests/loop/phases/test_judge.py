@@ -19,7 +19,8 @@ from loop.reading.accuracy_log import log_rows
 from loop.terminal.console import Console
 from policies import PolicyError
 from store import Store, open_store
-from store.questions import NewQuestion, add_questions, find_questions
+from store.new_questions import NewQuestion, add_questions
+from store.questions import find_questions
 from store.rounds import Policy, add_policy, end_phase, get_round, start_round
 from store.samples import NewSample, add_samples
 from tests.support.chat_endpoint import endpoint
@@ -116,7 +117,7 @@ def test_each_sample_is_judged_once_by_its_questions_own_judge(tmp_path: Path) -
     store.close()
 
 
-def test_samples_vote_by_the_questions_own_rule_and_the_log_has_maj_at_k(tmp_path: Path) -> None:
+def test_samples_vote_by_their_rule_and_the_log_has_maj_at_k(tmp_path: Path) -> None:
     questions = [question(["1/2"], "numeric"), question(["cat"], "exact"), question(["x"], "exact")]
     chains = {
         1: ends_in("0.5", "2", "1/2", "3"),
@@ -180,7 +181,7 @@ def test_judge_llm_asks_the_endpoint_and_never_guesses(tmp_path: Path) -> None:
     store.close()
 
 
-def test_judge_llm_without_an_endpoint_is_refused_before_anything_is_loaded(tmp_path: Path) -> None:
+def test_judge_llm_without_an_endpoint_is_refused_early(tmp_path: Path) -> None:
     path = tmp_path / "questions.jsonl"
     rows = [{"question": f"q{n}?", "answer": "a", "split": split} for n, split in enumerate(("train", "test"))]
     path.write_text("".join(json.dumps({**row, "judge": "llm"}) + "\n" for row in rows))
@@ -192,7 +193,7 @@ def test_judge_llm_without_an_endpoint_is_refused_before_anything_is_loaded(tmp_
     store.close()
 
 
-def test_an_endpoint_that_does_not_have_the_model_stops_with_its_key(tmp_path: Path) -> None:
+def test_an_endpoint_without_the_model_stops_and_names_the_key(tmp_path: Path) -> None:
     with endpoint(lambda _: "404") as url, pytest.raises(PolicyError, match=r"answered 404; see judging\.model"):
         judged(tmp_path, [question(["cat"], "llm")], {1: ends_in("cat")}, config(base_url=url, model="m"))
 
@@ -240,5 +241,5 @@ def test_wrong_judging_tables_are_refused(judging: dict[str, object], complaint:
 
 
 def test_wrong_judge_options_are_refused_in_the_recipe() -> None:
-    with pytest.raises(InputError, match=r"questions: judge 'numeric\(relativ=1\)': unknown option 'relativ'"):
+    with pytest.raises(InputError, match=r"--set questions.judge: .*unknown option 'relativ'"):
         load_config("easy_vqa", ['questions.judge="numeric(relativ=1)"'])

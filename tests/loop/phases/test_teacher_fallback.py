@@ -19,7 +19,7 @@ from loop.terminal.log_table import format_log
 from policies.teacher.client import Teacher
 from policies.teacher.request import TeacherSettings
 from store import Store, open_store
-from store.questions import NewQuestion, add_questions
+from store.new_questions import NewQuestion, add_questions
 from store.rounds import Policy, Round, add_policy, get_round, start_round
 from store.samples import NewSample, NewVerdict, add_samples, add_verdicts
 from store.teacher.fallback import kept_chains, suspects
@@ -100,7 +100,7 @@ WRONG = "### Chain:\nIt is blue.\n### Answer: blue"
 CORRECTION = f"### Mistake: It looked at the sky.\n### Chain:\n{RIGHT}"
 
 
-def test_only_questions_with_pass_rate_zero_over_enough_samples_fall_back(store: Store) -> None:
+def test_only_unsolved_questions_with_enough_samples_fall_back(store: Store) -> None:
     sampled(
         store,
         1,
@@ -126,7 +126,7 @@ def test_earlier_rounds_count_when_they_are_to(store: Store) -> None:
     assert outcomes(store, 2) == {2: "solved"}
 
 
-def test_first_an_honest_solve_then_a_correction_with_answer_and_failed_chain(store: Store) -> None:
+def test_a_solve_comes_before_a_correction_of_a_failed_chain(store: Store) -> None:
     sampled(store, 1, {1: ("truncated", "wrong"), 2: ("wrong", "wrong"), 3: ("wrong", "wrong")})
 
     def answer(prompt: str) -> str:
@@ -154,7 +154,7 @@ def test_first_an_honest_solve_then_a_correction_with_answer_and_failed_chain(st
     assert [tuple(row) for row in names] == [("correct", "correct", 1), ("solve", "solve", 1)]
 
 
-def test_suspects_are_left_out_of_later_rounds_and_counted_in_the_log(store: Store) -> None:
+def test_suspects_are_left_out_later_and_counted_in_the_log(store: Store) -> None:
     sampled(store, 1, {1: ("wrong", "wrong"), 2: ("wrong", "wrong")})
     with serve(replying(lambda prompt: RIGHT if "q2?" in prompt else WRONG)) as server:
         run(store, server.url)
@@ -181,7 +181,7 @@ def test_what_was_withheld_or_cut_off_makes_no_suspect(store: Store, fault: str)
     assert suspects(store) == []
 
 
-def test_an_endpoint_that_is_down_ends_the_phase_and_a_later_round_asks_again(store: Store) -> None:
+def test_a_dead_endpoint_ends_the_phase_and_is_asked_later(store: Store) -> None:
     sampled(store, 1, {1: ("wrong", "wrong"), 2: ("wrong", "wrong")})
     with serve("500") as server:
         run(store, server.url)
@@ -193,7 +193,7 @@ def test_an_endpoint_that_is_down_ends_the_phase_and_a_later_round_asks_again(st
     assert outcomes(store, 2) == {1: "solved"}
 
 
-def test_an_endpoint_that_goes_down_half_way_keeps_what_it_solved(store: Store) -> None:
+def test_answers_before_an_outage_are_kept(store: Store) -> None:
     sampled(store, 1, dict.fromkeys(range(1, 6), ("wrong", "wrong")))
     right = replying(lambda _: RIGHT)
     with serve(lambda asked, prompt: right(asked, prompt) if "q1?" in prompt else "500") as server:
@@ -201,7 +201,7 @@ def test_an_endpoint_that_goes_down_half_way_keeps_what_it_solved(store: Store) 
     assert outcomes(store) == {1: "solved", **dict.fromkeys(range(2, 6), "unanswered")}
 
 
-def test_a_phase_run_twice_and_a_question_asked_in_an_earlier_round_cost_nothing_again(
+def test_repeated_phases_and_questions_cost_nothing(
     store: Store,
 ) -> None:
     sampled(store, 1, {1: ("wrong", "wrong"), 2: ("wrong", "wrong")})

@@ -42,7 +42,7 @@ FAMILIES = {
 
 
 def bytes_kept(model: Any, inputs: dict[str, torch.Tensor], autocast: bool = False) -> int:
-    """What the backbone's forward pass keeps beside the weights and their copies in another type."""
+    """Bytes that the backbone's forward pass keeps beside the weights and their copies in another type."""
     own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
     weights = {tuple(parameter.shape) for parameter in model.parameters()}
     found: dict[int, torch.Tensor] = {}  # the tensors themselves: what is freed gives its address to another

@@ -1,4 +1,4 @@
-"""What cannot fit is refused before a model loads, with keys that do make it fit."""
+"""Runs that do not fit are refused before a model loads, with keys that make them fit."""
 
 import re
 from functools import cache
@@ -18,7 +18,7 @@ from loop.planning.lengths import Longest
 from loop.planning.machine import Machine
 from loop.planning.memory import GIB
 from loop.planning.model_shape import ModelShape, Tower
-from loop.planning.plan import make_plan
+from loop.planning.plan import engines_that_fit, make_plan
 from loop.session import Parts
 from loop.terminal.console import Console
 from tests.support.command_line import run_command
@@ -49,7 +49,7 @@ def maker(card: int | None) -> MakePlan:
 
 
 @pytest.mark.parametrize(("card", "cure"), [(80, "learner.dtype=bfloat16"), (64, "lora_rank=16")])
-def test_eight_billion_parameters_fit_one_card_in_half_precision_or_with_adapters(card: int, cure: str) -> None:
+def test_eight_billion_parameters_fit_a_card_in_bf16_or_by_lora(card: int, cure: str) -> None:
     machine = Machine(200 * GIB, (card * GIB,), DISK)
     with pytest.raises(InputError, match=rf"\[update\] needs .* of the card, it has {card}\.0 GiB.*{cure}"):
         require_fit(config(), maker(machine.cards[0]), machine)
@@ -68,7 +68,7 @@ def test_the_keys_that_are_named_make_it_fit(host: int, card: int | None) -> Non
         assert said.startswith("no key")
 
 
-def test_a_smaller_batch_comes_before_adapters_and_keeps_the_items_of_a_step() -> None:
+def test_smaller_batches_with_equal_items_come_before_adapters() -> None:
     before = config("update.batch_size=8", "update.accumulation=4", "update.lora_rank=16", "cold_start.lora_rank=16")
     machine = Machine(400 * GIB, (110 * GIB,), DISK)
     assert list(faults(maker(110 * GIB)(before), machine))
@@ -107,3 +107,26 @@ def test_dry_run_prints_the_plan() -> None:
     assert "sequences of 105 tokens (41 of prompt by the longest question, 64 of answer)" in done.stdout
     assert re.search(r"#     update +host \d\.\d\d: weights 0\.01, gradients", done.stdout)
     assert "#     it fits" in done.stdout
+
+
+@given(host=st.integers(1, 200), most=st.integers(1, 64))
+def test_a_machine_has_as_many_engines_as_its_memory_allows(host: int, most: int) -> None:
+    free = host * GIB
+    settings = config("engine.kv_cache_gib=1", "engine.max_num_seqs=8")
+
+    def fits(engines: int) -> bool:
+        wanted = settings.model_copy(update={"engine": settings.engine.model_copy(update={"replicas": engines})})
+        return not list(faults(make_plan(wanted, eight_billion(), LONGEST, None), Machine(free, (), DISK)))
+
+    count = engines_that_fit(make_plan(settings, eight_billion(), LONGEST, None), free, most)
+    assert 1 <= count <= most
+    assert count == 1 or fits(count)
+    assert count == most or not fits(count + 1)
+
+
+def test_engines_that_do_not_fit_together_are_refused_by_the_key() -> None:
+    settings = config("engine.replicas=8")
+    one = make_plan(config(), eight_billion(), LONGEST, None)
+    room = max(one.host_peak(phase.name) for phase in one.phases)
+    with pytest.raises(InputError, match=r"it fits with --set engine\.replicas=1;"):
+        require_fit(settings, maker(None), Machine(room, (), DISK))

@@ -15,7 +15,7 @@ from tests.support.scripted_run import in_process, run_scripted, scripted_config
 MIB = 2**20
 
 
-def test_a_peak_that_is_over_is_measured_and_the_process_keeps_its_own() -> None:
+def test_a_past_peak_is_measured_and_the_processs_own_is_kept() -> None:
     whole = np.ones(300 * MIB, dtype=np.uint8)
     del whole
     assert peaks.begin_stretch()
@@ -41,7 +41,7 @@ def test_the_higher_peak_of_an_interrupted_phase_counts(tmp_path: Path) -> None:
     assert row["planned_host"] is None
 
 
-def test_every_phase_of_a_run_has_its_memory_in_the_log_and_in_show(tmp_path: Path) -> None:
+def test_log_and_show_have_the_memory_of_every_phase(tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
     assert in_process(lambda: run_scripted(run_dir, scripted_config(tmp_path))) == 0
     rows = log_of(run_dir)

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from PIL import Image, ImageDraw
 
-from loop.commands.dry_run import format_plan
+from loop.commands.dry_run import describe_plan
 from loop.config.load import load_config
-from loop.config.schema import QuestionsConfig
+from loop.config.questions import QuestionsConfig
 from loop.errors import InputError
 from loop.questions.import_pairs import import_pairs
 from loop.questions.ingest import ingest
@@ -25,8 +25,8 @@ from loop.questions.sources.jsonl import read_file
 from loop.questions.split_table import SplitTable
 from loop.terminal.console import Console
 from store import Store, open_store
-from store.questions import NewQuestion, add_questions
-from tests.support.command_line import PROJECT
+from store.new_questions import NewQuestion, add_questions
+from tests.support.command_line import PROJECT, run_command
 
 CONFIG = QuestionsConfig(source="jsonl", path="x")
 DIGITS = 1797
@@ -109,8 +109,8 @@ def test_a_few_questions_over_many_images_are_held_out_by_image(digits: Path, st
     counts = {name: (int(rows.replace(",", "")), answers) for name, rows, answers, _ in table[1:]}
     assert counts == {split: (round(share * 2 * DIGITS), "12") for split, share in shares.items()}
     assert len({len(line) for line in said.lines[-4:]}) == 1
-    plan = format_plan(settings)
-    assert all(f"#     {line}" in plan for line in said.lines[-4:])
+    plan = describe_plan(settings, digits.parent)
+    assert all(f"    {line}" in plan for line in said.lines[-4:])
 
 
 def test_the_same_image_in_two_files_is_one_image(shapes: Path) -> None:
@@ -120,7 +120,7 @@ def test_the_same_image_in_two_files_is_one_image(shapes: Path) -> None:
         read_file(write(shapes, rows), CONFIG)
 
 
-def test_in_a_file_that_marks_test_rows_the_rest_is_train_and_gate(shapes: Path) -> None:
+def test_a_file_with_test_rows_puts_the_rest_in_train_and_gate(shapes: Path) -> None:
     config = QuestionsConfig(source="jsonl", path="x", held_out_share=0.4, gate_share=0.3)
     rows = [about(0, split="test"), about(0, "and this?"), *(about(n) for n in range(1, IMAGES))]
     splits = [question.split for question in read_file(write(shapes, rows), config)]
@@ -174,7 +174,7 @@ def test_the_stored_run_of_an_older_version_has_its_file_already(tmp_path: Path)
     opened.close()
 
 
-def test_a_group_that_an_added_file_does_not_hold_whole_is_refused(shapes: Path, store: Store) -> None:
+def test_an_added_file_with_a_part_of_a_group_is_refused(shapes: Path, store: Store) -> None:
     add_questions(store, read_file(write(shapes, [{"question": "a?", "answer": "x", "group": "g"}]), CONFIG))
     rows = [{"question": "b?", "answer": "x", "group": "g"}]
     with pytest.raises(InputError, match=r"line 1: a run does not keep groups; add the group's earlier rows too"):
@@ -216,7 +216,7 @@ def question(n: int, split: str, answer: str, split_from: Any = "draw") -> NewQu
     return NewQuestion(f"{n}?", [answer], [], split, "made", "exact", split_from=split_from)
 
 
-def test_a_split_without_a_common_answer_and_a_split_far_from_its_share_are_named() -> None:
+def test_odd_splits_are_named() -> None:
     table = SplitTable()
     for n in range(400):
         table.count(question(n, "test" if n < 100 else "train", "yes" if n < 100 or n % 2 else "no"))
@@ -232,7 +232,7 @@ def test_a_split_without_a_common_answer_and_a_split_far_from_its_share_are_name
     assert table.lines(CONFIG)[-1].startswith("warning: split 'gate'")
 
 
-def test_few_rows_and_rows_that_name_their_split_warn_of_no_share() -> None:
+def test_few_rows_and_fixed_splits_give_no_warning_of_shares() -> None:
     few, named = SplitTable(), SplitTable()
     for n in range(199):
         few.count(question(n, "train", "x"))
@@ -241,10 +241,19 @@ def test_few_rows_and_rows_that_name_their_split_warn_of_no_share() -> None:
     assert few.warnings(CONFIG) == named.warnings(CONFIG) == []
 
 
+def test_a_repeated_question_counts_once_and_is_told() -> None:
+    table = SplitTable()
+    for n in (1, 2, 3, 2, 2):
+        table.count(question(n, "train", "x"))
+    assert table.rows == {"train": 3}
+    assert table.lines(CONFIG)[-1] == "left out: 2, each the same as an earlier question of its split"
+
+
 def test_a_dry_run_says_what_is_wrong_with_a_row(shapes: Path) -> None:
     path = write(shapes, [about(1, split="train"), about(1, split="test")])
-    plan = format_plan(load_config("my_data", [f"questions.path={path}"]))
-    assert f"before it can run: {path}, line 2: its images" in plan
+    done = run_command("run", "--config", "my_data", "--set", f"questions.path={path}", "--dry-run", check=2)
+    assert f"# before it can run: {path}, line 2: its images" in " ".join(done.stdout.split())
+    assert done.stderr.startswith(f"error: before it can run: {path}, line 2: its images")
 
 
 def test_images_are_not_kept(tmp_path: Path) -> None:
@@ -260,3 +269,23 @@ def test_images_are_not_kept(tmp_path: Path) -> None:
     tracemalloc.stop()
     assert count == 40
     assert most < 4 * 270_000
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"question": "b"}, "needs 'answer'"),
+        ({"question": "b", "candidates": ["x", "y"]}, "'better' must be 1 or 2"),
+        (
+            {"question": "b", "candidates": ["x", "y"], "better": 1, "choices": None},
+            "no 'answer', 'answers' or 'choices'",
+        ),
+    ],
+)
+def test_a_fault_of_a_row_is_named_before_what_follows_from_it(
+    tmp_path: Path, row: dict[str, Any], message: str
+) -> None:
+    held_out = {"question": "a", "answer": "x", "group": "g", "split": "test"}
+    path = write(tmp_path, [held_out, {**row, "group": "g"}])
+    with pytest.raises(InputError, match=f"line 2: .*{message}"):
+        list(read_file(path, CONFIG))

@@ -21,7 +21,8 @@ from loop.questions.registry import SOURCES
 from loop.terminal.console import Console
 from policies.encoding import Encoder, Prompt
 from store import Store, open_store
-from store.questions import NewQuestion, add_questions, candidate_questions
+from store.new_questions import NewQuestion, add_questions
+from store.questions import candidate_questions
 from store.unusable import unusable_questions
 from tests.support.command_line import BASE_MODEL, copy_without
 
@@ -67,7 +68,7 @@ def _new(folder: Path) -> Store:
     return open_store(folder / "run", create=True)
 
 
-def test_a_question_that_is_too_long_is_refused_by_its_line_and_nothing_is_stored(tmp_path: Path) -> None:
+def test_a_too_long_question_is_refused_and_nothing_is_stored(tmp_path: Path) -> None:
     path = write(tmp_path, "what is it?", LONG)
     with pytest.raises(InputError, match=r"line 2: too long: .* tokens of prompt .*256.*engine\.max_model_len.*skip"):
         ingested(tmp_path, config(path))
@@ -92,17 +93,17 @@ def test_the_answer_counts_too(tmp_path: Path) -> None:
         ingested(tmp_path, config(path, sampling={"max_tokens": 250}))
 
 
-def test_without_engine_max_model_len_the_models_own_limit_counts(tmp_path: Path) -> None:
+def test_without_max_model_len_the_models_own_limit_counts(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="more than 512; shorten it, or keep"):
         ingested(tmp_path, config(write(tmp_path, LONG), engine={"max_model_len": None}))
 
 
-def test_a_length_beyond_the_models_own_is_one_line_that_names_the_key() -> None:
+def test_a_max_model_len_beyond_the_model_is_one_line() -> None:
     with pytest.raises(InputError, match=r"engine\.max_model_len = 513 is more than .* set it to 512 or less"):
         longest_sequence(config(engine={"max_model_len": 513}), encoder())
 
 
-def test_added_rows_obey_the_same_rule_and_the_run_keeps_what_it_has(tmp_path: Path) -> None:
+def test_added_rows_obey_the_same_limits(tmp_path: Path) -> None:
     settings = config(write(tmp_path, "what is it?"))
     store = ingested(tmp_path, settings)
     with pytest.raises(InputError, match="line 2: too long"):
@@ -140,7 +141,7 @@ def applied(settings: Config, store: Store, *questions: NewQuestion) -> list[New
     return list(Limits(settings, encoder()).applied(questions, store))
 
 
-def test_an_image_of_too_many_pixels_is_refused_by_its_row_before_it_is_decoded(tmp_path: Path) -> None:
+def test_an_image_with_too_many_pixels_is_refused_undecoded(tmp_path: Path) -> None:
     store = _new(tmp_path)
     with pytest.raises(InputError, match=r"row 1: an image of 10000 x 10000 .*questions\.max_pixels"):
         applied(config(), store, new("what is it?", picture(10_000, 10_000)))
@@ -189,7 +190,7 @@ def test_image_tokens_are_counted_as_the_sampler_counts_them(
 
 
 @given(st.text(max_size=60) | st.sampled_from(["<image>" * 9, "<|assistant|>", "\ufdfa" * 5, "é" * 20, " " * 30]))
-def test_bytes_never_promise_fewer_tokens_than_the_encoder_counts(text: str) -> None:
+def test_the_estimate_from_bytes_is_never_below_the_tokens(text: str) -> None:
     limits = Limits(config(), encoder())
     bound = encoder().most_tokens(text)
     assert bound is not None

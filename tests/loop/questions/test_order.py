@@ -18,11 +18,11 @@ from loop.errors import InputError
 from loop.questions.answer_shares import answer_shares, information
 from loop.questions.order import choose_questions
 from store import Store, open_store
-from store.questions import NewQuestion, add_questions
+from store.new_questions import NewQuestion, add_questions
 from store.rounds import Policy, add_policy, start_round
 
 
-def test_rounds_ask_training_questions_only_and_evaluations_held_out_ones_only(scripted_run_dir: Path) -> None:
+def test_rounds_and_evaluations_use_separate_questions(scripted_run_dir: Path) -> None:
     asked = "SELECT DISTINCT split FROM round_question JOIN question ON question.id = question"
     evaluated = "SELECT DISTINCT question.split FROM evaluation JOIN question ON question.id = question"
     with closing(open_store(scripted_run_dir, read_only=True)) as store:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loop.config.load import load_config, parse_config
-from loop.config.schema import QuestionsConfig
+from loop.config.questions import QuestionsConfig
 from loop.errors import InputError
 from loop.questions.ingest import ingest
 from loop.questions.preferences import Preference, fill, read_layout
@@ -19,7 +19,8 @@ from loop.reading.accuracy_log import accuracy
 from loop.terminal.console import Console
 from store import open_store
 from store.evaluations import NewEvaluation, add_evaluations
-from store.questions import NewQuestion, add_questions, find_questions
+from store.new_questions import NewQuestion, add_questions
+from store.questions import find_questions
 from store.rounds import Policy, add_policy
 from tests.support.command_line import PROJECT
 
@@ -61,7 +62,7 @@ def test_a_text_of_another_layout_is_not_taken_apart() -> None:
     assert read_layout("{question}\n1: {first}\n2: {second}", "what is it?") is None
 
 
-def test_images_of_the_candidates_come_after_those_of_the_question_in_the_order_of_the_candidates(
+def test_candidate_images_follow_question_images_in_order(
     tmp_path: Path,
 ) -> None:
     row = {**ROW, "candidates": ["", ""], "images": ["red.png"], "candidate_images": [["red.png"], ["other.png"]]}
@@ -72,7 +73,7 @@ def test_images_of_the_candidates_come_after_those_of_the_question_in_the_order_
     assert second.digests == [red, other, red]
 
 
-def test_rows_about_the_same_question_are_in_one_split_whatever_their_candidates(tmp_path: Path) -> None:
+def test_rows_of_one_question_are_in_one_split(tmp_path: Path) -> None:
     rows = [
         {"question": f"question {n}?", "candidates": [f"{a}", f"{b}"], "better": 2}
         for n in range(40)
@@ -136,7 +137,7 @@ def test_a_unit_has_one_name_whichever_candidate_comes_first(order: list[str]) -
     assert made.unit == Preference("q", ("a", "b"), 0, [], ([], [])).unit
 
 
-def test_a_judge_that_always_says_1_is_right_half_of_the_time_and_in_no_unit(tmp_path: Path) -> None:
+def test_a_judge_that_always_says_1_is_right_in_no_unit(tmp_path: Path) -> None:
     rows = [{**ROW, "question": f"{n}?", "task": "easy" if n % 2 else "hard", "split": "test"} for n in range(10)]
     (tmp_path / "run").mkdir()
     store = open_store(tmp_path / "run", create=True)

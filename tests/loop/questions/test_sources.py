@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 from judges import find_judge, give_verdict
-from loop.config.schema import QuestionsConfig
+from loop.config.questions import QuestionsConfig
 from loop.errors import InputError
 from loop.questions.sources import easy_vqa, jsonl
 
 CONFIG = QuestionsConfig(source="jsonl", path="questions.jsonl")
 
 
-def test_easy_vqa_keeps_its_own_test_split_and_a_fixed_part_of_train() -> None:
+def test_easy_vqa_has_its_own_test_split_and_fixed_train_part() -> None:
     config = QuestionsConfig(source="easy_vqa", train_limit=50)
     rows = list(easy_vqa.read_questions(config))
     splits = [row.split for row in rows]
@@ -43,7 +43,7 @@ def test_easy_vqas_rows_are_those_of_earlier_versions() -> None:
     assert all(len(each) == 1 for each in splits.values())
 
 
-def test_rationales_end_in_the_accepted_answer_and_say_what_the_image_shows() -> None:
+def test_rationales_describe_the_image_and_end_in_the_answer() -> None:
     written = 0
     for row in easy_vqa.read_questions(QuestionsConfig(source="easy_vqa", train_limit=300)):
         digest = hashlib.sha256(row.images[0]).hexdigest()
@@ -67,7 +67,7 @@ def write(folder: Path, *rows: object) -> Path:
     return path
 
 
-def test_without_the_answer_the_stand_in_is_right_unless_the_question_is_negated() -> None:
+def test_the_stand_in_fails_alone_only_on_negated_questions() -> None:
     seen = {"right": 0, "negated": 0}
     for row in islice(easy_vqa.read_questions(QuestionsConfig(source="easy_vqa")), 400):
         digest = hashlib.sha256(row.images[0]).hexdigest()
@@ -143,7 +143,7 @@ def test_a_row_may_bring_its_judge_with_options_and_its_choices(tmp_path: Path) 
     assert question.judge == 'python(function="operator:contains")'
 
 
-def test_rows_without_an_answer_are_taken_where_the_recipe_says_so_and_never_held_out(tmp_path: Path) -> None:
+def test_unlabelled_rows_are_optional_and_never_held_out(tmp_path: Path) -> None:
     recipe = QuestionsConfig(source="jsonl", path="x", unlabelled=True, held_out_share=0.9)
     rows = [{"question": f"q{n}"} for n in range(20)]
     read = list(jsonl.read_file(write(tmp_path, *rows, {"question": "q", "answer": "a"}), recipe))
@@ -173,7 +173,7 @@ def test_empty_or_missing_files_are_refused(tmp_path: Path) -> None:
         list(jsonl.read_file(tmp_path / "nosuch.jsonl", CONFIG))
 
 
-def test_the_kind_of_a_question_and_the_truth_of_a_chain_are_read_off_the_words() -> None:
+def test_question_kinds_and_faithfulness_are_read_from_words() -> None:
     digest = next(iter(easy_vqa.annotations()))
     shape, color = easy_vqa.annotations()[digest]
     other = next(s for s in easy_vqa.SHAPES if s != shape)
@@ -188,7 +188,7 @@ def test_the_kind_of_a_question_and_the_truth_of_a_chain_are_read_off_the_words(
     assert kinds == ["color", "shape", "yes/no", "negated yes/no"]
 
 
-def test_rows_without_a_split_are_shared_out_and_rows_may_name_the_gate(tmp_path: Path) -> None:
+def test_rows_without_a_split_are_drawn_and_rows_may_name_one(tmp_path: Path) -> None:
     config = CONFIG.model_copy(update={"held_out_share": 0.2, "gate_share": 0.2})
     rows = [{"question": f"{n}?", "answer": "x", "kind": "easy"} for n in range(400)]
     read = list(jsonl.read_file(write(tmp_path, *rows), config))
@@ -200,7 +200,7 @@ def test_rows_without_a_split_are_shared_out_and_rows_may_name_the_gate(tmp_path
     assert [row.split for row in named if row.split == "test"] == ["test"] * counts[0]
 
 
-def test_other_line_separators_inside_a_text_and_a_byte_order_mark_are_read(tmp_path: Path) -> None:
+def test_line_separators_and_byte_order_marks_are_read(tmp_path: Path) -> None:
     text = "one\u2028two\u0085three\u2029four\x0bfive"
     row = json.dumps({"question": text, "answer": "1"}, ensure_ascii=False)
     file = tmp_path / "questions.jsonl"
@@ -209,7 +209,7 @@ def test_other_line_separators_inside_a_text_and_a_byte_order_mark_are_read(tmp_
 
 
 @pytest.mark.parametrize("name", ["pipe", "circle", "folder", "a\0b", "none.png"])
-def test_what_is_no_image_file_is_refused_by_its_row_and_never_waited_for(tmp_path: Path, name: str) -> None:
+def test_a_path_that_is_no_image_is_refused_at_once(tmp_path: Path, name: str) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "circle").symlink_to(tmp_path / "circle")
     (tmp_path / "folder").mkdir()

@@ -1,5 +1,7 @@
 """No image and no group in two splits, whatever the order of rows, and whatever is added later."""
 
+import hashlib
+import json
 from collections import defaultdict
 from collections.abc import Sequence
 
@@ -7,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loop.config.schema import QuestionsConfig
+from loop.config.questions import QuestionsConfig
 from loop.errors import InputError
 from loop.questions.splits import HELD_OUT, SPLITS, Key, SplitRow, Splits, drawn_split, strictest, wanted_shares
 
@@ -21,6 +23,8 @@ ROWS = st.lists(
         images=st.lists(st.sampled_from("123456789"), max_size=3),
         group=st.sampled_from([None, None, "x", "y", "z"]),
         split=st.sampled_from([None, None, None, None, *SPLITS]),
+        stored=st.none(),
+        labelled=st.just(True),
     ),
     max_size=12,
 )
@@ -54,6 +58,14 @@ def test_no_image_and_no_group_is_in_two_splits(rows: list[SplitRow]) -> None:
         return
     assert keys_in_two_splits(rows, splits) == []
     assert all(row.split in (None, split) for row, split in zip(rows, splits, strict=True))
+
+
+@given(st.sampled_from(["group", "image", "text"]), st.text())
+def test_a_draw_is_that_of_earlier_versions(kind: str, value: str) -> None:
+    digest = hashlib.sha256(json.dumps((kind, value)).encode()).digest()
+    fraction = int.from_bytes(digest[:8]) / 2**64
+    expected = "test" if fraction < 0.3 else "gate" if fraction < 0.6 else "train"
+    assert drawn_split((kind, value), CONFIG) == expected
 
 
 @given(ROWS, st.data())
@@ -134,7 +146,7 @@ def test_a_group_of_many_images_is_drawn_by_its_name() -> None:
         assert assign(rows) == [drawn_split(("group", name), CONFIG)] * 5
 
 
-def test_what_is_trained_on_decides_for_an_image_that_an_older_run_has_in_several_splits() -> None:
+def test_an_image_in_several_old_splits_counts_as_trained_on() -> None:
     assert strictest(["test", "train", "gate"]) == "train"
     assert strictest(["test", "imported"]) == "train"
     assert strictest(["test"]) == "test"

@@ -1,4 +1,4 @@
-"""What is said of answers: shares of the labelled questions, and the weight of the pairs."""
+"""The balance of answers: shares of the labelled questions, and the weight of the pairs."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,7 +26,7 @@ def store(run_dir: Path) -> Iterator[Store]:
     opened.close()
 
 
-def test_shares_before_and_after_are_of_the_serving_policy_and_the_candidate(store: Store) -> None:
+def test_shares_are_those_of_serving_policy_and_candidate(store: Store) -> None:
     rows = {row["answer"]: row for row in answer_balance(store, 2, "cot", "test")}
     assert rows.keys() == {answer.lower() for answer in RECURRING}
     assert rows["no"]["accepted"] == pytest.approx(2 / 6)
@@ -35,7 +35,7 @@ def test_shares_before_and_after_are_of_the_serving_policy_and_the_candidate(sto
     assert given_answers(store, 3, "cot", "test")["no"] == pytest.approx((2 / 6, 4 / 6))
 
 
-def test_the_commonest_answers_come_first_and_equal_ones_by_their_text(store: Store) -> None:
+def test_answers_are_sorted_by_frequency_then_text(store: Store) -> None:
     answers = [row["answer"] for row in answer_balance(store, 2, "cot", "test")]
     assert answers[0] == "no"
     assert answers[1:] == sorted(answers[1:])
@@ -49,7 +49,7 @@ def test_questions_without_a_label_do_not_count(store: Store, run_dir: Path) -> 
     assert rows["no"]["after"] == pytest.approx(4 / 6)
 
 
-def test_pairs_count_for_the_answer_they_prefer_and_against_the_other(store: Store) -> None:
+def test_pairs_count_for_one_answer_and_against_the_other(store: Store) -> None:
     red, script = (store.value(SAMPLE, HOSTILE[place]) for place in (3, 0))
     replace_pairs(store, 2, [NewPair(red, script, "random", 1.5)])
     rows = {row["answer"]: row for row in answer_balance(store, 2, "cot", "test")}
@@ -58,7 +58,7 @@ def test_pairs_count_for_the_answer_they_prefer_and_against_the_other(store: Sto
     assert (script_row["chosen"], script_row["rejected"]) == (0, 1.5)
 
 
-def test_a_round_without_a_candidate_and_answers_that_never_recur_say_nothing(store: Store, run_dir: Path) -> None:
+def test_no_candidate_or_no_recurring_answer_gives_no_rows(store: Store, run_dir: Path) -> None:
     change(run_dir, "UPDATE round SET candidate_policy = NULL WHERE number = 2")
     assert answer_balance(store, 2, "cot", "test") == []
     assert answer_balance(store, 99, "cot", "test") == []

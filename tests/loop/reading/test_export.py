@@ -2,7 +2,9 @@
 
 import base64
 import json
+import os
 import shutil
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 from store import open_store
 from store.pairs import adopt_imported_pairs
 from tests.support.command_line import BASE_MODEL, PROJECT, run_command
+from tests.support.stores import run_here
 
 FIXTURES = PROJECT / "tests" / "fixtures"
 
@@ -35,7 +38,7 @@ def exported(run_dir: Path, what: str, name: str, *options: object) -> list[dict
     return [json.loads(line) for line in (run_dir / name).read_text().splitlines()]
 
 
-def test_pairs_are_exported_with_both_texts_images_and_where_they_come_from(run_dir: Path) -> None:
+def test_pairs_are_exported_with_texts_images_and_origin(run_dir: Path) -> None:
     rows = exported(run_dir, "pairs", "pairs.jsonl")
     store = open_store(run_dir)
     assert len(rows) == store.value("SELECT count(*) FROM pair") == 6
@@ -60,7 +63,7 @@ def test_rounds_rules_and_outcomes_filter(run_dir: Path) -> None:
     wrong = run_command("export", run_dir, "pairs", "-o", run_dir / "x.jsonl", "--outcome", "correct", check=2)
     assert "--outcome is for samples" in wrong.stderr
     for filtered, said in (
-        (("pairs", "--rule", "rondom"), "no pair is of it; there are pairs of random"),
+        (("pairs", "--rule", "rondom"), "no pair has this rule; there are pairs of random"),
         (("pairs", "--round", 77), "there is no such round; the last is 2"),
         (("samples", "--outcome", "corect"), "'corect' is not one of 'correct'"),
     ):
@@ -72,7 +75,7 @@ def test_rounds_rules_and_outcomes_filter(run_dir: Path) -> None:
 
 @pytest.mark.heavy
 @pytest.mark.parametrize("form", ["parquet", "json"])
-def test_datasets_reads_the_file_and_trl_trains_from_it_without_glue(run_dir: Path, form: str) -> None:
+def test_datasets_reads_the_export_and_trl_trains_on_it(run_dir: Path, form: str) -> None:
     from datasets import load_dataset
     from transformers import AutoModelForImageTextToText, AutoProcessor
     from trl import DPOConfig, DPOTrainer
@@ -104,7 +107,7 @@ def test_datasets_reads_the_file_and_trl_trains_from_it_without_glue(run_dir: Pa
 
 
 @pytest.mark.parametrize("name", ["pairs.jsonl", "pairs.parquet"])
-def test_an_exported_file_is_imported_once_and_becomes_pairs_of_the_next_update(run_dir: Path, name: str) -> None:
+def test_an_export_is_imported_once_for_the_next_update(run_dir: Path, name: str) -> None:
     run_command("export", run_dir, "pairs", "-o", run_dir / name)
     assert json.loads(run_command("import", run_dir, "pairs", run_dir / name, "--json").stdout) == {"imported": 6}
     assert json.loads(run_command("import", run_dir, "pairs", run_dir / name, "--json").stdout) == {"imported": 0}
@@ -179,3 +182,37 @@ def test_a_file_that_cannot_be_written_leaves_what_was_there(run_dir: Path) -> N
     done = run_command("export", run_dir, "pairs", "-o", run_dir / "no" / "pairs.jsonl", check=2)
     assert f"{run_dir / 'no'} is no directory; make it first" in done.stderr
     assert not list(run_dir.glob(".*.tmp"))
+
+
+def test_the_system_prompt_is_exported_and_comes_back(run_dir: Path) -> None:
+    with closing(open_store(run_dir)) as store, store.transaction():
+        config = json.loads(store.value("SELECT configuration FROM run"))
+        config["policy"]["system_prompt"] = "Be brief."
+        store.connection.execute("UPDATE run SET configuration = ?", (json.dumps(config),))
+    rows = exported(run_dir, "pairs", "pairs.jsonl")
+    assert all(row["prompt"][0] == {"role": "system", "content": "Be brief."} for row in rows)
+    assert all([message["role"] for message in row["prompt"]] == ["system", "user"] for row in rows)
+    done = run_command("import", run_dir, "pairs", run_dir / "pairs.jsonl", "--json")
+    assert json.loads(done.stdout) == {"imported": 6}
+    rows[0]["prompt"][0]["content"] = "Be long."
+    (run_dir / "other.jsonl").write_text(json.dumps(rows[0]) + "\n")
+    other = run_command("import", run_dir, "pairs", run_dir / "other.jsonl", check=2)
+    assert "its system prompt is not the run's policy.system_prompt; leave it out" in other.stderr
+
+
+def test_a_pair_too_long_for_the_model_is_refused_by_its_line(run_dir: Path) -> None:
+    file = run_dir / "long.jsonl"
+    for long in ({"chosen": "red " * 5_000}, {"rejected": "red " * 5_000}, {"prompt": "which one? " * 2_000}):
+        file.write_text(json.dumps({**GOOD, "chosen": "red " * 80}) + "\n" + json.dumps({**GOOD, **long}) + "\n")
+        done = run_command("import", run_dir, "pairs", file, check=2)
+        assert "line 2" in done.stderr
+        assert "are more than the 512 that" in done.stderr
+    store = open_store(run_dir)
+    assert store.value("SELECT count(*) FROM imported_pair") == 0
+    store.close()
+
+
+def test_a_file_whose_name_is_no_unicode_is_imported(run_dir: Path) -> None:
+    file = Path(os.fsdecode(os.fsencode(run_dir) + b"/pairs\xff.jsonl"))
+    file.write_text(json.dumps(GOOD) + "\n")
+    assert json.loads(run_here("import", run_dir, "pairs", file, "--json").stdout) == {"imported": 1}

@@ -25,7 +25,7 @@ def run_copy(scripted_run_dir: Path, tmp_path: Path) -> Path:
     return copy
 
 
-def test_every_policy_on_disk_has_a_card_and_its_weights_are_what_was_recorded(scripted_run_dir: Path) -> None:
+def test_every_policy_on_disk_has_a_card_and_recorded_weights(scripted_run_dir: Path) -> None:
     store = open_store(scripted_run_dir, read_only=True)
     rows = store.rows("SELECT * FROM policy WHERE made_by != 'base' AND deleted IS NULL")
     assert rows
@@ -55,7 +55,7 @@ def run_shrinking(folder: Path) -> None:
     run_scripted(folder / "run", config, script=Script([0.1, 0.5, 0.1, 0.1, 1.0], held_out=40))
 
 
-def test_the_card_of_a_shrunk_policy_names_both_parents_and_how_far_it_lies_between_them(tmp_path: Path) -> None:
+def test_the_card_of_a_shrunk_policy_names_parents_and_alpha(tmp_path: Path) -> None:
     run_forked(run_shrinking, tmp_path)
     run_dir = tmp_path / "run"
     text = (run_dir / "policies" / "current" / FILE_NAME).read_text()

@@ -57,7 +57,7 @@ def test_everything_is_answered_once_at_half_the_price(store: Store) -> None:
     assert open_batches(store) == []
 
 
-def test_items_that_fail_or_expire_are_marked_and_only_they_are_sent_again(store: Store) -> None:
+def test_only_failed_or_expired_items_are_sent_again(store: Store) -> None:
     fates = {
         "q1?": "500",
         "q2?": "expired",
@@ -99,7 +99,7 @@ def test_a_batch_that_expires_keeps_what_was_answered(store: Store) -> None:
     assert statuses(store) == {"answered": 19, "failed": 1}
 
 
-def test_a_batch_that_comes_to_nothing_is_an_outage_with_its_reason(store: Store) -> None:
+def test_a_failed_batch_is_an_outage_with_its_reason(store: Store) -> None:
     with (
         serve_batches(ends_as="failed") as server,
         pytest.raises(TeacherOutage, match="failed: line 1 is not valid"),
@@ -108,7 +108,7 @@ def test_a_batch_that_comes_to_nothing_is_an_outage_with_its_reason(store: Store
     assert statuses(store) == {"failed": 20}
 
 
-def test_stopped_while_waiting_the_next_session_waits_on_for_the_same_batch(store: Store) -> None:
+def test_the_next_session_waits_for_the_same_batch(store: Store) -> None:
     with serve_batches(polls=4) as server:
         looks = server.looks
         assert run(store, server.url, stopping=lambda: sum(looks.values()) >= 1) == 0
@@ -117,7 +117,7 @@ def test_stopped_while_waiting_the_next_session_waits_on_for_the_same_batch(stor
     assert len(server.batches) == 1
 
 
-def test_a_batch_whose_creation_was_not_heard_of_is_found_again_and_not_paid_twice(store: Store) -> None:
+def test_an_unconfirmed_batch_is_found_and_not_paid_twice(store: Store) -> None:
     with serve_batches() as server:
         server.lose_next_reply = True
         with pytest.raises(TeacherOutage):

@@ -37,7 +37,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 
 @pytest.mark.heavy
-def test_sigkill_with_200_requests_in_flight_repeats_none_that_was_committed(tmp_path: Path) -> None:
+def test_sigkill_with_200_requests_repeats_no_committed_one(tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
     store_with_questions(run_dir, QUESTIONS).close()
     with serve("ok", delay_s=0.2) as server:
@@ -64,7 +64,7 @@ def test_sigkill_with_200_requests_in_flight_repeats_none_that_was_committed(tmp
     store.close()
 
 
-def test_what_was_answered_is_never_asked_again_and_what_failed_is(store: Store) -> None:
+def test_only_failed_requests_are_asked_again(store: Store) -> None:
     with serve(lambda _, prompt: "500" if "q3?" in prompt else "ok") as server:
         session = session_with(store, server.url)
         assert sum(len(calls) for calls in ask_live(session, tasks_of(store))) == 20
@@ -79,14 +79,14 @@ def test_what_was_answered_is_never_asked_again_and_what_failed_is(store: Store)
     assert (mended["status"], mended["round"], mended["attempts"]) == ("answered", 2, 3)
 
 
-def test_one_request_that_always_fails_does_not_hold_up_what_is_resumed(store: Store) -> None:
+def test_a_request_that_always_fails_does_not_block_a_resume(store: Store) -> None:
     with serve(lambda _, prompt: "500" if "q3?" in prompt else "ok") as server:
         for expected in (20, 1, 1):
             assert sum(len(calls) for calls in ask_live(session_with(store, server.url), tasks_of(store))) == expected
 
 
 @pytest.mark.parametrize("concurrency", [2, 8])
-def test_every_sending_of_a_request_counts_against_the_most_that_may_be_made(store: Store, concurrency: int) -> None:
+def test_every_attempt_counts_against_max_requests(store: Store, concurrency: int) -> None:
     keys: dict[str, Any] = {"max_requests": 70, "attempts": 4, "concurrency": concurrency}
     with serve("500") as server:
         for _ in range(9):
@@ -106,7 +106,7 @@ def test_a_budget_that_ends_in_retries_is_said_and_is_no_outage(
     assert "budget is spent (teacher.max_requests = 4)" in capsys.readouterr().out
 
 
-def test_the_cost_is_booked_from_the_usage_and_the_run_stops_at_its_budget(store: Store) -> None:
+def test_cost_comes_from_usage_and_the_budget_ends_the_asking(store: Store) -> None:
     with serve("ok") as server:
         session = session_with(store, server.url, max_requests=12, concurrency=3)
         list(ask_live(session, tasks_of(store)))
@@ -123,7 +123,7 @@ def test_the_cost_is_booked_from_the_usage_and_the_run_stops_at_its_budget(store
         assert spent(store)[1] <= 12 * 450 / 1e6 + 0.004
 
 
-def test_rounds_have_a_budget_of_their_own_and_the_cold_start_has_not(store: Store) -> None:
+def test_only_rounds_after_the_cold_start_have_their_own_budget(store: Store) -> None:
     with serve("ok") as server:
         keys: dict[str, Any] = {"round_max_requests": 4, "max_requests": 10}
         for number, expected in ((1, 4), (2, 8), (3, 10), (4, 10)):
@@ -138,7 +138,8 @@ def test_the_spent_budget_is_said_with_its_key(store: Store, capsys: pytest.Capt
     with serve("ok") as server:
         session = session_with(store, server.url, max_requests=1)
         list(ask_live(replace(session, reporter=Console()), tasks_of(store)))
-    assert "budget is spent (teacher.max_requests = 1); the loop goes on without the teacher" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "budget is spent (teacher.max_requests = 1); the loop continues without the teacher" in said
 
 
 def test_ctrl_c_keeps_what_was_paid_for(store: Store) -> None:
@@ -149,7 +150,7 @@ def test_ctrl_c_keeps_what_was_paid_for(store: Store) -> None:
         assert 5 <= answered == sum(server.asked.values()) < 20
 
 
-def test_places_spelled_out_in_a_question_stay_text_and_notes_come_before_it() -> None:
+def test_placeholders_in_a_question_stay_text_after_the_notes() -> None:
     asked = template("rationale", ("no_units", "lower_case"))
     prompt = asked.fill(question="what is {answer}?", answer="{question}")
     assert "Question: what is {answer}?\nAccepted answer: {question}\n" in prompt
@@ -166,7 +167,7 @@ def test_only_the_chain_of_a_correction_is_trained_on() -> None:
     assert chain_of(solve, "It is red.\n### Answer: red") == "It is red.\n### Answer: red"
 
 
-def test_a_store_made_before_is_brought_up_to_date_with_its_calls(tmp_path: Path) -> None:
+def test_an_older_stores_calls_are_migrated(tmp_path: Path) -> None:
     run_dir = tmp_path / "old"
     run_dir.mkdir()
     connection = sqlite3.connect(run_dir / "store.db")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from loop.commands.dry_run import format_plan
+from loop.commands.dry_run import describe_plan
 from loop.config.load import parse_config
 from loop.config.schema import Config
 from loop.errors import InputError
@@ -16,7 +16,8 @@ from loop.teaching.setup import teacher_settings
 from loop.teaching.tasks import rationale_tasks
 from policies.teacher.request import request_hash
 from store import Store, open_store
-from store.questions import NewQuestion, add_questions, find_questions
+from store.new_questions import NewQuestion, add_questions
+from store.questions import find_questions
 from store.rounds import Policy, add_policy, start_round
 from store.teacher.calls import TeacherCall, add_calls
 from tests.support.command_line import BASE_MODEL, run_command
@@ -67,10 +68,13 @@ def test_the_estimate_counts_text_images_and_answers(questions: Path) -> None:
     assert halved.usd == pytest.approx(estimate.usd / 2)
 
 
-def test_the_plan_prints_it_also_without_the_questions_and_without_a_price(questions: Path, tmp_path: Path) -> None:
-    assert "about $3.4" in format_plan(config(questions))
-    assert "assuming one image of 1024x1024 each" in format_plan(config(tmp_path / "nosuch.jsonl"))
-    assert "no price known" in format_plan(config(questions, model="my-model"))
+def test_the_plan_prints_the_cost_without_questions_or_price(questions: Path, tmp_path: Path) -> None:
+    def cost(settings: Config) -> str:
+        return next(line for line in describe_plan(settings, tmp_path) if "cost" in line)
+
+    assert "about $3.4" in cost(config(questions))
+    assert "assuming one image of 1024x1024 each" in cost(config(tmp_path / "nosuch.jsonl"))
+    assert "no price known" in cost(config(questions, model="my-model"))
 
 
 def test_a_cost_above_the_threshold_needs_a_yes(questions: Path, store: Store) -> None:
@@ -110,7 +114,7 @@ def test_changed_settings_ask_again_and_are_confirmed_again(questions: Path, sto
         confirm_cold_start(config(questions, confirm_usd=0.1, temperature=0.2), store, agreed=False)
 
 
-def test_a_budget_without_a_price_and_a_key_in_the_address_are_refused(questions: Path) -> None:
+def test_budgets_without_price_and_keys_in_urls_are_refused(questions: Path) -> None:
     for keys, message in (
         ({"model": "my-model", "budget_usd": 1.0}, r"teacher\.prices"),
         ({"base_url": "http://me:secret@127.0.0.1/v1"}, "must not hold a key"),

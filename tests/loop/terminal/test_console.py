@@ -1,4 +1,4 @@
-"""What a run shows while it goes on: a live view, plain lines, or events; and what it keeps for run.log."""
+"""Output of a run: a live view, plain lines, or events; and the content of run.log."""
 
 import io
 import json
@@ -54,7 +54,7 @@ def test_events_tell_the_run_and_nothing_else_is_printed(shown: Path) -> None:
 
 
 @pytest.mark.heavy
-def test_a_run_on_a_terminal_draws_a_panel_that_is_gone_when_it_ends(shown: Path) -> None:
+def test_a_terminal_run_draws_a_panel_and_removes_it(shown: Path) -> None:
     text = (shown / "live.out").read_text()
     assert "╭" in text
     assert "round 1 of 2: " in text
@@ -103,7 +103,7 @@ def lines_of(console: LiveConsole) -> list[str]:
     return Text.from_ansi(capture.get()).plain.splitlines()
 
 
-def test_the_panel_shows_round_phase_progress_and_the_last_rounds(live: LiveConsole) -> None:
+def test_the_panel_shows_phase_progress_and_last_rounds(live: LiveConsole) -> None:
     with live.bar("round 2: sampling", 200, "chain", 40) as bar:
         bar.update(60)
         bar.note(tokens="1,234/s", evil="\x1b[2J")
@@ -182,7 +182,7 @@ def test_progress_events_are_few(capsys: pytest.CaptureFixture[str]) -> None:
     assert events[0]["total"] == 1000
 
 
-def test_the_log_of_a_run_has_what_libraries_say_and_repeats_it_a_hundred_times_only(tmp_path: Path) -> None:
+def test_run_log_has_library_messages_at_most_100_times(tmp_path: Path) -> None:
     with run_log(tmp_path / "run"), run_log(tmp_path / "run"):
         for n in range(300):
             logging.getLogger("vllm.somewhere").warning("said at every step")

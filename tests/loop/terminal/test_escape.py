@@ -50,7 +50,7 @@ def test_a_line_of_a_hundred_kilobytes_is_cut() -> None:
     assert len(one_line("\x1b" * 100_000)) < 4 * LINE_LIMIT + 50
 
 
-def test_marks_that_climb_over_other_lines_are_thinned_and_accents_stay() -> None:
+def test_stacked_marks_are_thinned_and_accents_stay() -> None:
     assert one_line("a" + "\u0301" * 50) == "a" + "\u0301" * 4
     assert one_line("e\u0301te\u0301") == "e\u0301te\u0301"
 

@@ -1,4 +1,4 @@
-"""Trackers: what they are told is what the store holds, and a kill makes them hear nothing twice."""
+"""Trackers: they get the figures that the store holds, and after a kill they get nothing twice."""
 
 import importlib.util
 import json
@@ -41,7 +41,7 @@ def store(scripted_run_dir: Path) -> Iterator[Store]:
     opened.close()
 
 
-def test_tensorboard_reads_the_rounds_and_the_curves_of_the_store(scripted_run_dir: Path, store: Store) -> None:
+def test_tensorboard_reads_the_stores_rounds_and_curves(scripted_run_dir: Path, store: Store) -> None:
     found = events(scripted_run_dir)
     rows = log_rows(store)
     assert len(rows) == ROUNDS
@@ -115,7 +115,7 @@ def test_a_tracker_that_cannot_be_closed_does_not_end_the_run(store: Store) -> N
     assert said == ["  Down was not closed (ConnectionError: no route); the store has the figures"]
 
 
-def test_a_tracked_run_stays_the_same_when_more_rounds_are_wanted(tmp_path: Path) -> None:
+def test_a_tracked_run_keeps_its_id_with_more_rounds(tmp_path: Path) -> None:
     seen: list[str] = []
 
     def open_one(name: str, target: Target) -> Down:

@@ -19,8 +19,8 @@ from loop.training.pair_rules import JudgedSample
 from policies.encoding import Encoder
 from store import Store, open_store
 from store.evaluations import NewEvaluation, add_evaluations
+from store.new_questions import NewQuestion, add_questions
 from store.pairs import NewPair
-from store.questions import NewQuestion, add_questions
 from store.rounds import Policy, add_policy, get_round, start_round
 from store.samples import NewSample, NewVerdict, add_samples, add_verdicts
 from store.training import NewTraining, record_candidate
@@ -48,7 +48,7 @@ def solved(encoder: Encoder, number: int, answer: str) -> Solved:
 
 
 @given(st.lists(st.tuples(st.sampled_from(ANSWERS), st.sampled_from(ANSWERS)), max_size=60))
-def test_with_solved_questions_enough_no_direction_outweighs_the_other_by_more_than_a_pair(
+def test_enough_solved_questions_balance_every_direction(
     pairs: list[tuple[str, str]],
 ) -> None:
     encoder = shared_encoder()
@@ -77,7 +77,7 @@ def test_a_single_pair_is_not_answered() -> None:
     assert missing(Counter({("yes", "no"): 5, ("no", "yes"): 2})) == {("no", "yes"): 3}
 
 
-def test_too_few_solved_questions_give_as_many_counter_pairs_as_there_are(encoder: Encoder) -> None:
+def test_few_solved_questions_give_all_the_pairs_they_can(encoder: Encoder) -> None:
     made = counter_pairs(encoder, Counter({("yes", "no"): 9}), [solved(encoder, 1, "no")], SPELLINGS, random.Random(0))
     assert [(each.question, each.answer) for each in made] == [(1, "yes")]
 
@@ -142,7 +142,7 @@ def paired(store: Store) -> Counter[tuple[str, str, str]]:
     return Counter((row["rule"], row["chosen"], row["rejected"]) for row in rows)
 
 
-def test_a_round_whose_pairs_all_prefer_one_answer_gets_as_many_for_the_other(store: Store, encoder: Encoder) -> None:
+def test_one_sided_pairs_get_as_many_counter_pairs(store: Store, encoder: Encoder) -> None:
     for _ in range(2):  # done again after a crash it is the same
         pair(context(store, encoder), get_round(store, 1))
         assert paired(store) == {("likeliest", "yes", "no"): 6, ("counter", "no", "yes"): 6}
@@ -157,7 +157,7 @@ def test_without_balance_there_are_no_counter_pairs(store: Store, encoder: Encod
     assert paired(store) == {("likeliest", "yes", "no"): 6}
 
 
-def test_the_balance_of_a_round_shows_pairs_and_a_drift_of_the_answers(store: Store, encoder: Encoder) -> None:
+def test_a_rounds_balance_shows_pairs_and_drift_of_answers(store: Store, encoder: Encoder) -> None:
     pair(context(store, encoder, "pairs.balance=false"), get_round(store, 1))
     training = NewTraining(1, {}, 1, 1, 0.1, 1.0, {}, [])
     record_candidate(store, Policy(1, 0, "dpo", "other", "path", {}), training)

@@ -3,15 +3,18 @@
 import random
 import shutil
 import signal
+import threading
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from loop.training.stage_directories import delete_others
+from policies.weights import alone_in
 from store import open_store
 from store.rounds import get_policy
-from tests.support.forked import run_forked
+from tests.support.forked import Forked, run_forked, until
 from tests.support.killed_update import EVERY_STEP, STEPS, TABLE, work_on_update
 
 pytestmark = pytest.mark.heavy
@@ -88,7 +91,7 @@ def test_what_another_update_left_is_deleted_with_a_line(
     assert "goes on after step" not in said
 
 
-def test_without_checkpoints_an_update_begins_anew_and_ends_the_same(
+def test_without_checkpoints_an_update_restarts_and_ends_alike(
     text_model: Path, tmp_path: Path, unbroken: tuple[str, list[tuple[Any, ...]]]
 ) -> None:
     run_dir = tmp_path / "run"
@@ -112,3 +115,34 @@ def test_a_half_checkpoint_is_deleted_with_a_line(
     for name in (checkpoint.name, "checkpoint-9.tmp"):
         assert f"  deleted {name} in {checkpoint.parent}: half written" in said
     assert outcome(run_dir) == unbroken
+
+
+def test_an_update_of_two_processes_survives_its_controller(text_model: Path, tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    tables = {"learner": {**EVERY_STEP, "workers": 2}}
+    run_forked(work_on_update, str(text_model), str(tmp_path / "unbroken"), None, None, tables)
+    run_dir = tmp_path / "run"
+    for stage in ("rft", "dpo"):
+        running = Forked(work_on_update, str(text_model), str(run_dir), None, None, tables)
+        until(lambda stage=stage: bool(list(run_dir.glob(f"training/{stage}-*/checkpoint-*[0-9]"))), running)  # type: ignore[misc]
+        running.kill_alone()
+    said = run_forked(work_on_update, str(text_model), str(run_dir), None, None, tables).stdout
+    assert "  rft: trained before, in " in said
+    assert "  dpo: goes on after step " in said
+    assert outcome(run_dir) == outcome(tmp_path / "unbroken")
+    assert len(outcome(run_dir)[1]) == STEPS
+
+
+def test_an_update_waits_for_the_process_of_a_killed_controller(tmp_path: Path) -> None:
+    stage = tmp_path / "training" / "dpo-0123456789abcdef"
+    half = stage / "checkpoint-9.tmp"
+    half.mkdir(parents=True)
+    said: list[str] = []
+    deleting = threading.Thread(target=delete_others, args=(stage.parent, [stage], said.append))
+    with alone_in(stage):  # as the first process of a training
+        deleting.start()
+        deleting.join(0.5)
+        assert deleting.is_alive()
+        half.rename(stage / "checkpoint-9")
+    deleting.join(10)
+    assert said == [f"  deleted checkpoint-9 in {stage}: half written"]

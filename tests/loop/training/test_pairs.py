@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loop.config.schema import PairsConfig, SamplingConfig
+from loop.config.schema import SamplingConfig
+from loop.config.update import PairsConfig
 from loop.evaluation.seeds import sample_seed
 from loop.questions.answer_shares import AnswerShares, information
 from loop.training.choose_pairs import choose
@@ -24,7 +25,7 @@ from loop.training.pair_rules import (
     shortest_right,
 )
 from store import open_store
-from store.questions import NewQuestion, add_questions
+from store.new_questions import NewQuestion, add_questions
 
 OUTCOMES = st.sampled_from(["correct", "wrong", "unparsable", "truncated", "judge_error"])
 
@@ -75,7 +76,7 @@ def test_right_is_chosen_wrong_is_rejected_nothing_else_is_used(samples: list[Ju
         assert samples[each.rejected].outcome == "wrong"
 
 
-def test_a_judge_run_prefers_by_its_win_rates_whatever_the_verdicts_say() -> None:
+def test_judged_pairs_follow_win_rates_and_not_verdicts() -> None:
     rates = [0.25, 1.0, None, 0.75, 0.0]
     samples = [sample(n, "wrong")._replace(win_rate=rate) for n, rate in enumerate(rates)]
     settings = PairsConfig(rule="judged", judge_run="runs/judge", per_question=2)
@@ -85,7 +86,7 @@ def test_a_judge_run_prefers_by_its_win_rates_whatever_the_verdicts_say() -> Non
     assert choose(own(equal), settings, False, random.Random(0)) == []
 
 
-def test_the_band_leaves_out_questions_that_are_too_easy_or_too_hard() -> None:
+def test_the_band_leaves_out_too_easy_and_too_hard_questions() -> None:
     settings = PairsConfig(band=[0.25, 0.85])
 
     def count(right: int) -> int:
@@ -95,7 +96,7 @@ def test_the_band_leaves_out_questions_that_are_too_easy_or_too_hard() -> None:
     assert [count(right) for right in (0, 1, 2, 6, 7, 8)] == [0, 0, 2, 2, 0, 0]
 
 
-def test_the_teacher_steps_in_only_where_no_sample_is_right_and_the_recipe_pairs_it() -> None:
+def test_teacher_chains_are_paired_only_for_unsolved_questions() -> None:
     wrong, taught = sample(1, "wrong"), sample(2, "correct")
     solved = choose(own([sample(0, "correct"), wrong], [taught]), PairsConfig(), True, random.Random(0))
     assert [(p.chosen, p.rejected, p.rule) for p in solved] == [(0, 1, "random")]
@@ -111,7 +112,7 @@ def test_contrast_takes_the_pair_that_differs_least() -> None:
     assert (pair.chosen, pair.rejected) == (0, 3)
 
 
-def test_vote_pairs_most_with_least_voted_and_weighs_by_the_margin() -> None:
+def test_vote_pairs_most_and_least_voted_by_the_margin() -> None:
     samples = [
         sample(0, "wrong", votes=5, copies=3),
         sample(1, "wrong", votes=5, copies=2),
@@ -146,14 +147,14 @@ def test_only_chains_that_came_to_an_answer_vote(tmp_path: Path) -> None:
     store.close()
 
 
-def test_likeliest_prefers_the_likeliest_right_chain_to_the_likeliest_wrong_one() -> None:
+def test_likeliest_pairs_the_likeliest_right_and_wrong_chains() -> None:
     right = [sample(n, "correct")._replace(logprob=value) for n, value in ((0, -9.0), (1, -0.5), (2, -3.0))]
     wrong = [sample(n, "wrong")._replace(logprob=value) for n, value in ((3, -2.0), (4, -8.0), (5, None))]
     pairs = likeliest([*right, *wrong], 3, random.Random(0))
     assert [(p.chosen, p.rejected) for p in pairs] == [(1, 3), (2, 4), (0, 5)]
 
 
-def test_best_worst_drops_ties_and_shortest_right_shortens_only_what_is_all_right() -> None:
+def test_best_worst_drops_ties_shortest_right_needs_all_right() -> None:
     assert best_worst([sample(0, "correct"), sample(1, "correct")], 2, random.Random(0)) == []
     lengths = [sample(n, "correct", range(n + 2)) for n in range(4)]
     assert [(p.chosen, p.rejected) for p in shortest_right(lengths, 2, random.Random(0))] == [(0, 3), (1, 2)]
@@ -167,7 +168,7 @@ def test_margin_prefers_what_the_verifier_likes_on_both_sides() -> None:
     assert (pair.chosen, pair.rejected) == (5, 4)
 
 
-def test_information_is_one_for_the_rarest_answer_and_small_for_a_coin_toss() -> None:
+def test_information_weight_is_1_for_the_rarest_answer() -> None:
     shares = AnswerShares({"yes": 0.4, "no": 0.4, "red": 0.1, "teal": 0.02})
     assert information(["Teal"], shares) == pytest.approx(1.0)
     assert information(["yes"], shares) < information(["red"], shares) < 1.0
@@ -182,7 +183,7 @@ def test_a_temperature_schedule_ends_on_its_last_step() -> None:
     assert SamplingConfig(temperature=0.7).temperature_of(5) == 0.7
 
 
-def test_seeds_differ_by_run_round_question_and_index_and_fit_the_sampler() -> None:
+def test_seeds_differ_by_run_round_question_and_index() -> None:
     keys = [(r, n, q, i) for r in range(3) for n in range(3) for q in range(20) for i in range(8)]
     seeds = [sample_seed(*key) for key in keys]
     assert len(set(seeds)) == len(keys)

@@ -1,4 +1,4 @@
-"""Who computes the reference of an update, and that no second model is in memory for it."""
+"""The reference of an update: where it is computed, and that no second model is in memory for it."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -34,7 +34,7 @@ SAMPLER = {"reference": "sampler"}
 
 
 @pytest.mark.heavy
-def test_pairs_of_the_policy_that_dpo_starts_from_have_the_samplers_figures(text_model: Path, tmp_path: Path) -> None:
+def test_pairs_of_the_starting_policy_have_the_samplers_scores(text_model: Path, tmp_path: Path) -> None:
     with session(text_model, tmp_path, learner=SAMPLER) as ctx:
         items = pair_references(ctx, pairs(ctx.encoder), start=1)
         assert [item.reference for item in items] == [(-1.5, -2.5), None, None]
@@ -53,7 +53,7 @@ def test_pairs_of_the_policy_that_dpo_starts_from_have_the_samplers_figures(text
         ({}, None, "DPO starts after another stage of this update"),
     ],
 )
-def test_where_the_samplers_figures_do_not_hold_the_learner_computes_them_and_says_why(
+def test_otherwise_the_learner_scores_and_says_why(
     text_model: Path, tmp_path: Path, tables: dict[str, Any], start: int | None, why: str
 ) -> None:
     tables = {**tables, "policy": {"model": str(text_model), "dtype": "float32", **tables.get("policy", {})}}

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loop.config.schema import GrpoConfig
+from loop.config.update import GrpoConfig
 from loop.training.grpo_items import group_advantages
 from loop.training.pair_candidates import QuestionSamples
 from loop.training.pair_rules import JudgedSample
@@ -72,13 +72,13 @@ def test_a_group_of_one_or_of_equal_rewards_teaches_nothing() -> None:
     assert found(MIXED) == []
 
 
-def test_what_was_not_judged_or_was_cut_off_is_left_out_of_its_group() -> None:
+def test_unjudged_and_cut_samples_are_left_out_of_groups() -> None:
     samples = [sample("correct"), sample("wrong"), sample("judge_error"), sample("truncated")]
     assert len(found(MIXED, *samples)) == 2
     assert len(found(MIXED.model_copy(update={"truncated": "wrong"}), *samples)) == 3
 
 
-def test_groups_that_are_all_right_differ_in_brevity_alone_and_are_not_scaled() -> None:
+def test_all_right_groups_differ_in_brevity_and_are_not_scaled() -> None:
     settings = GrpoConfig(groups="all_right", rewards={"answer": 1.0, "brevity": 0.5})
     assert found(settings, sample("correct", 10), sample("correct", 5)) == pytest.approx([-0.125, 0.125])
 

@@ -21,7 +21,8 @@ from policies.learner.items import SftItem
 from policies.learner.sft import Sft
 from policies.verifier import ScoredChain
 from store import open_store
-from store.questions import NewQuestion, add_questions, find_questions
+from store.new_questions import NewQuestion, add_questions
+from store.questions import find_questions
 from store.rounds import Round, get_policy, get_round, start_round
 
 
@@ -47,7 +48,7 @@ UNLIKELIHOOD = Stage("unlikelihood", lambda config: config.rft, answers_to_avoid
 
 
 @pytest.mark.heavy
-def test_a_third_algorithm_is_one_class_and_one_line_in_the_table(text_model: Path, tmp_path: Path) -> None:
+def test_a_new_algorithm_is_one_class_and_one_table_line(text_model: Path, tmp_path: Path) -> None:
     config = parse_config(
         {
             "policy": {"model": str(text_model), "dtype": "float32"},

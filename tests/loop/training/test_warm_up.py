@@ -41,9 +41,7 @@ def test_an_update_of_one_step_moves_the_weights(
 
 
 @pytest.mark.heavy
-def test_warm_up_ends_at_the_full_rate_and_the_schedule_goes_on_from_there(
-    text_model: Path, encoder: Encoder, tmp_path: Path
-) -> None:
+def test_warm_up_ends_at_the_full_rate(text_model: Path, encoder: Encoder, tmp_path: Path) -> None:
     learner = LocalLearner(encoder)
     items = [SftItem(Prompt("What color is it?"), tuple(encoder.completion_ids("teal")))] * 8
     settings = replace(SETTINGS, batch_size=1, warmup_ratio=0.5, scheduler="linear")
@@ -61,7 +59,7 @@ def test_a_schedule_without_warm_up_stays_at_its_rate(text_model: Path, encoder:
     assert [step.learning_rate for step in result.curve] == [1e-3] * 4
 
 
-def test_a_candidate_with_the_serving_policys_weights_is_no_update(tmp_path: Path) -> None:
+def test_a_candidate_with_unchanged_weights_is_no_update(tmp_path: Path) -> None:
     config = scripted_config(tmp_path, update={"learning_rate": 1e-30}, rft={"learning_rate": 1e-30})
     assert in_process(lambda: run_scripted(tmp_path / "run", config)) == 0
     store = open_store(tmp_path / "run", read_only=True)

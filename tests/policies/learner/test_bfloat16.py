@@ -116,7 +116,7 @@ class PlainAdamW(Dpo):
 
 
 @pytest.mark.heavy
-def test_dpo_at_its_published_rate_moves_bfloat16_weights_as_float32_ones(text_model: Path, encoder: Encoder) -> None:
+def test_dpo_moves_bfloat16_weights_as_float32_ones(text_model: Path, encoder: Encoder) -> None:
     model = LocalLearner(encoder, dtype="bfloat16").load(text_model)
     start = {name: parameter.detach().float() for name, parameter in model.named_parameters()}
     exact = moves(text_model, encoder, "float32", start)
@@ -133,9 +133,7 @@ def test_dpo_at_its_published_rate_moves_bfloat16_weights_as_float32_ones(text_m
 
 
 @pytest.mark.heavy
-def test_a_bfloat16_learner_publishes_bfloat16_weights_and_a_float32_one_float32(
-    text_model: Path, encoder: Encoder, tmp_path: Path
-) -> None:
+def test_a_learner_publishes_weights_of_its_dtype(text_model: Path, encoder: Encoder, tmp_path: Path) -> None:
     for name in ("bfloat16", "float32"):
         learner = LocalLearner(encoder, dtype=name)
         learner.publish(learner.load(text_model), tmp_path / name)
@@ -144,7 +142,7 @@ def test_a_bfloat16_learner_publishes_bfloat16_weights_and_a_float32_one_float32
 
 
 @pytest.mark.heavy
-def test_a_shrunk_bfloat16_policy_lies_between_its_parents_on_average(text_model: Path, encoder: Encoder) -> None:
+def test_a_shrunk_bfloat16_policy_is_between_its_parents(text_model: Path, encoder: Encoder) -> None:
     learner = LocalLearner(encoder, dtype="bfloat16")
     start, end = learner.load(text_model), learner.load(text_model)
     with torch.no_grad():

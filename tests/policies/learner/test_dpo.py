@@ -3,6 +3,7 @@
 import copy
 import gc
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,7 +14,7 @@ import torch
 from PIL import Image
 from trl import DPOTrainer
 
-from loop.config.schema import DPO_LOSSES
+from loop.config.update import DPO_LOSSES
 from policies.encoding import Encoder, Prompt
 from policies.learner.base import TrainingSettings
 from policies.learner.dpo import Dpo, _PairTrainer
@@ -30,7 +31,10 @@ SIDES = (("teal", "red"), ("a red circle", "no"), ("yes", "no, it is blue"), ("b
 
 @dataclass(frozen=True)
 class WithReferenceModel(Dpo):
-    """DPO with a copy of the model as reference beside it, asked in every step."""
+    """DPO with a copy of the model as reference beside it, asked in every step; every side is a row of its own."""
+
+    def computing(self, *_: Any) -> AbstractContextManager[object]:
+        return nullcontext()
 
     def scores(self) -> tuple[str, ...]:
         return ()
@@ -82,7 +86,7 @@ def test_every_loss_is_that_of_a_reference_in_memory(
     items = pairs(text_encoder)
     expected = curve(text_model, text_encoder, WithReferenceModel(**options), items, SETTINGS)
     assert curve(text_model, text_encoder, Dpo(**options), items, SETTINGS) == pytest.approx(
-        expected, rel=2e-6, abs=2e-5
+        expected, rel=1e-5, abs=2e-5
     )
     assert len(set(expected)) > 1
 
@@ -93,7 +97,7 @@ def test_so_it_is_with_images(losses: dict[str, float]) -> None:
     items = pairs(encoder, ((), ("red",), ("blue", "teal")))
     expected = curve(BASE_MODEL, encoder, WithReferenceModel(losses=losses), items, SETTINGS)
     assert curve(BASE_MODEL, encoder, Dpo(losses=losses), items, SETTINGS) == pytest.approx(
-        expected, rel=2e-6, abs=2e-5
+        expected, rel=1e-5, abs=2e-5
     )
 
 
@@ -104,7 +108,7 @@ def test_with_an_adapter_the_reference_is_the_model_under_it(text_model: Path, t
     learner = LocalLearner(text_encoder)
     model = learner.load(text_model)
     sides = [ScoredChain(item.prompt, side) for item in items for side in (item.chosen, item.rejected)]
-    sums = [sum(tokens) for tokens in learner.token_logprobs(model, sides)]
+    sums = [sum(tokens) for tokens in learner.token_logprobs(model, sides, sides=2)]
     known = [replace(item, reference=(sums[2 * n], sums[2 * n + 1])) for n, item in enumerate(items)]
     torch.manual_seed(1)
     assert curve(text_model, text_encoder, Dpo(), known, settings) == found
@@ -123,7 +127,7 @@ def test_a_known_reference_is_taken_as_it_is(text_model: Path, text_encoder: Enc
 
 
 @pytest.mark.parametrize(("ema_steps", "models"), [(None, 1), (2, 2)])
-def test_a_second_model_is_in_memory_only_where_the_reference_moves(
+def test_only_a_moving_reference_is_a_second_model(
     text_model: Path, text_encoder: Encoder, tmp_path: Path, ema_steps: int | None, models: int
 ) -> None:
     learner, seen = LocalLearner(text_encoder), set[int]()

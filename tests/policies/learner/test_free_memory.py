@@ -1,4 +1,4 @@
-"""What the learner held goes back to the system, so that the sampler can use it."""
+"""Memory of the learner returns to the system, so that the sampler can use it."""
 
 import torch
 

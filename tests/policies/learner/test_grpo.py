@@ -132,7 +132,7 @@ def trained_gradients(
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_gradients_equal_the_oracle_where_clipping_is_active_and_the_last_batch_is_short(
+def test_gradients_equal_the_oracle_with_clipping(
     loss: str, text_model: Path, text_encoder: Encoder, tmp_path: Path
 ) -> None:
     learner = LocalLearner(text_encoder)
@@ -149,7 +149,7 @@ def now(model: Any, encoder: Encoder, item: GrpoItem) -> list[float]:
     return list(token_logprobs(model, encoder, [ScoredChain(item.prompt, item.completion)])[0])
 
 
-def test_gradients_equal_the_oracle_with_no_one_and_two_images_mixed(vision_encoder: Encoder, tmp_path: Path) -> None:
+def test_gradients_equal_the_oracle_with_0_1_and_2_images(vision_encoder: Encoder, tmp_path: Path) -> None:
     learner = LocalLearner(vision_encoder)
     model = learner.load(BASE_MODEL).eval()
     made = items(vision_encoder, model, ((), ("red",), ("blue", "teal")))
@@ -227,7 +227,7 @@ def as_trl_makes_them(encoder: Encoder, made: Sequence[GrpoItem]) -> dict[str, A
 
 
 @pytest.mark.parametrize("change", [{"lora_rank": 4}, {"epochs": 3.0}, {"frozen": ("embed_tokens",)}])
-def test_adapters_several_epochs_and_frozen_parts_train_as_with_the_other_algorithms(
+def test_adapters_epochs_and_frozen_parts_work_with_grpo(
     change: dict[str, Any], text_model: Path, text_encoder: Encoder, tmp_path: Path
 ) -> None:
     learner = LocalLearner(text_encoder)

@@ -56,7 +56,7 @@ def weights(model: Any) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("init", INITS)
 @pytest.mark.parametrize("rslora", [False, True])
-def test_the_adapter_that_is_kept_gives_the_start_the_published_weights(
+def test_start_plus_kept_adapter_gives_published_weights(
     text_model: Path, encoder: Encoder, tmp_path: Path, init: str, rslora: bool
 ) -> None:
     settings = replace(SETTINGS, lora_init=init, lora_rslora=rslora, lora_dropout=0.1)
@@ -122,9 +122,7 @@ def test_dropout_is_active_whatever_the_algorithm(
         assert torch.equal(value, dict(again.model.named_parameters())[name]), "a seed gives the same adapter each time"
 
 
-def test_an_adapter_is_merged_into_bfloat16_weights_without_losing_small_moves(
-    text_model: Path, encoder: Encoder, tmp_path: Path
-) -> None:
+def test_merging_into_bfloat16_keeps_small_changes(text_model: Path, encoder: Encoder, tmp_path: Path) -> None:
     learner = LocalLearner(encoder, dtype="bfloat16")
     settings = replace(SETTINGS, learning_rate=1e-4)
     start = learner.load(text_model)

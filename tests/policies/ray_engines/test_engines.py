@@ -112,9 +112,7 @@ def sampled(engines: RayEngines, count: int) -> dict[object, str]:
     return {chain.key: chain.text for chain in chains}
 
 
-def test_every_request_is_answered_once_by_engines_on_two_nodes_that_share_no_files(
-    begin: Begin, policies: list[Path]
-) -> None:
+def test_two_nodes_without_shared_files_answer_once(begin: Begin, policies: list[Path]) -> None:
     engines, _ = begin(seconds=0.002)
     for directory in (policies[1], policies[2]):
         serve(engines, directory)
@@ -122,9 +120,7 @@ def test_every_request_is_answered_once_by_engines_on_two_nodes_that_share_no_fi
     assert all(each.chains > 150 and each.state == "serving" for each in engines.status())
 
 
-def test_closed_engines_leave_nothing_of_what_was_fetched_for_them(
-    begin: Begin, policies: list[Path], tmp_path: Path
-) -> None:
+def test_closed_engines_leave_no_fetched_files(begin: Begin, policies: list[Path], tmp_path: Path) -> None:
     engines, _ = begin()
     serve(engines, policies[1])
     fetched = tmp_path / f"ratchet-{os.getuid()}"
@@ -133,7 +129,7 @@ def test_closed_engines_leave_nothing_of_what_was_fetched_for_them(
     assert [each.name for each in fetched.iterdir()] == [".lock"]
 
 
-def test_an_engine_killed_while_it_samples_loses_and_repeats_nothing(begin: Begin, policies: list[Path]) -> None:
+def test_an_engine_killed_while_sampling_loses_nothing(begin: Begin, policies: list[Path]) -> None:
     engines, said = begin(seconds=0.005)
     serve(engines, policies[1])
     found: dict[object, str] = {}
@@ -149,7 +145,7 @@ def test_an_engine_killed_while_it_samples_loses_and_repeats_nothing(begin: Begi
 
 
 @pytest.mark.slow
-def test_a_hundred_engines_killed_at_random_lose_and_repeat_nothing(begin: Begin, policies: list[Path]) -> None:
+def test_a_hundred_engines_killed_at_random_lose_nothing(begin: Begin, policies: list[Path]) -> None:
     engines, _ = begin(replicas=4, seconds=0.01, restarts_without_progress=20)
     serve(engines, policies[1])
     rng, killed = random.Random(0), set[int]()
@@ -168,9 +164,7 @@ def test_a_hundred_engines_killed_at_random_lose_and_repeat_nothing(begin: Begin
     assert sum(each.restarts for each in engines.status()) == 100
 
 
-def test_an_engine_lost_between_two_calls_serves_the_current_weights_when_it_is_back(
-    begin: Begin, policies: list[Path]
-) -> None:
+def test_an_engine_lost_between_calls_returns_with_new_weights(begin: Begin, policies: list[Path]) -> None:
     engines, _ = begin(replicas=1)
     serve(engines, policies[1])
     os.kill(engines.status()[0].pid, signal.SIGKILL)
@@ -259,9 +253,7 @@ def test_a_node_that_is_lost_takes_nothing_along(cluster: Cluster, begin: Begin,
     assert found == expected(policies[1], 300)
 
 
-def test_an_engine_that_finds_no_place_any_more_is_not_waited_for(
-    cluster: Cluster, begin: Begin, policies: list[Path]
-) -> None:
+def test_an_engine_without_a_place_is_not_waited_for(cluster: Cluster, begin: Begin, policies: list[Path]) -> None:
     third = cluster.add_node(num_cpus=4)
     cluster.wait_for_nodes()
     engines, _ = begin(replicas=3, cpus=4)

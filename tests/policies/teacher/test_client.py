@@ -65,7 +65,7 @@ def test_what_may_pass_is_asked_again_and_booked_once(fault: str) -> None:
 
 
 @pytest.mark.parametrize("fault", ["hang", "drip"])
-def test_a_request_that_takes_too_long_is_cut_off_and_asked_again(fault: str) -> None:
+def test_a_slow_request_is_cut_off_and_asked_again(fault: str) -> None:
     with serve(lambda number, _: fault if number < 1 else "ok") as server:
         started = time.monotonic()
         ((_, reply),) = ask(teacher(server, timeout_s=0.5))
@@ -85,9 +85,7 @@ def test_a_request_that_takes_too_long_is_cut_off_and_asked_again(fault: str) ->
         ("wrong type", "answered", "stop"),
     ],
 )
-def test_an_answer_that_was_paid_for_is_recorded_as_what_it_is_and_never_asked_again(
-    fault: str, status: str, finish_reason: str
-) -> None:
+def test_a_paid_answer_is_recorded_and_never_asked_again(fault: str, status: str, finish_reason: str) -> None:
     with serve(fault) as server:
         ((_, reply),) = ask(teacher(server))
     assert (reply.status, reply.finish_reason, reply.attempts) == (status, finish_reason, 1)
@@ -96,7 +94,7 @@ def test_an_answer_that_was_paid_for_is_recorded_as_what_it_is_and_never_asked_a
 
 
 @pytest.mark.parametrize("fault", ["50 MB", "unfolds to 50 MB", "long text"])
-def test_an_answer_far_longer_than_was_asked_for_is_left_and_booked(fault: str) -> None:
+def test_a_far_too_long_answer_is_booked_unread(fault: str) -> None:
     with serve(lambda number, _: fault if number == 0 else "ok") as server:
         started = time.monotonic()
         (_, reply), (_, next_one) = ask(teacher(server, concurrency=1), 2)
@@ -116,7 +114,7 @@ def test_an_error_of_50_mb_is_an_error() -> None:
 USED_UP = {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "24h"}
 
 
-def test_a_limit_that_is_used_up_until_tomorrow_ends_the_asking_with_what_there_is() -> None:
+def test_a_limit_used_up_for_a_day_ends_the_asking() -> None:
     with serve("ok", headers=USED_UP) as server:
         got: list[TeacherReply] = []
         with pytest.raises(
@@ -126,7 +124,7 @@ def test_a_limit_that_is_used_up_until_tomorrow_ends_the_asking_with_what_there_
     assert len(got) == 1
 
 
-def test_a_request_that_the_server_rejects_is_recorded_with_its_reason_and_the_others_go_on() -> None:
+def test_a_rejected_request_is_recorded_and_others_go_on() -> None:
     with serve(lambda number, _: "400" if number == 0 else "ok") as server:
         replies = ask(teacher(server, concurrency=1), 3)
     assert [reply.status for _, reply in replies] == ["rejected", "answered", "answered"]
@@ -172,7 +170,7 @@ def test_what_no_retry_can_mend_stops_at_once(fault: str, message: str) -> None:
     assert not isinstance(caught.value, TeacherOutage)
 
 
-def test_the_variable_that_is_named_is_the_one_that_is_configured(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_message_names_the_configured_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTHER_KEY", KEY)
     with serve("401") as server, pytest.raises(TeacherError, match="OTHER_KEY"):
         ask(teacher(server, api_key_env="OTHER_KEY"))
@@ -189,7 +187,7 @@ def test_retry_after_is_obeyed_by_everyone() -> None:
     assert server.times[1] - server.times[0] >= 0.3
 
 
-def test_being_asked_to_wait_an_hour_ends_the_asking_with_what_there_is() -> None:
+def test_a_wait_of_an_hour_ends_the_asking() -> None:
     with serve(lambda number, _: "429 wait an hour" if number == 2 else "ok") as server:
         got: list[TeacherReply] = []
         with pytest.raises(TeacherOutage, match="asks to wait 3600 s"):
@@ -217,7 +215,7 @@ def test_an_endpoint_out_of_reach_is_named_with_the_cure() -> None:
         ask(teacher("http://127.0.0.1:9/v1", attempts=2))
 
 
-def test_one_request_that_always_fails_is_marked_and_the_others_are_answered() -> None:
+def test_a_request_that_always_fails_is_marked_others_answered() -> None:
     with serve(lambda _, prompt: "500" if prompt.endswith("\n7") else "ok") as server:
         replies = {asked.key: reply for asked, reply in ask(teacher(server, attempts=3), 30)}
     assert replies.pop("7").detail == "500: no"
@@ -229,7 +227,7 @@ FAULTS = ("429", "429 retry-after-ms", "500", "503", "reset", "not json", "html"
 
 
 @pytest.mark.heavy
-def test_a_thousand_requests_at_twenty_percent_faults_end_answered_once_or_marked() -> None:
+def test_1000_requests_with_faults_end_answered_once_or_marked() -> None:
     rng, lock = random.Random(1), threading.Lock()
 
     def behave(_: int, prompt: str) -> str:
@@ -270,7 +268,7 @@ def test_what_was_answered_before_a_failure_is_handed_out() -> None:
             list(groups)
 
 
-def test_once_stopping_what_is_in_flight_is_still_handed_out_and_nothing_more_is_sent() -> None:
+def test_a_stop_returns_requests_in_flight_and_sends_no_more() -> None:
     seen: list[TeacherReply] = []
     with serve("ok", delay_s=0.05) as server:
         collect(teacher(server, concurrency=4).ask_all(map(request, range(50)), lambda: len(seen) >= 3), seen)
@@ -320,7 +318,7 @@ def test_requests_a_minute_are_kept() -> None:
     assert len(server.times) <= seconds_used(server) * 3000 / 60
 
 
-def test_tokens_a_minute_are_kept_by_what_is_used_not_by_what_an_answer_may_have() -> None:
+def test_tokens_per_minute_count_the_tokens_used() -> None:
     with serve("ok") as server:
         started = time.monotonic()
         ask(teacher(server, tokens_per_minute=360_000, max_tokens=1000, concurrency=16), 90)
@@ -372,3 +370,13 @@ def test_azures_dated_interface_gets_its_version_and_its_header() -> None:
     head = server.request_headers[0]
     assert head.startswith("POST /v1/chat/completions?api-version=2024-10-21 ")
     assert f"api-key: {KEY}" in head
+
+
+def test_what_is_asked_of_this_machine_goes_to_no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    with serve() as server, serve() as proxy:
+        for variable in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+            monkeypatch.setenv(variable, proxy.url.removesuffix("/v1"))
+        ((_, reply),) = ask(teacher(server))
+        assert reply.status == "answered"
+        assert sum(server.asked.values()) == 1
+        assert not proxy.asked

@@ -26,7 +26,7 @@ def test_an_image_costs_what_the_published_rule_says(width: int, height: int, ex
 
 
 @given(tokens, tokens, tokens)
-def test_cost_is_linear_cached_tokens_are_cheaper_and_a_batch_is_half(prompt: int, cached: int, answer: int) -> None:
+def test_cost_is_linear_with_cheaper_cache_and_half_for_batches(prompt: int, cached: int, answer: int) -> None:
     cost = cost_usd(GPT_4O, Usage(prompt, cached, answer))
     assert 0 <= cost <= cost_usd(GPT_4O, Usage(prompt, 0, answer)) * (1 + 1e-9)
     assert cost_usd(GPT_4O, Usage(2 * prompt, 2 * cached, 2 * answer)) == pytest.approx(2 * cost)
@@ -146,7 +146,7 @@ def test_what_the_server_says_is_left_is_left_and_no_more() -> None:
     assert asyncio.run(ask()) == pytest.approx([0.0, 0.0, 60.0, 60.0])
 
 
-def test_a_long_wait_is_said_once_with_its_end_and_one_that_is_too_long_ends_it() -> None:
+def test_a_long_wait_is_reported_once_and_a_longer_one_ends_it() -> None:
     time = FakeTime()
     said: list[str] = []
 
@@ -220,7 +220,7 @@ def test_whatever_a_server_sends_is_a_reply_or_malformed(body: object) -> None:
 
 
 @pytest.mark.parametrize("tokens", [10**30, -1, True, "many", None, 1e300])
-def test_a_usage_that_nothing_can_have_is_estimated_and_the_answer_kept(tokens: object) -> None:
+def test_an_impossible_usage_is_replaced_by_an_estimate(tokens: object) -> None:
     choice = {"message": {"content": "an answer"}, "finish_reason": "stop"}
     reply = read_completion({"choices": [choice], "usage": {"prompt_tokens": 3, "completion_tokens": tokens}}, 10)
     assert (reply.status, reply.text, reply.usage_reported, reply.usage.prompt) == ("answered", "an answer", False, 10)

@@ -13,7 +13,7 @@ from policies.teacher.prices import Price
 from policies.teacher.request import TeacherSettings, request_hash
 
 
-def test_rare_image_formats_are_sent_as_png_and_large_images_smaller() -> None:
+def test_rare_formats_are_sent_as_png_and_large_images_smaller() -> None:
     def sent(kind: str, longest_edge: int) -> tuple[str, Image.Image]:
         buffer = io.BytesIO()
         Image.new("RGB", (40, 20)).save(buffer, format=kind)

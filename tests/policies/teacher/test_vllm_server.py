@@ -24,7 +24,8 @@ from loop.terminal.console import Console
 from policies.encoding import Encoder
 from policies.teacher.client import Teacher
 from store import open_store
-from store.questions import NewQuestion, add_questions, load_image
+from store.new_questions import NewQuestion, add_questions
+from store.questions import load_image
 from store.rounds import Policy, add_policy, get_round, start_round
 from store.teacher.calls import count_reasons
 from tests.support.command_line import BASE_MODEL, PROJECT

@@ -143,7 +143,7 @@ def test_the_views_say_what_the_tables_hold(old_run: Path) -> None:
 
 
 def run_and_trace(folder: Path) -> None:
-    """A whole run, looked at in every phase as `log` and `status` do, and every view; writes down every statement."""
+    """A whole run, read in every phase as `log` and `status` do, and every view; writes down every statement."""
     run_dir, traced = folder / "run", list[str]()
 
     def observe(config: Config, store: Store, stack: ExitStack, say: Callable[[str], None]) -> Observer:
@@ -175,7 +175,7 @@ def run_and_trace(folder: Path) -> None:
     (folder / "traced").write_text("\0".join(traced))
 
 
-def test_no_query_of_the_loop_and_its_log_walks_all_samples_or_verdicts() -> None:
+def test_no_query_of_loop_or_log_scans_all_samples() -> None:
     """Every statement of a whole run, as SQLite saw it, and SQLite's own plan for it."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -207,7 +207,7 @@ def test_a_reading_command_loads_neither_torch_nor_vllm(old_run: Path) -> None:
         assert modules_of(name, old_run, *rest, check=code) & slow == set(), name
 
 
-def test_the_configuration_of_a_first_version_is_read_with_todays_defaults(old_run: Path) -> None:
+def test_a_first_versions_configuration_gets_todays_defaults(old_run: Path) -> None:
     store = open_store(old_run)
     stored = json.loads(store.value("SELECT configuration FROM run"))
     store.close()

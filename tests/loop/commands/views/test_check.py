@@ -14,7 +14,7 @@ from policies.weights import deleting, reading
 from store import StoreError, open_store
 from store.maintenance.archive import archive_round, find_sample, round_samples, rounds_to_archive
 from store.maintenance.check import find_faults
-from store.questions import NewQuestion, add_questions
+from store.new_questions import NewQuestion, add_questions
 from store.rounds import Policy, add_policy, record_decision, start_round
 from tests.support.command_line import PROJECT, run_command
 
@@ -123,7 +123,7 @@ def test_an_archive_that_a_crash_left_half_done_is_done_again(run_dir: Path) -> 
     store.close()
 
 
-def test_the_serving_policy_its_parent_the_best_and_every_kth_are_kept(run_dir: Path) -> None:
+def test_the_serving_parent_best_and_every_kth_policy_are_kept(run_dir: Path) -> None:
     store = open_store(run_dir)
     with store.transaction():
         for number, parent in ((4, 3), (5, 3), (6, 5)):

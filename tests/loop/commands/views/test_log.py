@@ -50,7 +50,7 @@ def test_no_line_of_the_table_is_wider_than_the_terminal(run_dir: Path, width: i
     assert len({len(line) for line in lines[:5]}) == 1
 
 
-def test_a_wider_terminal_shows_more_and_what_is_left_out_is_named(run_dir: Path) -> None:
+def test_wider_terminals_show_more_and_hidden_columns_are_named(run_dir: Path) -> None:
     store = open_store(run_dir)
     narrow, wide, whole = format_log(store, 80), format_log(store, 200), format_log(store)
     store.close()
@@ -64,7 +64,7 @@ def test_columns_of_rank_0_stay_on_any_terminal() -> None:
     assert [column.title for column in fit_columns(COLUMNS, 10)] == ["round", "held-out CoT %", "change", "decision"]
 
 
-def test_a_change_is_the_paired_test_against_the_policy_that_the_round_began_from(run_dir: Path) -> None:
+def test_a_change_is_tested_against_the_rounds_first_policy(run_dir: Path) -> None:
     start, first, second = rows_of(run_dir)
     assert first["change"]["cot"] == {
         "against": 1,
@@ -137,7 +137,7 @@ def test_an_accepted_shrunk_candidate_says_how_far_it_was_shrunk(run_dir: Path) 
     store.close()
 
 
-def test_the_log_names_the_best_policy_where_rounds_go_on_from_another(run_dir: Path) -> None:
+def test_the_log_names_a_best_policy_that_is_not_the_last(run_dir: Path) -> None:
     shrunk = shrink_last_round(run_dir, best=2)
     note = f"best: policy 2 (round 1), by the gate's questions; rounds go on from policy {shrunk}"
     assert note in run_here("log", run_dir).stdout.splitlines()
@@ -161,7 +161,7 @@ def test_two_formats_at_once_are_bad_input(run_dir: Path) -> None:
     assert "give one" in done.stderr
 
 
-def test_a_followed_run_shows_each_round_as_it_finishes_and_ends_with_the_process(run_dir: Path) -> None:
+def test_follow_prints_each_finished_round_and_ends_with_the_run(run_dir: Path) -> None:
     change(run_dir, "UPDATE round SET phase = 'gate' WHERE number = 2")
     seen: list[int] = []
     with run_lock(run_dir):
@@ -197,7 +197,7 @@ def test_following_a_run_that_died_says_so(run_dir: Path) -> None:
     change(run_dir, "UPDATE session SET ended = NULL, end_reason = NULL")
     followed = run_here("log", run_dir, "--follow")
     assert [line.split()[0] for line in followed.stdout.splitlines()][-1] == "2"
-    assert "the run is stale (its process died without a word" in followed.stderr
+    assert "the run is stale (its process died without a message" in followed.stderr
 
 
 def test_columns_widen_for_large_figures(run_dir: Path) -> None:
@@ -248,7 +248,7 @@ def test_an_accuracy_waits_for_its_whole_evaluation(run_dir: Path) -> None:
     store.close()
 
 
-def test_an_accuracy_waits_for_a_shrunk_policy_that_answers_after_the_gate(run_dir: Path) -> None:
+def test_accuracy_waits_for_the_answers_of_a_shrunk_policy(run_dir: Path) -> None:
     shrink_last_round(run_dir)
     change(run_dir, "UPDATE round SET phase = 'gate' WHERE number = 2")
     store = open_store(run_dir)
@@ -260,7 +260,7 @@ def test_an_accuracy_waits_for_a_shrunk_policy_that_answers_after_the_gate(run_d
     store.close()
 
 
-def test_a_damaged_rounds_file_is_named_and_a_deleted_one_written_anew(run_dir: Path) -> None:
+def test_a_damaged_rounds_file_is_named_a_deleted_one_rewritten(run_dir: Path) -> None:
     file, store = run_dir / "rounds.jsonl", open_store(run_dir)
     file.write_text('{"round": 0}\n{"rou\n')
     with pytest.raises(LoopError, match=r"rounds\.jsonl: its last line is damaged; delete the file"):

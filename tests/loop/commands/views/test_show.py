@@ -1,10 +1,11 @@
-"""`show`: every record can be found, filtered and looked at, and nothing in it acts on the terminal."""
+"""`show`: every record can be found, filtered and shown, and nothing in it acts on the terminal."""
 
 import array
 import io
 import json
 import random
 import re
+import shlex
 import string
 import zlib
 from pathlib import Path
@@ -43,7 +44,7 @@ def listed(run_dir: Path, *arguments: object) -> list[dict[str, Any]]:
     return [json.loads(line) for line in show(run_dir, *arguments, "--json", "--limit", 1000).splitlines()]
 
 
-def test_every_kind_is_listed_and_each_of_its_records_can_be_shown(run_dir: Path) -> None:
+def test_every_kind_is_listed_and_every_record_shown(run_dir: Path) -> None:
     keys = {"question": "id", "sample": "id", "pair": "pair", "round": "number", "policy": "policy"}
     for kind in KINDS:
         records = listed(run_dir, kind)
@@ -99,9 +100,7 @@ def test_a_shrunk_policy_says_between_which_two_it_lies(run_dir: Path) -> None:
     assert "of the way" not in show(run_dir, "policy", 3)
 
 
-def test_the_list_of_policies_names_both_parents_and_what_the_gate_said(
-    run_dir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_list_of_policies_has_parents_and_gate_results(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     shrunk = shrink_last_round(run_dir)
     records = {record["policy"]: record for record in listed(run_dir, "policy")}
@@ -145,7 +144,7 @@ def test_suspect_questions_are_listed(run_dir: Path) -> None:
     assert "teacher failed twice" in show(run_dir, "question", 9)
 
 
-def test_questions_that_turned_are_found_with_both_chains_beside_each_other(run_dir: Path) -> None:
+def test_changed_questions_are_shown_with_both_chains(run_dir: Path) -> None:
     change(
         run_dir,
         "UPDATE evaluation SET outcome = 'correct', text = 'it is blue' WHERE policy = 1 AND style = 'cot'"
@@ -325,9 +324,7 @@ def test_verifier_scores_are_shown_token_by_token(run_dir: Path) -> None:
     assert f"{tokenizer.decode([41])!r} -2.25" in show(run_dir, "question", 1)
 
 
-def test_bytes_of_one_character_are_one_piece_and_a_chain_cut_inside_one_keeps_its_scores(
-    run_dir: Path, tmp_path: Path
-) -> None:
+def test_bytes_of_a_character_are_one_piece_with_its_scores(run_dir: Path, tmp_path: Path) -> None:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
     vocabulary = {letter: number for number, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
@@ -345,9 +342,9 @@ def test_bytes_of_one_character_are_one_piece_and_a_chain_cut_inside_one_keeps_i
     assert scored_pieces(store, 3, ids, [1.0]) == ()
 
 
-def test_a_round_says_where_to_look_further_and_those_commands_work(run_dir: Path) -> None:
+def test_the_commands_that_a_round_suggests_work(run_dir: Path) -> None:
     shown = show(run_dir, "round", 2)
-    hints = [line.partition("show DIR ")[2].split() for line in shown.splitlines() if "show DIR" in line]
+    hints = [line.partition(": show ")[2] for line in shown.splitlines() if ": show " in line]
     assert len(hints) == 3
     for hint in hints:
-        run_here("show", run_dir, *hint)
+        run_here("show", *shlex.split(hint))

@@ -57,10 +57,10 @@ def test_a_run_that_an_error_ended_names_it(run_dir: Path) -> None:
 def test_a_run_whose_process_was_killed_is_stale(run_dir: Path) -> None:
     change(run_dir, "UPDATE session SET ended = NULL, end_reason = NULL")
     assert state_of(run_dir, 5)["state"] == "stale"
-    assert "died without a word" in run_here("status", run_dir, check=5).stdout
+    assert "died without a message" in run_here("status", run_dir, check=5).stdout
 
 
-def test_a_process_that_works_is_running_and_one_that_is_silent_is_stale(run_dir: Path) -> None:
+def test_a_working_process_is_running_and_a_silent_one_stale(run_dir: Path) -> None:
     change(run_dir, "UPDATE session SET ended = NULL, end_reason = NULL")
     (run_dir / "run.log").touch()
     with run_lock(run_dir):
@@ -71,7 +71,7 @@ def test_a_process_that_works_is_running_and_one_that_is_silent_is_stale(run_dir
         assert state_of(run_dir, 5)["state"] == "stale"
 
 
-def test_an_evaluation_of_a_finished_run_is_named_and_its_end_is_not_the_runs(run_dir: Path) -> None:
+def test_an_evaluation_does_not_change_a_finished_runs_state(run_dir: Path) -> None:
     change(run_dir, "INSERT INTO session (pid, command, started) SELECT pid, 'evaluate', started FROM session LIMIT 1")
     assert state_of(run_dir, 3)["state"] == "finished"
     change(run_dir, "UPDATE session SET pid = ? WHERE command = 'evaluate'", parameters=(os.getpid(),))
@@ -86,7 +86,7 @@ def test_the_codes_are_told_apart_from_failures(run_dir: Path, tmp_path: Path) -
     assert "holds no run" in run_here("status", tmp_path / "nowhere", check=2).stderr
 
 
-def test_a_phase_in_the_middle_shows_how_far_and_how_long_it_takes(run_dir: Path) -> None:
+def test_an_open_phase_shows_progress_and_time_left(run_dir: Path) -> None:
     change(
         run_dir,
         "UPDATE round SET phase = 'sample' WHERE number = 2",
@@ -99,7 +99,7 @@ def test_a_phase_in_the_middle_shows_how_far_and_how_long_it_takes(run_dir: Path
         state = json.loads(run_here("status", run_dir, "--json").stdout)
     assert (state["done"], state["total"]) == (32, 64)
     assert state["per_second"] == pytest.approx(0.5)
-    assert "32 of 64, 0.5 a second, 1m04s left" in shown
+    assert "32 of 64, 0.5 per second, 1m04s left" in shown
     assert "round     2 of 2, phase sample" in shown
     assert "not judged yet" in shown
 
@@ -111,7 +111,7 @@ ANSWERS = """INSERT INTO evaluation (policy, split, style, question, text, token
     1000 + id FROM question WHERE split = 'gate' LIMIT {count}"""
 
 
-def test_an_evaluation_counts_the_reported_questions_and_none_of_the_gates(run_dir: Path) -> None:
+def test_evaluation_progress_counts_reported_questions_only(run_dir: Path) -> None:
     change(run_dir, "UPDATE round SET phase = 'evaluate' WHERE number = 2", GATE_QUESTIONS)
     change(run_dir, ANSWERS.format(policy=3, style="direct", count=4))
     change(run_dir, "DELETE FROM evaluation WHERE policy = 3 AND split = 'test' AND question > 6")
@@ -119,7 +119,7 @@ def test_an_evaluation_counts_the_reported_questions_and_none_of_the_gates(run_d
     assert (state["done"], state["total"], state["at_most"]) == (2 * 6, 2 * 8, None)
 
 
-def test_an_evaluation_of_the_cold_start_counts_the_base_models_answers_too(run_dir: Path) -> None:
+def test_cold_start_progress_counts_the_base_models_answers(run_dir: Path) -> None:
     change(run_dir, "PRAGMA foreign_keys = OFF", "DELETE FROM round WHERE number > 0")
     change(run_dir, "UPDATE round SET phase = 'evaluate', decision = NULL")
     state = state_of(run_dir, 4)
@@ -141,9 +141,7 @@ def test_a_round_without_a_candidate_has_nothing_to_evaluate(run_dir: Path) -> N
         ({"rule": "always", "guard": ["cot"]}, 4),
     ],
 )
-def test_the_gate_promises_no_total_and_says_how_much_it_asks_at_most(
-    run_dir: Path, gate: dict[str, Any], at_most: int
-) -> None:
+def test_the_gate_has_no_total_but_an_upper_limit(run_dir: Path, gate: dict[str, Any], at_most: int) -> None:
     change(run_dir, "UPDATE round SET phase = 'gate', decision = NULL WHERE number = 2", GATE_QUESTIONS)
     change(run_dir, ANSWERS.format(policy=3, style="direct", count=3))
     sets = "UPDATE run SET configuration = json_set(configuration, '$.gate', json(?))"
@@ -153,11 +151,11 @@ def test_the_gate_promises_no_total_and_says_how_much_it_asks_at_most(
         shown = run_here("status", run_dir).stdout
     assert (state["done"], state["total"], state["at_most"]) == (3, None, at_most)
     assert state["per_second"] == pytest.approx(1.0)
-    assert f"progress  3 of at most {at_most} answers, 1.0 a second" in shown
+    assert f"progress  3 of at most {at_most} answers, 1.0 per second" in shown
     assert " left" not in shown
 
 
-def test_the_gate_shows_the_answers_of_the_shrunk_candidate_that_is_tried(run_dir: Path) -> None:
+def test_the_gate_shows_the_progress_of_the_shrunk_candidate(run_dir: Path) -> None:
     shrunk = shrink_last_round(run_dir)
     change(run_dir, "UPDATE round SET phase = 'gate', decision = NULL, candidate_policy = 3 WHERE number = 2")
     change(
@@ -166,7 +164,7 @@ def test_the_gate_shows_the_answers_of_the_shrunk_candidate_that_is_tried(run_di
     assert (state_of(run_dir, 4)["done"], state_of(run_dir, 4)["at_most"]) == (2, 4)
 
 
-def test_a_shrunk_policy_that_the_gate_accepted_answers_a_known_number_of_questions(run_dir: Path) -> None:
+def test_an_accepted_shrunk_policy_has_a_known_total(run_dir: Path) -> None:
     shrunk = shrink_last_round(run_dir)
     change(run_dir, "UPDATE round SET phase = 'gate' WHERE number = 2", GATE_QUESTIONS)
     change(run_dir, f"DELETE FROM evaluation WHERE policy = {shrunk} AND style = 'cot'")
@@ -174,7 +172,7 @@ def test_a_shrunk_policy_that_the_gate_accepted_answers_a_known_number_of_questi
     assert (state["done"], state["total"], state["at_most"]) == (8, 16, None)
 
 
-def test_status_names_the_best_policy_and_the_one_that_rounds_go_on_from(run_dir: Path) -> None:
+def test_status_names_the_best_and_the_last_accepted_policy(run_dir: Path) -> None:
     assert "best      policy 3 (round 2)\n" in run_here("status", run_dir, check=3).stdout
     shrunk = shrink_last_round(run_dir, best=2)
     state = state_of(run_dir, 3)

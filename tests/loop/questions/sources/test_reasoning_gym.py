@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from judges import find_judge, give_verdict
 from judges.reasoning_gym import ONE_ANSWER, OWN_RULE, TASKS
 from loop.config.load import load_config, parse_config
-from loop.config.schema import QuestionsConfig
+from loop.config.questions import QuestionsConfig
 from loop.errors import InputError
 from loop.questions.registry import RATIONALES, SOURCES
 from loop.questions.sources.worked_steps import WORKED
 from policies.teacher.embedded_server import QUESTION
-from store.questions import NewQuestion
+from store.new_questions import NewQuestion
 from tests.support.command_line import PROJECT, main, run_command
 from tests.support.forked import run_forked
 from tests.support.stores import modules_of
@@ -124,7 +124,7 @@ def test_the_judge_says_what_the_package_says(task: str, number: int, odd: str, 
     assert judge.score(entry["answer"], [entry["answer"]]) == 1.0
 
 
-def test_the_listed_tasks_are_those_whose_scorer_reads_nothing_but_the_answer() -> None:
+def test_the_listed_tasks_have_scorers_of_the_answer_alone() -> None:
     from reasoning_gym.dataset import ProceduralDataset
     from reasoning_gym.factory import DATASETS
 
@@ -143,7 +143,7 @@ def test_the_listed_tasks_are_those_whose_scorer_reads_nothing_but_the_answer() 
             dataset(task).score_answer(answer, Reads(entry))
 
 
-def test_the_best_of_several_accepted_answers_counts_and_part_of_it_is_not_correct() -> None:
+def test_the_best_answer_counts_and_a_part_is_not_correct() -> None:
     spec = find_judge("reasoning_gym(task='gcd')")
     assert spec.score("6", ["12", "6"]) == 1.0
     verdict = give_verdict(spec, "### Answer: 6 it is", ["6"], finish_reason="stop", needs_marker=True)
@@ -171,7 +171,7 @@ def test_every_rationale_of_the_configuration_is_judged_correct() -> None:
 
 
 @pytest.mark.parametrize("task", WORKED)
-def test_steps_lead_to_the_accepted_answer_for_the_packages_own_options(task: str) -> None:
+def test_worked_steps_lead_to_the_accepted_answer(task: str) -> None:
     for entry in dataset(task):
         worked = WORKED[task](entry["question"].strip())
         assert worked is not None
@@ -194,7 +194,7 @@ def test_sums_in_the_steps_are_true() -> None:
     assert checked > 5000
 
 
-def test_a_rationale_for_a_wrong_answer_or_an_unknown_question_is_refused() -> None:
+def test_rationales_for_wrong_or_unknown_questions_are_refused() -> None:
     row = configured()[0]
     assert RATIONALES["reasoning_gym"](row.text, row.answers[0] + "1", []) is None
     assert RATIONALES["reasoning_gym"]("How are you?", None, []) is None

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from judges import find_judge, give_verdict
-from loop.config.schema import QuestionsConfig
+from loop.config.questions import QuestionsConfig
 from loop.errors import InputError
 from loop.questions.sources import easy_vqa
 from loop.questions.sources.judge_traces import write_judgement
 from loop.questions.sources.run_store import read_questions
 from store import Store, open_store
-from store.questions import NewQuestion, add_questions
+from store.new_questions import NewQuestion, add_questions
 from store.rounds import Policy, add_policy, start_round
 from store.samples import NewSample, NewVerdict, add_samples, add_verdicts
 
@@ -71,7 +71,7 @@ def read(run_dir: Path, most: int = 1000) -> list[NewQuestion]:
     return list(read_questions(config))
 
 
-def test_every_question_gives_a_row_of_each_task_and_every_row_both_orders(run_dir: Path) -> None:
+def test_every_question_gives_each_task_in_both_orders(run_dir: Path) -> None:
     found = read(run_dir)
     kinds = Counter(each.kind for each in found)
     assert kinds["answer"] == kinds["reasons"] == 80
@@ -100,7 +100,7 @@ def test_images_that_the_run_holds_out_are_in_no_generation_pair(run_dir: Path, 
     assert shown <= {each.digests[0] for each in asked[:20]}
 
 
-def test_a_task_has_no_more_rows_than_asked_for_and_the_same_every_time(run_dir: Path) -> None:
+def test_a_task_has_the_same_rows_each_time_within_its_limit(run_dir: Path) -> None:
     found = read(run_dir, most=5)
     assert max(Counter(each.kind for each in found).values()) <= 10
     assert [(each.text, each.answers) for each in found] == [(each.text, each.answers) for each in read(run_dir, 5)]
@@ -123,7 +123,7 @@ def judged(question: NewQuestion) -> tuple[str, str]:
     return trace, give_verdict(judge, trace, question.answers, finish_reason="stop", needs_marker=True).outcome
 
 
-def test_the_embedded_teacher_judges_mostly_right_in_the_form_that_is_read(run_dir: Path) -> None:
+def test_the_embedded_teacher_judges_mostly_right_and_readably(run_dir: Path) -> None:
     outcomes = Counter(judged(question)[1] for question in read(run_dir))
     assert set(outcomes) <= {"correct", "wrong"}
     assert outcomes["correct"] > 0.8 * outcomes.total()
@@ -144,7 +144,7 @@ def test_a_trace_scores_each_dimension_of_both_candidates(asked: list[NewQuestio
     )
 
 
-def test_the_embedded_teacher_says_nothing_of_what_it_does_not_know() -> None:
+def test_the_embedded_teacher_is_silent_on_unknown_images() -> None:
     assert write_judgement("what is it?", "1", ["0" * 64]) is None
     assert write_judgement(LAYOUT.format(question="q", first="a", second="b"), "1", ["0" * 64]) is None
     assert write_judgement(LAYOUT.format(question="q", first="a", second="b"), "1", []) is None

@@ -1,4 +1,4 @@
-"""Serving the result: the commands of README's last section, as written, against a small run of our own."""
+"""The commands of docs/serving.md, as written, against a small run of our own."""
 
 import json
 import os
@@ -16,7 +16,7 @@ import pytest
 from loop.reading.run_reader import open_run
 from tests.support.command_line import BASE_MODEL, PROJECT, SMALL_ENGINE, run_command
 
-SECTION = (PROJECT / "README.md").read_text().partition("\n## Serving the result\n")[2]
+PAGE = (PROJECT / "docs" / "serving.md").read_text()
 RECIPE = f"""
 [run]
 rounds = 1
@@ -54,12 +54,11 @@ START_S = 400
 
 
 def commands() -> list[str]:
-    """The section's code blocks: the server, and the question."""
-    return re.findall(r"```\n(.*?)```", SECTION, re.DOTALL)
+    """The code blocks of the page: the server, and the question."""
+    return re.findall(r"```\n(.*?)```", PAGE, re.DOTALL)
 
 
-def test_the_section_is_the_last_and_names_what_a_run_leaves() -> None:
-    assert "\n## " not in SECTION
+def test_the_page_names_what_a_run_leaves() -> None:
     serve, ask = commands()
     assert "--model runs/demo/policy/current" in serve
     assert "data:image/png;base64," in ask
@@ -74,7 +73,7 @@ def small_run(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def served(small_run: Path, tmp_path: Path) -> Iterator[tuple[Path, int]]:
-    """README's server on a free port."""
+    """The server of the page, on a free port."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port: int = free.getsockname()[1]

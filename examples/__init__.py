@@ -1,0 +1,1 @@
+"""Examples that use the project's parts from Python."""
