@@ -144,7 +144,7 @@ def publish(
 @contextmanager
 def written_whole(directory: Path) -> Iterator[Path]:
     """A directory to write into, which takes the name once everything in it is on disk; what has the name goes."""
-    temporary = directory.with_name(directory.name + ".tmp")
+    temporary = unfinished(directory)
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     yield temporary
@@ -155,6 +155,11 @@ def written_whole(directory: Path) -> Iterator[Path]:
         delete_directory(directory)
     temporary.rename(directory)
     flush(directory.parent)
+
+
+def unfinished(directory: Path) -> Path:
+    """The name that a directory has until everything in it is written."""
+    return directory.with_name(directory.name + ".tmp")
 
 
 def write_whole(file: Path, text: str) -> None:

@@ -196,6 +196,11 @@ def next_policy_number(store: Store) -> int:
     return 0 if last is None else last + 1
 
 
+def policy_path(number: int) -> str:
+    """A published policy's directory, below the run's."""
+    return f"policies/{number:04d}"
+
+
 def policy_parents(store: Store) -> dict[int, set[int]]:
     """Policy -> its parents; none for the base model, two for a shrunk policy."""
     rows = store.rows("SELECT number, parent, other_parent FROM policy")
@@ -231,6 +236,11 @@ def add_policy(store: Store, policy: Policy) -> None:
             now(),
         ),
     )
+
+
+def is_deleted(store: Store, policy_number: int) -> bool:
+    """Whether a policy's weights were deleted from the disk."""
+    return store.value("SELECT deleted FROM policy WHERE number = ?", policy_number) is not None
 
 
 def mark_deleted(store: Store, policy_number: int) -> None:

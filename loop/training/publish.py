@@ -10,7 +10,7 @@ from loop.context import Context
 from loop.swap_and_prove import first_probe_questions, probe_items
 from policies.learner.callbacks import TrainingDiverged
 from policies.weights import delete_directory
-from store.rounds import Policy, add_policy, next_policy_number, shrunk_policy
+from store.rounds import Policy, add_policy, next_policy_number, policy_path, shrunk_policy
 
 SHRUNK = "shrunk"
 """The value of `policy.made_by` for a policy between two others."""
@@ -25,7 +25,7 @@ def publish_policy(
     weights give log-probabilities that are not numbers.
     """
     number = next_policy_number(ctx.store)
-    path = f"policies/{number:04d}"
+    path = policy_path(number)
     questions = first_probe_questions(ctx)
     logprobs = [sum(each) for each in ctx.learner.token_logprobs(model, probe_items(ctx, questions))]
     if not all(map(math.isfinite, logprobs)):

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from policies import PolicyError
-from policies.weights import deleting, reading
+from policies.weights import deleting, reading, unfinished
 
 PIECE = 32 << 20
 """Bytes of one object: files of any size travel in pieces."""
@@ -148,7 +148,7 @@ def _is_own(root: Path) -> bool:
 
 
 def _fetch(sent: SentDirectory, directory: Path) -> None:
-    temporary = directory.with_name(f"{directory.name}.tmp")
+    temporary = unfinished(directory)
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     for name, size in sent.files:

@@ -66,25 +66,39 @@ def check_run(store: Store, run_dir: Path, console: Console) -> list[Fault]:
 
 
 def _weights(store: Store, run_dir: Path) -> Iterator[Fault]:
+    """Faults of the weights; a run that publishes and deletes weights meanwhile is no fault."""
     from policies import PolicyError
     from policies.weights import weights_sha256
+    from store.rounds import is_deleted
 
-    known = set()
-    for row in store.rows("SELECT number, sha256, path, deleted FROM policy ORDER BY number"):
+    found = sorted(place for place in (run_dir / "policies").glob("*") if place.is_dir() and not place.is_symlink())
+    for row in store.rows("SELECT number, sha256, path FROM policy WHERE deleted IS NULL ORDER BY number"):
         directory = run_dir / row["path"]
-        known.add(directory)
-        if row["deleted"] is not None:
-            continue
         try:
             digest = weights_sha256(directory)
         except (PolicyError, OSError):
-            yield f"policy {row['number']}: {directory} holds no weights; put them back"
+            if not is_deleted(store, row["number"]):
+                yield f"policy {row['number']}: {directory} holds no weights; put them back"
             continue
         if digest != row["sha256"]:
             yield (
                 f"policy {row['number']}: {directory} holds weights with sha256 {digest[:12]}…, the store recorded"
                 f" {row['sha256'][:12]}…"
             )
-    for directory in sorted((run_dir / "policies").glob("*")):
-        if directory.is_dir() and not directory.is_symlink() and directory not in known:
+    accounted = _being_published(store, run_dir)  # before the rows: what is recorded meanwhile is in one of the two
+    accounted |= {run_dir / row["path"] for row in store.rows("SELECT path FROM policy")}
+    for directory in found:
+        if directory not in accounted and directory.is_dir():
             yield f"{directory.relative_to(run_dir)}: belongs to no policy (left by a crash; it may be deleted)"
+
+
+def _being_published(store: Store, run_dir: Path) -> set[Path]:
+    """The directories that the open round writes; a session that continues the round replaces what a crash left."""
+    from policies.weights import unfinished
+    from store.rounds import latest_round, next_policy_number, policy_path
+
+    state = latest_round(store)
+    if state is None or state.phase == "done":
+        return set()
+    directory = run_dir / policy_path(next_policy_number(store))
+    return {directory, unfinished(directory)}

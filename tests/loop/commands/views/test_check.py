@@ -7,15 +7,17 @@ from pathlib import Path
 
 import pytest
 
+from loop.commands.views.check import check_run
 from loop.config.load import parse_config
 from loop.config.machine import RetentionConfig
 from loop.retention import kept_policies
-from policies.weights import deleting, reading
+from loop.terminal.console import Console
+from policies.weights import deleting, reading, weights_sha256
 from store import StoreError, open_store
 from store.maintenance.archive import archive_round, find_sample, round_samples, rounds_to_archive
 from store.maintenance.check import find_faults
 from store.new_questions import NewQuestion, add_questions
-from store.rounds import Policy, add_policy, record_decision, start_round
+from store.rounds import Policy, add_policy, end_phase, mark_deleted, record_decision, start_round
 from tests.support.command_line import PROJECT, run_command
 
 FIXTURES = PROJECT / "tests" / "fixtures"
@@ -82,6 +84,32 @@ def test_missing_altered_and_left_over_weights_are_named(run_dir: Path) -> None:
     assert "policy 1" in faults[0] and "holds no weights" in faults[0]  # noqa: PT018
     assert "policy 2" in faults[1] and "the store recorded" in faults[1]  # noqa: PT018
     assert "policies/0004.tmp: belongs to no policy" in faults[2]
+
+
+def test_weights_that_the_open_round_writes_are_no_fault(run_dir: Path) -> None:
+    for name in ("0004", "0004.tmp"):
+        shutil.copytree(run_dir / "policies/0003", run_dir / "policies" / name)
+    store = open_store(run_dir)
+    assert run_command("check", run_dir, check=1).stdout.count("belongs to no policy") == 2
+    start_round(store, 3, "update", 3, [])
+    assert "nothing wrong" in run_command("check", run_dir).stdout
+    record_decision(store, 3, "rejected", "worse")
+    end_phase(store, 3, "gate", "done", 0.0)
+    store.close()
+    assert run_command("check", run_dir, check=1).stdout.count("belongs to no policy") == 2
+
+
+def test_weights_deleted_while_they_are_checked_are_no_fault(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def delete_first(directory: Path) -> str:
+        if directory.name == "0001":
+            mark_deleted(store, 1)
+            shutil.rmtree(directory)
+        return weights_sha256(directory)
+
+    store = open_store(run_dir)
+    monkeypatch.setattr("policies.weights.weights_sha256", delete_first)
+    assert check_run(store, run_dir, Console(quiet=True)) == []
+    store.close()
 
 
 def test_archived_rounds_are_still_seen(run_dir: Path) -> None:
