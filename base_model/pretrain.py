@@ -130,6 +130,8 @@ def make_model(processor: Idefics3Processor) -> Idefics3ForConditionalGeneration
         bos_token_id=None,
         eos_token_id=tokenizer.convert_tokens_to_ids(END),
     )
+    # Else transformers builds `Idefics3Config()` on each load and warns of a pad token in it.
+    config.has_no_defaults_at_init = True
     model = Idefics3ForConditionalGeneration(config)
     model.generation_config.eos_token_id = config.eos_token_id
     model.generation_config.pad_token_id = config.pad_token_id

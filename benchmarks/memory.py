@@ -110,6 +110,9 @@ CASES = {
     f"training, LoRA of rank {LORA_RANK}, bfloat16": Case(
         "update", {"update.lora_rank": LORA_RANK, "learner.dtype": "bfloat16"}, _train
     ),
+    f"training, LoRA of rank {LORA_RANK}, checkpointing": Case(
+        "update", {"update.lora_rank": LORA_RANK, "update.gradient_checkpointing": True}, _train
+    ),
     "scoring": Case("scoring", {"grpo.groups": "mixed"}, _score),  # with GRPO the plan is of 16 chains at once
 }
 

@@ -5,27 +5,31 @@ from dataclasses import dataclass
 from loop.planning.activations import FLOAT32, FULL, Precision, kept, working
 from loop.planning.memory import MIB, Memory, memory
 from loop.planning.model_shape import ModelShape
+from policies.learner.heap import LARGEST_THRESHOLD, OWN_MAPPING
+from policies.learner.output_layer import TILE_TOKENS, TILE_WORDS
 
 ADAMW_BYTES = 8
 """AdamW's two moments in float32, per trained parameter."""
 
-TILE_TOKENS, TILE_WORDS = 4096, 32768
+TILE = {"cpu": (TILE_TOKENS, TILE_WORDS), "cuda": (4096, 32768)}
 """Tokens and words per tile in which TRL 1.16 computes the output layer (`trl/kernels/chunked_logprob.py`)."""
 
 TILES = {"cpu": 8.25, "cuda": 1.0}
 """Tiles held at once in the output layer's backward pass. One kernel does it on CUDA; PyTorch's own operations keep the
 product, the logits, log-probabilities, probabilities, the gradient, two steps of it, and a mask of one byte."""
 
-HOLES = {"cpu": 0.3, "cpu, much freed": 0.9, "cuda": 0.1}
-"""Memory lost between tensors, as a share of the activations. On a CPU, glibc's `posix_memalign` (2.36)
-does not give a freed block to a tensor of the same size. Adapters free the base layer's output after every sum, and
-checkpointing frees every layer's tensors twice.
-On CUDA it is not measured yet."""
+HOLES = {"cpu": 0.3, "cuda": 0.1}
+"""Memory lost between tensors, as a share of what a tower's layers keep. On a CPU, glibc's `posix_memalign` (2.36) does
+not give a freed block to a tensor of the same size; each tower has its own sizes. On CUDA it is not measured yet."""
 
-HEAP_LARGEST = 32 * MIB
-"""Larger tensors are given back to the system at once (glibc's M_MMAP_THRESHOLD_MAX) and leave no holes."""
+HOLES_MUCH_FREED, HOLES_GIVEN_BACK = 0.9, 0.1
+"""The same with adapters, which free the base layer's output after every sum, and with checkpointing, which frees every
+layer's tensors twice; and where `policies/learner/heap.py` has them given back at once."""
 
-LIBRARIES = {"training": 38 * MIB, "adapters": 10 * MIB, "scoring": 24 * MIB}
+HEAP_LARGEST = LARGEST_THRESHOLD
+"""Larger tensors are given back to the system at once and leave no holes."""
+
+LIBRARIES = {"training": 38 * MIB, "adapters": 10 * MIB, "scoring": 18 * MIB}
 """Memory that PyTorch, TRL, accelerate and peft take at their first use, for any model."""
 
 SCORED_AT_ONCE, LOGITS = 16, 1 << 25
@@ -81,11 +85,16 @@ def training(
     # Autocast keeps a copy of every weight in its own type until the step is over.
     copies = shape.count * precision.compute if precision.compute < precision.weights else 0
     activations = _activations(shape, batch, precision, lora_rank, checkpointing=checkpointing)
-    head = _head_backward(shape, batch, precision, trains_head=not lora_rank, device=device)
-    largest_tile = min(_head_tokens(batch, device), TILE_TOKENS) * min(shape.vocabulary, TILE_WORDS) * FLOAT32
-    heap = activations + (head if largest_tile < HEAP_LARGEST else 0)
-    holes = heap * HOLES["cpu, much freed" if device == "cpu" and (lora_rank or checkpointing) else device]
+    tiles = TILES[device] * _tile(shape, batch, precision, device)
+    states = batch.sequences * batch.completion * shape.text.hidden * (precision.compute + FLOAT32)
+    # The output layer's gradient is in float32; where it is the embedding, that has one of its own at the end.
+    head = 0 if lora_rank else shape.head * FLOAT32
+    holes = _holes(shape, batch, precision, device, activations, saves=bool(lora_rank) or checkpointing)
+    if tiles < HEAP_LARGEST * TILES[device]:
+        holes += tiles * HOLES[device]
     libraries = LIBRARIES["training"] + (LIBRARIES["adapters"] if lora_rank else 0) if device == "cpu" else 0
+    # What the first layer of the backward pass holds; with checkpointing a layer's tensors are counted already.
+    activations += 0 if checkpointing else working(shape.text, batch.rows * batch.row, precision)
     parts = {
         "weights": weights,
         "weights for autocast": copies,
@@ -93,13 +102,13 @@ def training(
         "gradients": gradients,
         "optimizer": optimizer,
         "activations": activations,
-        "output layer": head,
+        "output layer": tiles + states + head,
         "allocator": holes,
         "libraries": libraries,
     }
     always = weights + parts["reference"] + optimizer + copies + libraries
-    begins = activations + head + holes + (gradients if accumulates else 0)
-    return memory(parts, always + max(begins, gradients))
+    begins = activations + parts["output layer"] + holes + (gradients if accumulates else 0)
+    return memory(parts, always + max(begins, gradients + head))
 
 
 def scoring(shape: ModelShape, batch: Batch, *, precision: Precision = FULL, device: str = "cpu") -> Memory:
@@ -134,15 +143,19 @@ def _activations(
     return size
 
 
-def _head_tokens(batch: Batch, device: str) -> int:
-    """Positions that TRL's output layer computes: with Triton those of completions only."""
-    return batch.sequences * (batch.completion if device == "cuda" else batch.tokens)
+def _tile(shape: ModelShape, batch: Batch, precision: Precision, device: str) -> int:
+    """Bytes of a tile of logits."""
+    tokens, words = TILE[device]
+    logits = min(batch.sequences * batch.completion, tokens) * min(shape.vocabulary, words)
+    return logits * (precision.compute if device == "cuda" else FLOAT32)
 
 
-def _head_backward(shape: ModelShape, batch: Batch, precision: Precision, *, trains_head: bool, device: str) -> float:
-    """Tiles of logits, the hidden states with their gradient, and the gradient of the layer's weights in float32."""
-    tokens = _head_tokens(batch, device)
-    tile = min(tokens, TILE_TOKENS) * min(shape.vocabulary, TILE_WORDS)
-    size = TILES[device] * tile * (precision.compute if device == "cuda" else FLOAT32)
-    size += tokens * shape.text.hidden * (precision.compute + FLOAT32)
-    return size + (shape.head * FLOAT32 if trains_head else 0)
+def _holes(
+    shape: ModelShape, batch: Batch, precision: Precision, device: str, activations: float, *, saves: bool
+) -> float:
+    """Memory lost between the tensors of the layers; `saves`: with adapters or checkpointing."""
+    if device == "cpu" and saves:
+        given_back = batch.rows * batch.row * shape.text.hidden * precision.compute >= OWN_MAPPING
+        return activations * (HOLES_GIVEN_BACK if given_back else HOLES_MUCH_FREED)
+    towers = 2 if device == "cpu" and shape.vision else 1
+    return activations * HOLES[device] * towers

@@ -7,6 +7,7 @@ from loop.config.questions import QuestionsConfig
 from loop.errors import InputError
 from loop.questions.splits import HELD_OUT, SPLITS, wanted_shares
 from loop.reporting import Reporter
+from store.digest_set import DigestSet
 from store.new_questions import NewQuestion
 
 EXPECTED = 5
@@ -34,18 +35,19 @@ def require_splits(counts: Mapping[str, int], reported: str) -> None:
 
 
 class SplitTable:
-    """Counts questions by split as they pass; it keeps their answers and image digests, no images."""
+    """Counts questions by split as they pass; it keeps their answers, and digests in a file, no questions or images."""
 
     def __init__(self) -> None:
         self.rows: Counter[str] = Counter()
         """Questions of each split."""
-        self._known: set[bytes] = set()
+        self._known = DigestSet()
         self._repeated = 0
         self._labelled: Counter[str] = Counter()
         self._drawn: Counter[str] = Counter()
         self._named: set[str] = set()
         self._answers: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
-        self._images: dict[str, set[bytes]] = {split: set() for split in SPLITS}
+        self._known_images = DigestSet()
+        self._images: Counter[str] = Counter()
 
     def counted(self, questions: Iterable[NewQuestion], reporter: Reporter) -> Iterator[NewQuestion]:
         """Yield the same questions, count the usable ones, and show a progress bar."""
@@ -59,11 +61,9 @@ class SplitTable:
     def count(self, question: NewQuestion) -> None:
         """Count one question of split train, gate or test; one that came before counts once, as in the store."""
         split = question.split
-        known = bytes.fromhex(question.hash)[:16]
-        if known in self._known:
+        if not self._known.add(bytes.fromhex(question.hash)[:16]):
             self._repeated += 1
             return
-        self._known.add(known)
         self.rows[split] += 1
         self._labelled[split] += bool(question.answers)
         self._drawn[split] += question.split_from == "draw"
@@ -72,14 +72,14 @@ class SplitTable:
         answers = self._answers[split]
         for answer in {answer.casefold() for answer in question.answers}:
             answers[answer] += 1
-        if question.images:
-            self._images[split].update(map(bytes.fromhex, question.digests))
+        for digest in question.digests:
+            self._images[split] += self._known_images.add(split.encode() + bytes.fromhex(digest))
 
     def lines(self, config: QuestionsConfig) -> list[str]:
         """The table, aligned, then the number of questions that are left out, and a line for each warning."""
         cells = [["split", "rows", "answers", "images"]]
         for split in SPLITS:
-            counts = (self.rows[split], len(self._answers[split]), len(self._images[split]))
+            counts = (self.rows[split], len(self._answers[split]), self._images[split])
             cells.append([split, *(f"{count:,}" for count in counts)])
         widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
         left = widths.pop(0)

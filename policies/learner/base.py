@@ -19,8 +19,10 @@ from policies.encoding import Encoder
 from policies.learner.callbacks import Progress, TrainingDiverged, WarmUpFromFirstStep, Watch
 from policies.learner.checkpoints import Checkpoints
 from policies.learner.distributed import gathered, processes, shard_on_cpu, sharding_options, shared_out
+from policies.learner.heap import freed_at_once
 from policies.learner.lora import ALL_LINEAR, begin_adapter, check_targets, lora_config, merge, save_adapter
 from policies.learner.optimizer_names import ROUNDED
+from policies.learner.output_layer import small_tiles
 from policies.learner.rounded_adamw import RoundedAdamW
 from policies.learner.shared_state import from_first, is_first
 from policies.verifier import ScoredChain, token_logprobs
@@ -145,7 +147,8 @@ class Algorithm(ABC):
         if settings.optimizer in ROUNDED and any(p.dtype == torch.bfloat16 for p in _trained(trainer.model)):
             options = {"lr": settings.learning_rate, "betas": (trainer.args.adam_beta1, trainer.args.adam_beta2)}
             trainer.optimizer_cls_and_kwargs = (RoundedAdamW, {**options, "seed": settings.seed})
-        with self.computing(model, encoder, items):
+        saves_memory = goes_on or settings.lora_rank > 0 or settings.gradient_checkpointing
+        with freed_at_once(saves_memory), small_tiles(model), self.computing(model, encoder, items):
             result = run_trainer(trainer, settings, work_dir, checkpoints)
         sharded = (shared_out(result.model),) if settings.sharded else ()
         return replace(result, remarks=(*sharded, *self.remarks(result.steps)))

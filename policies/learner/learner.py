@@ -1,6 +1,5 @@
 """The learner: loads, trains, scores and publishes a policy's model."""
 
-import ctypes
 import gc
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from policies import PolicyError, first_line
 from policies.encoding import Encoder
 from policies.learner.base import Algorithm, TrainingResult, TrainingSettings
 from policies.learner.callbacks import Progress
+from policies.learner.heap import give_back
 from policies.learner.interpolate import interpolate
 from policies.learner.lora import load_adapter
 from policies.verifier import ScoredChain, token_logprobs
@@ -126,7 +126,6 @@ class LocalLearner:
     def free_memory(self) -> None:
         """Collect garbage, return the heap's free pages to the system, and empty the accelerator's cache."""
         gc.collect()
-        if hasattr(libc := ctypes.CDLL(None), "malloc_trim"):  # glibc keeps them for itself otherwise
-            libc.malloc_trim(0)
+        give_back()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()

@@ -3,10 +3,11 @@
 import json
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
-from transformers import AutoConfig, Idefics3Config
+from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, Idefics3Config
 from transformers.utils import logging as transformers_logging
 
 from tests.support.command_line import BASE_MODEL
@@ -44,7 +45,14 @@ def warnings_of(caplog: pytest.LogCaptureFixture, work: Any) -> set[str]:
     return {record.getMessage() for record in caplog.records}
 
 
-def test_transformers_warns_of_nothing_but_its_own_default(caplog: pytest.LogCaptureFixture) -> None:
-    """It builds `Idefics3Config()` to print the difference from it, and that has pad_token_id 128002 of 32000."""
-    of_the_default = warnings_of(caplog, Idefics3Config)
-    assert warnings_of(caplog, lambda: AutoConfig.from_pretrained(BASE_MODEL)) <= of_the_default
+def test_transformers_loads_and_saves_the_model_without_a_warning(
+    caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    def load_and_save() -> None:
+        for place in (BASE_MODEL, tmp_path):
+            model = AutoModelForImageTextToText.from_pretrained(place)
+            AutoProcessor.from_pretrained(place).save_pretrained(tmp_path)
+            model.save_pretrained(tmp_path)
+
+    assert warnings_of(caplog, Idefics3Config)  # its own default, which `has_no_defaults_at_init` keeps it from
+    assert warnings_of(caplog, load_and_save) == set()
