@@ -45,9 +45,7 @@ def warnings_of(caplog: pytest.LogCaptureFixture, work: Any) -> set[str]:
     return {record.getMessage() for record in caplog.records}
 
 
-def test_transformers_loads_and_saves_the_model_without_a_warning(
-    caplog: pytest.LogCaptureFixture, tmp_path: Path
-) -> None:
+def test_the_model_loads_and_saves_without_a_warning(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
     def load_and_save() -> None:
         for place in (BASE_MODEL, tmp_path):
             model = AutoModelForImageTextToText.from_pretrained(place)
