@@ -19,8 +19,9 @@ TILES = {"cpu": 8.25, "cuda": 1.0}
 product, the logits, log-probabilities, probabilities, the gradient, two steps of it, and a mask of one byte."""
 
 HOLES = {"cpu": 0.3, "cuda": 0.1}
-"""Memory lost between tensors, as a share of what a tower's layers keep. On a CPU, glibc's `posix_memalign` (2.36) does
-not give a freed block to a tensor of the same size; each tower has its own sizes. On CUDA it is not measured yet."""
+"""Memory lost between tensors, as a share of the activations, per tower. On a CPU, glibc's `posix_memalign` (2.36) does
+not give a freed block to a tensor of the same size. Measured on a text model, and on a vision-language model (twice the
+share); on CUDA not yet."""
 
 HOLES_MUCH_FREED, HOLES_GIVEN_BACK = 0.9, 0.1
 """The same with adapters, which free the base layer's output after every sum, and with checkpointing, which frees every
@@ -87,10 +88,12 @@ def training(
     activations = _activations(shape, batch, precision, lora_rank, checkpointing=checkpointing)
     tiles = TILES[device] * _tile(shape, batch, precision, device)
     states = batch.sequences * batch.completion * shape.text.hidden * (precision.compute + FLOAT32)
-    # The output layer's gradient is in float32; where it is the embedding, that has one of its own at the end.
     head = 0 if lora_rank else shape.head * FLOAT32
-    holes = _holes(shape, batch, precision, device, activations, saves=bool(lora_rank) or checkpointing)
-    if tiles < HEAP_LARGEST * TILES[device]:
+    # At the end an embedding that is the output layer too has a second gradient.
+    embedding = shape.head * precision.weights if shape.tied and not lora_rank else 0
+    saves = bool(lora_rank) or checkpointing
+    holes = _holes(shape, batch, precision, device, activations, saves=saves)
+    if not saves and tiles < HEAP_LARGEST * TILES[device]:
         holes += tiles * HOLES[device]
     libraries = LIBRARIES["training"] + (LIBRARIES["adapters"] if lora_rank else 0) if device == "cpu" else 0
     # What the first layer of the backward pass holds; with checkpointing a layer's tensors are counted already.
@@ -108,7 +111,7 @@ def training(
     }
     always = weights + parts["reference"] + optimizer + copies + libraries
     begins = activations + parts["output layer"] + holes + (gradients if accumulates else 0)
-    return memory(parts, always + max(begins, gradients + head))
+    return memory(parts, always + max(begins, gradients + embedding))
 
 
 def scoring(shape: ModelShape, batch: Batch, *, precision: Precision = FULL, device: str = "cpu") -> Memory:

@@ -157,9 +157,11 @@ def _training(
     shared = longest.prompt if name == "update" and shape.shares_prefixes else 0
     weights = 2 if config.learner.dtype == "bfloat16" else FLOAT32
     precision = Precision(weights, compute=2 if table.mixed_precision == "bf16" else weights)
+    # GRPO's output layer also sees what is left of longer prompts than the batch's shortest.
+    scored = longest.tokens if name == "grpo" else longest.answer
     needed = training(
         shape,
-        Batch(sequences, longest.tokens, longest.answer, longest.patches, shared),
+        Batch(sequences, longest.tokens, scored, longest.patches, shared),
         trained=shape.trainable(table.frozen, table.lora_rank),
         precision=precision,
         lora_rank=table.lora_rank,

@@ -35,7 +35,7 @@ def require_splits(counts: Mapping[str, int], reported: str) -> None:
 
 
 class SplitTable:
-    """Counts questions by split as they pass; it keeps their answers, and digests in a file, no questions or images."""
+    """Counts questions by split as they pass. It keeps their answers in memory, and digests in a file."""
 
     def __init__(self) -> None:
         self.rows: Counter[str] = Counter()

@@ -147,8 +147,13 @@ class Algorithm(ABC):
         if settings.optimizer in ROUNDED and any(p.dtype == torch.bfloat16 for p in _trained(trainer.model)):
             options = {"lr": settings.learning_rate, "betas": (trainer.args.adam_beta1, trainer.args.adam_beta2)}
             trainer.optimizer_cls_and_kwargs = (RoundedAdamW, {**options, "seed": settings.seed})
+        device, vocabulary = trainer.args.device.type, model.get_output_embeddings().weight.shape[0]
         saves_memory = goes_on or settings.lora_rank > 0 or settings.gradient_checkpointing
-        with freed_at_once(saves_memory), small_tiles(model), self.computing(model, encoder, items):
+        with (
+            freed_at_once(saves_memory and device == "cpu"),
+            small_tiles(device, vocabulary),
+            self.computing(model, encoder, items),
+        ):
             result = run_trainer(trainer, settings, work_dir, checkpoints)
         sharded = (shared_out(result.model),) if settings.sharded else ()
         return replace(result, remarks=(*sharded, *self.remarks(result.steps)))

@@ -1,17 +1,21 @@
 """The heap of glibc on Linux, which keeps freed memory for itself. Other allocators are left alone."""
 
 import ctypes
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 M_MMAP_THRESHOLD = -3
 """Name of the setting in glibc's `mallopt`."""
 
+CHOSEN = "MALLOC_MMAP_THRESHOLD_"
+"""The variable by which a user sets it; the user's value stays."""
+
 OWN_MAPPING = 1 << 20
-"""Bytes from which a block gets a mapping of its own."""
+"""Bytes from which a block gets a mapping of its own where no free block of the heap is large enough."""
 
 LARGEST_THRESHOLD = 32 << 20
-"""The threshold that glibc itself reaches once larger blocks were freed; it does not go beyond."""
+"""The largest threshold of glibc: it rises to the size of the largest mapping that was freed, up to this."""
 
 
 def give_back() -> None:
@@ -25,10 +29,11 @@ def freed_at_once(wanted: bool) -> Iterator[None]:
     """If wanted, give blocks of 1 MiB and more mappings of their own: freed, they leave no holes in the heap.
 
     glibc (2.36) does not use a freed aligned block for another of the same size. So a training that frees many tensors
-    early holds up to twice what it uses. A new mapping costs time, because the system fills it with zeros.
+    early holds up to twice what it uses. A new mapping costs time, because the system fills it with zeros. glibc no
+    longer changes the threshold afterwards, so it stays at its largest.
     """
     libc = ctypes.CDLL(None)
-    if not wanted or not hasattr(libc, "mallopt"):
+    if not wanted or CHOSEN in os.environ or not hasattr(libc, "mallopt"):
         yield
         return
     libc.mallopt(M_MMAP_THRESHOLD, OWN_MAPPING)

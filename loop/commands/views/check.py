@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,8 +49,10 @@ def check(run_dir: Path, as_json: bool, serve: bool, dtype: str, tolerance: floa
         sys.exit(FAILURE)
 
 
-def check_run(store: Store, run_dir: Path, console: Console) -> list[Fault]:
-    """Every fault of the store and of the weights beside it."""
+def check_run(
+    store: Store, run_dir: Path, console: Console, digest_of: Callable[[Path], str] | None = None
+) -> list[Fault]:
+    """Every fault of the store and of the weights beside it; `digest_of` None is `policies.weights.weights_sha256`."""
     from store.maintenance.check import find_faults
     from store.maintenance.damage import guarded
 
@@ -62,11 +64,11 @@ def check_run(store: Store, run_dir: Path, console: Console) -> list[Fault]:
 
         faults = list(find_faults(store, step))
         step("weights")
-        return faults + list(guarded("weights", _weights(store, run_dir)))
+        return faults + list(guarded("weights", _weights(store, run_dir, digest_of)))
 
 
-def _weights(store: Store, run_dir: Path) -> Iterator[Fault]:
-    """Faults of the weights; a run that publishes and deletes weights meanwhile is no fault."""
+def _weights(store: Store, run_dir: Path, digest_of: Callable[[Path], str] | None) -> Iterator[Fault]:
+    """Faults of the weights; what a run publishes or deletes meanwhile is none."""
     from policies import PolicyError
     from policies.weights import weights_sha256
     from store.rounds import is_deleted
@@ -75,12 +77,12 @@ def _weights(store: Store, run_dir: Path) -> Iterator[Fault]:
     for row in store.rows("SELECT number, sha256, path FROM policy WHERE deleted IS NULL ORDER BY number"):
         directory = run_dir / row["path"]
         try:
-            digest = weights_sha256(directory)
+            digest = (digest_of or weights_sha256)(directory)
         except (PolicyError, OSError):
             if not is_deleted(store, row["number"]):
                 yield f"policy {row['number']}: {directory} holds no weights; put them back"
             continue
-        if digest != row["sha256"]:
+        if digest != row["sha256"] and not is_deleted(store, row["number"]):
             yield (
                 f"policy {row['number']}: {directory} holds weights with sha256 {digest[:12]}…, the store recorded"
                 f" {row['sha256'][:12]}…"

@@ -1,7 +1,7 @@
-"""Small tiles of the output layer, of labelled positions only, give the losses of TRL's own tiles of all positions."""
+"""Small tiles of the output layer, of labelled positions only, give the values of TRL's own tiles of all positions."""
 
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -9,83 +9,86 @@ import pytest
 import torch
 import trl.kernels.chunked_logprob as kernel
 import trl.trainer.utils as caller
+from peft import LoraConfig, get_peft_model
 
 from policies.encoding import Encoder, Prompt
-from policies.learner import base, output_layer
-from policies.learner.base import Algorithm, TrainingSettings
-from policies.learner.dpo import Dpo
-from policies.learner.items import PairItem, SftItem
 from policies.learner.learner import LocalLearner
 from policies.learner.output_layer import small_tiles
-from policies.learner.sft import Sft
 
 pytestmark = pytest.mark.heavy
 
-SETTINGS = TrainingSettings(learning_rate=1e-3, epochs=2, batch_size=4, seed=0)
 TEXTS = ("teal", "a red circle", "no, it is blue", "gray triangle there", "yes")
+TILES = [(512, 4096), (3, 50)]
 
 
 @pytest.fixture
-def encoder(text_model: Path) -> Encoder:
-    return Encoder(str(text_model), lambda _: pytest.fail("no images"))
+def batch(text_model: Path) -> dict[str, torch.Tensor]:
+    """Five answers to questions of three lengths; the last row has no label."""
+    encoder = Encoder(str(text_model), lambda _: pytest.fail("no images"))
+    prompts = [Prompt("What is there?" + " Look again." * (n % 3), ()) for n in range(5)]
+    found = encoder.batch(prompts, [tuple(encoder.completion_ids(text)) for text in TEXTS])
+    labels = encoder.labels(found)
+    del found["completion_mask"]
+    labels[-1] = -100
+    return {**found, "labels": labels}
 
 
-def items(encoder: Encoder, algorithm: Algorithm) -> list[Any]:
-    prompts = [Prompt("What is there?" + " Look again." * n, ()) for n in range(3)]
-    ids = [tuple(encoder.completion_ids(text)) for text in TEXTS]
-    if isinstance(algorithm, Sft):
-        return [SftItem(prompts[n % 3], ids[n % 5]) for n in range(10)]
-    return [PairItem(prompts[n % 3], ids[n % 5], ids[(n + 1) % 5]) for n in range(10)]
+def fused(model: Path, lora: bool) -> Any:
+    loaded = LocalLearner(Encoder(str(model), lambda _: pytest.fail("no images"))).load(model)
+    caller.add_fused_lm_head(loaded)
+    torch.manual_seed(0)
+    return get_peft_model(loaded, LoraConfig(r=4, target_modules="all-linear")) if lora else loaded
 
 
-def curve(model: Path, encoder: Encoder, algorithm: Algorithm, folder: Path) -> Sequence[float]:
-    learner = LocalLearner(encoder)
-    own = items(encoder, algorithm)
-    result = learner.train(algorithm, learner.load(model), own, SETTINGS, folder, lambda *_: None)
-    return [step.loss for step in result.curve]
+def computed(model: Any, batch: dict[str, torch.Tensor], tiles: AbstractContextManager[None]) -> Iterator[torch.Tensor]:
+    """Log-probabilities, then the gradients of the trained weights."""
+    with tiles:
+        found = model(**batch, fused_lm_head=True)
+        found.loss.backward()
+    yield found.log_probs.detach()
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            assert parameter.grad is not None
+            yield parameter.grad.clone()
+    model.zero_grad()
 
 
-@pytest.mark.parametrize("algorithm", [Sft(), Dpo(losses={"sigmoid": 1.0, "sft": 0.2})], ids=["sft", "dpo"])
-@pytest.mark.parametrize("tile", [(512, 4096), (3, 50)])
-def test_losses_are_those_of_whole_tiles(
-    text_model: Path,
-    encoder: Encoder,
-    algorithm: Algorithm,
-    tile: tuple[int, int],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("tile", TILES)
+@pytest.mark.parametrize(("lora", "autocast"), [(False, False), (True, False), (False, True)])
+def test_values_and_gradients_are_those_of_whole_tiles(
+    text_model: Path, batch: dict[str, torch.Tensor], lora: bool, autocast: bool, tile: tuple[int, int]
 ) -> None:
-    monkeypatch.setattr(output_layer, "TILE_TOKENS", tile[0])
-    monkeypatch.setattr(output_layer, "TILE_WORDS", tile[1])
-    found = curve(text_model, encoder, algorithm, tmp_path / "small")
-    monkeypatch.setattr(base, "small_tiles", lambda _: nullcontext())
-    expected = curve(text_model, encoder, algorithm, tmp_path / "whole")
-    assert found == pytest.approx(expected, rel=1e-5, abs=2e-5)
-    assert len(set(expected)) > 1
+    model = fused(text_model, lora)
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        expected = list(computed(model, batch, nullcontext()))
+        found = list(computed(model, batch, small_tiles("cpu", model.config.vocab_size, *tile)))
+    for one, other in zip(found, expected, strict=True):
+        close = 2e-2 if autocast else 1e-5
+        assert (one - other).abs().max() <= close * max(1e-3, float(other.abs().max()))
+    assert any(part.any() for part in expected[1:])
 
 
-def test_only_labelled_positions_are_computed(
-    text_model: Path, encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    positions = 0
-    forward = kernel.ChunkedLogProbFunction.forward
+def test_only_labelled_positions_are_computed(text_model: Path, batch: dict[str, torch.Tensor]) -> None:
+    model, shapes = fused(text_model, False), list[torch.Size]()
 
-    def counted(ctx: Any, hidden: torch.Tensor, *rest: Any) -> Any:
-        nonlocal positions
-        positions += len(hidden)
-        return forward(ctx, hidden, *rest)
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        shapes.append(tensor.shape)
+        return tensor
 
-    monkeypatch.setattr(kernel.ChunkedLogProbFunction, "forward", counted)
-    curve(text_model, encoder, Sft(), tmp_path)
-    assert positions == SETTINGS.epochs * sum(len(item.completion) for item in items(encoder, Sft()))
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), small_tiles("cpu", 540):
+        model(**batch, fused_lm_head=True)
+    rows, length = batch["labels"].shape
+    hidden = model.config.hidden_size
+    assert torch.Size([int((batch["labels"] != -100).sum()), hidden]) in shapes
+    assert torch.Size([rows * (length - 1), hidden]) not in shapes
 
 
-def test_trl_is_as_before_after_a_training_that_failed(text_model: Path, encoder: Encoder) -> None:
+def test_trl_is_as_before_after_a_training_that_failed() -> None:
     def state() -> tuple[object, ...]:
         return kernel.TOKEN_CHUNK_SIZE, caller._CHUNKED_LOGPROB_CHUNK_SIZE, caller._use_triton
 
     def fail() -> None:
-        with small_tiles(LocalLearner(encoder).load(text_model)):
+        with small_tiles("cpu", 540):
             assert state() != before
             raise ZeroDivisionError
 
@@ -93,3 +96,5 @@ def test_trl_is_as_before_after_a_training_that_failed(text_model: Path, encoder
     with pytest.raises(ZeroDivisionError):
         fail()
     assert state() == before
+    with small_tiles("cuda", 540):
+        assert state() == before

@@ -99,16 +99,19 @@ def test_weights_that_the_open_round_writes_are_no_fault(run_dir: Path) -> None:
     assert run_command("check", run_dir, check=1).stdout.count("belongs to no policy") == 2
 
 
-def test_weights_deleted_while_they_are_checked_are_no_fault(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_deleted_while_they_are_checked_are_no_fault(run_dir: Path) -> None:
     def delete_first(directory: Path) -> str:
-        if directory.name == "0001":
-            mark_deleted(store, 1)
+        number = int(directory.name)
+        if number in (1, 2):
+            mark_deleted(store, number)
+        if number == 1:
             shutil.rmtree(directory)
+        if number == 2:  # as where the first of several files is gone
+            (directory / "model.safetensors").write_bytes(b"the rest")
         return weights_sha256(directory)
 
     store = open_store(run_dir)
-    monkeypatch.setattr("policies.weights.weights_sha256", delete_first)
-    assert check_run(store, run_dir, Console(quiet=True)) == []
+    assert check_run(store, run_dir, Console(quiet=True), delete_first) == []
     store.close()
 
 
