@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -48,8 +49,8 @@ def two_nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator["subprocess.Popen[byt
         subprocess.run(line.split(), check=True)
     # Both nodes must be told to use a token, whether one is there or not.
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
-    monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
-    before = {process.pid for process in psutil.process_iter()}
+    token = secrets.token_hex(32)
+    monkeypatch.setenv("RAY_AUTH_TOKEN", token)
     # /tmp holds the run, Ray's sessions and what is fetched.
     hidden = f"mount -t tmpfs none /tmp && mount -t tmpfs none {BASE_MODEL} && exec "
     start = ray("start", f"--address={HEAD}:{PORT}", f"--node-ip-address={SECOND}", "--num-cpus=1", "--block")
@@ -60,10 +61,11 @@ def two_nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator["subprocess.Popen[byt
         second = subprocess.Popen(words, stdout=subprocess.DEVNULL, start_new_session=True)
         yield second
     finally:
-        for process in psutil.process_iter(["cmdline"]):
-            words = process.info["cmdline"] or []
-            if process.pid not in before and any("ray" in word for word in words[:3]):
-                process.kill()
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):
+                # Ray's processes of this cluster alone: other tests have theirs at the same time.
+                if process.pid != os.getpid() and process.environ().get("RAY_AUTH_TOKEN") == token:
+                    process.kill()
         subprocess.run(["ip", "link", "del", "rtn0"], check=False)
         subprocess.run(["ip", "netns", "del", NAMESPACE], check=False)
 
