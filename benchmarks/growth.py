@@ -43,7 +43,7 @@ def questions(train: int, held_out: int) -> Iterator[NewQuestion]:
 
 
 def make_run(folder: Path, asked: int, rounds: int) -> None:
-    """A run of rounds that ask so many questions each, out of four times as many."""
+    """Make a run whose rounds ask `asked` questions each, out of four times as many."""
     folder.mkdir()
     config = scripted_config(
         folder,

@@ -29,7 +29,7 @@ print(time.time(), time.monotonic() - began)
 
 
 def look(machine: Machine, file: Path) -> list[str]:
-    """What a process finds that writes to the file: the error, if any, its clock, and how long it took."""
+    """Write to the file in a process; returns the error, if any, the process's clock, and how long it took."""
     words = [sys.executable, "-c", LOOK, str(file)]
     return subprocess.run(
         words, env=machine.environment, capture_output=True, text=True, check=True
@@ -73,4 +73,4 @@ def test_a_run_of_the_soak_ends_like_an_unbroken_one(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
     totals = json.loads(output.read_text())["totals"]
     assert totals["runs"] == 1
-    assert sum(totals["ended"].values()) >= 1  # a fast machine ends its sessions before they are to be ended
+    assert sum(totals["ended"].values()) >= 4

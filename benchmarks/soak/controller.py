@@ -23,6 +23,9 @@ ENDING_LIMIT_S = 180
 FULL_S = 20
 """A full disk has room again after so long, whether the session ended by it or not."""
 
+EARLY = 2
+"""Sessions that are ended within their first phase, of those that are ended at all."""
+
 ENDINGS = ("SIGKILL",) * 6 + ("SIGTERM", "SIGTERM", "SIGHUP", "full disk", "full disk")
 FINISHED, FULL_CODE, STOPPED = 0, 1, 130
 
@@ -44,14 +47,14 @@ class Controller:
         self._log_from = 0
 
     def finish(self, rounds: int, endings: int, in_round: Callable[[], object] = lambda: None) -> None:
-        """Run up to round `rounds`; end at most `endings` sessions before they are done.
+        """Run up to round `rounds`; end at most `endings` sessions before they are done, the first `EARLY` soon.
 
         `in_round` is called once the last round has begun. Raises HangError.
         """
         left, called = endings, False
         while True:
             process = self._start(rounds)
-            moment = self._drawn_moment(process) if left else None
+            moment = self._drawn_moment(endings - left < EARLY) if left else None
             deadline = time.monotonic() + SESSION_LIMIT_S
             while process.poll() is None and time.monotonic() < deadline:
                 if not called and state_of(self.run_dir)[0].startswith(f"{rounds} "):
@@ -85,13 +88,18 @@ class Controller:
                 start_new_session=True,
             )
 
-    def _drawn_moment(self, process: "subprocess.Popen[bytes]") -> Callable[[], bool]:
-        """Draw when a session is ended: soon after its start, or some time after its n-th change of phase."""
-        if self._drawn.random() < 0.15:
+    def _drawn_moment(self, early: bool) -> Callable[[], bool]:
+        """Draw when a session is ended: soon after its start, or some time after its n-th change of phase.
+
+        `early`: within its first phase, so that even on a fast machine it has not ended by itself.
+        """
+        if not early and self._drawn.random() < 0.15:
             at = time.monotonic() + self._drawn.uniform(0, 20)
             return lambda: time.monotonic() > at
         _, before = state_of(self.run_dir)
         changes, rest = self._drawn.choice((0, 0, 1, 1, 2, 2, 3, 4, 5, 6)), self._drawn.uniform(0, 3)
+        if early:
+            changes, rest = 0, rest / 6
         seen: list[str] = []
         since: list[float] = []
 
