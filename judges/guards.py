@@ -10,6 +10,8 @@
 | `changed` | has an earlier marker with another answer |
 | `goes_on` | has three or more words after its answer |
 | `sums_contradict` | gives one candidate the higher sum and its verdict to the other (judge `preference`) |
+| `sums_equal` | gives both candidates the same sum, so that the scores do not decide (judge `preference`) |
+| `sums_wrong` | gives a candidate points that do not add up to its sum (judge `preference`) |
 """
 
 from collections.abc import Sequence
@@ -18,7 +20,10 @@ from judges.choice import contradicts, options_named
 from judges.exact import fold
 from judges.extraction import Found, last_marked, undecorated
 
-FLAGS = ("long", "repetitive", "answer_only", "lists_options", "contradiction", "changed", "goes_on", "sums_contradict")
+FLAGS = (
+    *("long", "repetitive", "answer_only", "lists_options", "contradiction", "changed", "goes_on"),
+    *("sums_contradict", "sums_equal", "sums_wrong"),
+)
 LONG_WORDS = 1000
 REASON_WORDS = 3
 PIECE, TIMES = 24, 4

@@ -15,10 +15,12 @@ VERDICT = re.compile(
     re.IGNORECASE,
 )
 SUM = re.compile(
-    r"^\W{0,4}(?:(?:candidate|image|answer|response|video)\s*)?([12])\s*[:.)][^\n]*"
+    r"^\W{0,4}(?:(?:candidate|image|answer|response|video)\s*)?([12])\s*[:.)]([^\n]*)"
     r"(?:=|\b(?:total|sum)\b\s*:?)\s*(\d{1,4})",
     re.MULTILINE,
 )
+POINTS = re.compile(r"(?<!\d)(\d{1,2})(?:\s*/\s*10)?\s*(?=[,;.+)]|$)")
+"""Points end a clause: "accuracy 9, names 2 dogs; clarity 8" has 9 and 8."""
 WORDS = {"first": "1", "second": "2"}
 
 
@@ -48,18 +50,30 @@ def read_sums(text: str) -> dict[str, int]:
 
     A line that begins with a candidate ends in its sum; the last such line counts.
     """
-    return {candidate: int(total) for candidate, total in SUM.findall(text.lower())}
+    return {candidate: int(total) for candidate, _, total in SUM.findall(text.lower())}
 
 
-def contradicts_sums(text: str, verdict: str | None) -> bool:
-    """Whether the text gives one candidate the higher sum of scores and its verdict to the other.
+def flag_sums(text: str, verdict: str | None) -> tuple[str, ...]:
+    """What speaks against the scores, of `sums_contradict`, `sums_equal` and `sums_wrong`.
 
-    False if a candidate has no sum, or both sums are equal.
+    Nothing if there is no verdict, or a candidate has no sum.
     """
     sums = read_sums(text)
-    if verdict is None or len(sums) < 2 or sums["1"] == sums["2"]:
-        return False
-    return verdict != ("1" if sums["1"] > sums["2"] else "2")
+    if verdict is None or len(sums) < 2:
+        return ()
+    flags = []
+    if sums["1"] == sums["2"]:
+        flags.append("sums_equal")
+    elif verdict != ("1" if sums["1"] > sums["2"] else "2"):
+        flags.append("sums_contradict")
+    if any(_does_not_add_up(said, int(total)) for _, said, total in SUM.findall(text.lower())):
+        flags.append("sums_wrong")
+    return tuple(flags)
+
+
+def _does_not_add_up(said: str, total: int) -> bool:
+    points = [int(each) for each in POINTS.findall(said.rstrip())]
+    return len(points) > 1 and sum(points) != total
 
 
 def check_preference(answers: Sequence[str]) -> None:

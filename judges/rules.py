@@ -14,7 +14,7 @@ from judges.list_ import list_
 from judges.llm import llm
 from judges.math import math, math_many
 from judges.numeric import numeric
-from judges.preference import check_preference, contradicts_sums, preference, read_preference
+from judges.preference import check_preference, flag_sums, preference, read_preference
 from judges.python import load_function, python
 from judges.reasoning_gym import check_task, reasoning_gym
 from judges.regex import check_pattern, regex
@@ -99,7 +99,7 @@ RULES: dict[str, Rule] = {
             same=str.__eq__,
             check_answers=lambda answers, _: check_preference(answers),
             read=read_preference,
-            flags=lambda text, verdict: ("sums_contradict",) if contradicts_sums(text, verdict) else (),
+            flags=flag_sums,
         ),
         Rule(
             "reasoning_gym",

@@ -167,7 +167,7 @@ def _finish_round(
 
 def _start_round(ctx: Context, number: int, serving: int) -> Round:
     """Start a round and fix its questions, so that every session works on the same ones."""
-    wanted = ctx.config.sampling.questions if number else ctx.config.cold_start.rationales
+    wanted = ctx.config.questions_of(number) if number else ctx.config.cold_start.rationales
     if number == 0 and ctx.teacher is None:
         wanted = 0
     questions = choose_questions(ctx, number, wanted)

@@ -46,7 +46,8 @@ def needed_bytes(ctx: Context, round_: Round) -> int:
     config = ctx.config
     rows, longest = 0, 0
     if round_.phase == "sample":
-        rows, longest = config.sampling.questions * config.sampling.samples, config.sampling.max_tokens
+        asked = config.questions_of(round_.number)
+        rows, longest = asked * config.samples_of(round_.number), config.sampling.max_tokens
     elif round_.phase == "evaluate":
         split = "SELECT count(*) FROM question WHERE split = ? AND unusable IS NULL"
         questions = min(ctx.store.value(split, config.evaluation.split), config.evaluation.limit or 2**63)

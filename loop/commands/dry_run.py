@@ -65,7 +65,7 @@ def describe_plan(
         "plan",
         f"  cold start: {teacher if config.teacher.enabled else 'no teacher'},"
         f" {config.cold_start.direct_items} direct and {config.cold_start.format_items} format items, SFT",
-        f"  then {rounds or 'endless'} rounds: {sampling.questions} questions x {sampling.samples} samples"
+        f"  then {rounds or 'endless'} rounds: {_asked(config)}"
         f" ({sampling.style}), {_training(config)}, gate '{config.gate.rule}'"
         + "".join(f", {style} answers guarded" for style in gate_styles(config)[1:]),
     ]
@@ -147,6 +147,17 @@ def _missing(config: Config) -> Iterator[str]:
         yield fault
     if model.startswith(("/", ".", "~")) and not Path(model).is_dir():
         yield f"policy.model = {model}: there is no such directory"
+
+
+def _asked(config: Config) -> str:
+    """Questions and samples of a round; of each turn, where turns differ."""
+    turns = [
+        f"{config.questions_of(number)} questions x {config.samples_of(number)} samples"
+        for number in range(1, max(1, len(config.stages.rounds)) + 1)
+    ]
+    if len(set(turns)) == 1:
+        return turns[0]
+    return ", then ".join(f"{name}: {turn}" for name, turn in zip(config.stages.rounds, turns, strict=True))
 
 
 def _training(config: Config) -> str:

@@ -176,6 +176,14 @@ class Config(ConfigTable):
     learner: LearnerConfig = LearnerConfig()
     tracking: TrackingConfig = TrackingConfig()
 
+    def questions_of(self, number: int) -> int:
+        """Questions that round `number` asks, by its turn in `[stages]` or by `[sampling]`."""
+        return self.stages.questions[self.stages.turn(number)] if self.stages.questions else self.sampling.questions
+
+    def samples_of(self, number: int) -> int:
+        """Samples of each question in round `number`, by its turn in `[stages]` or by `[sampling]`."""
+        return self.stages.samples[self.stages.turn(number)] if self.stages.samples else self.sampling.samples
+
     @model_validator(mode="after")
     def _adapters_fit_the_weights(self) -> "Config":
         for name in ("cold_start", "rft", "update", "grpo"):
@@ -221,12 +229,11 @@ class Config(ConfigTable):
             raise ValueError("fallback.use = 'pair' makes no pairs with pairs.per_question = 0; take 'sft'")
         if self.fallback.questions and self.sampling.style != "cot":
             raise ValueError("fallback.questions > 0 needs sampling.style = 'cot': the teacher writes chains")
-        if self.fallback.questions and self.fallback.min_samples > self.sampling.samples * (
-            1 + self.fallback.earlier_rounds
-        ):
+        samples = max(self.stages.samples, default=self.sampling.samples)
+        if self.fallback.questions and self.fallback.min_samples > samples * (1 + self.fallback.earlier_rounds):
             raise ValueError(
                 f"fallback.min_samples = {self.fallback.min_samples} is never reached with sampling.samples ="
-                f" {self.sampling.samples} and fallback.earlier_rounds = {self.fallback.earlier_rounds}"
+                f" {samples} and fallback.earlier_rounds = {self.fallback.earlier_rounds}"
             )
         if self.teacher.enabled and self.teacher.base_url == EMBEDDED:
             if self.questions.source in ("datasets", "jsonl"):

@@ -121,10 +121,13 @@ class StagesConfig(ConfigTable):
     """`[stages]`: the stages that train in each round.
 
     `rounds = ["rft", "grpo"]` trains odd rounds by SFT and even ones by GRPO; "rft+dpo" names two stages of one
-    round. With an empty list every round trains each stage that has items.
+    round. With an empty list every round trains each stage that has items. `questions` and `samples` have one number
+    per entry of `rounds`, in place of those of `[sampling]`: SFT takes many questions, GRPO many samples of each.
     """
 
     rounds: list[str] = []
+    questions: list[PositiveInt] = []
+    samples: list[PositiveInt] = []
 
     @model_validator(mode="after")
     def _stages_exist(self) -> "StagesConfig":
@@ -133,8 +136,19 @@ class StagesConfig(ConfigTable):
                 raise ValueError(f"rounds: stage {unknown[0]!r} is unknown; known: {', '.join(STAGES)}")
         return self
 
+    @model_validator(mode="after")
+    def _numbers_are_in_turn(self) -> "StagesConfig":
+        for name in ("questions", "samples"):
+            if (count := len(getattr(self, name))) not in (0, len(self.rounds)):
+                raise ValueError(f"{name} needs one number per entry of rounds ({len(self.rounds)}), not {count}")
+        return self
+
     def of_round(self, number: int) -> tuple[str, ...] | None:
         """The names of the stages that a round trains; None for all. The list repeats."""
         if not self.rounds:
             return None
-        return tuple(self.rounds[(number - 1) % len(self.rounds)].split("+"))
+        return tuple(self.rounds[self.turn(number)].split("+"))
+
+    def turn(self, number: int) -> int:
+        """The place of a round in the lists, which repeat."""
+        return (number - 1) % len(self.rounds)

@@ -40,17 +40,17 @@ def sample_as_is(ctx: Context, count: int) -> PassRate:
     drawn = set(random.Random(seed).sample(there, min(count, len(there))))
     questions = {q.id: q for q in find_questions(ctx.store, f"{ASKED} ORDER BY id") if q.id in drawn}
     sampler = serve_policy(ctx, 0, None)
-    temperature = sampling.temperature_of(1)
+    temperature, samples = sampling.temperature_of(1), ctx.config.samples_of(1)
 
     def requests() -> Iterator[Request]:
         for question in questions.values():
             prompt = ctx.prompt(question, sampling.style)
-            for index in range(sampling.samples):
-                key, number = (question.id, index), seed + sampling.samples * question.id + index
+            for index in range(samples):
+                key, number = (question.id, index), seed + samples * question.id + index
                 yield Request(key, prompt, temperature, sampling.max_tokens, number, sampling.top_p)
 
     chains: list[Chain] = []
-    with ctx.reporter.bar("sampling", len(questions) * sampling.samples, "sample") as bar:
+    with ctx.reporter.bar("sampling", len(questions) * samples, "sample") as bar:
         for chain in sampler.sample(requests(), lambda request, reason: bar.update()):
             chains.append(chain)
             bar.update()

@@ -26,7 +26,8 @@ def sample(ctx: Context, round_: Round) -> None:
     settings = ctx.config.sampling
     questions = round_questions(ctx.store, round_.number)
     present = present_samples(ctx.store, round_.number, round_.serving_policy, settings.style)
-    total = len(questions) * settings.samples
+    samples = ctx.config.samples_of(round_.number)
+    total = len(questions) * samples
     if len(present) == total:
         return
     sampler = serve_policy(ctx, round_.serving_policy, round_.number)
@@ -53,7 +54,7 @@ def _requests(
     settings = ctx.config.sampling
     for question in questions:
         prompt = ctx.prompt(question, settings.style)
-        for index in range(settings.samples):
+        for index in range(ctx.config.samples_of(round_.number)):
             if (question.id, index) not in present and question.id not in refused.questions:
                 yield Request(
                     key=(question.id, index),

@@ -68,14 +68,29 @@ def test_contradicting_sums_are_flagged_without_another_outcome() -> None:
     assert "sums_contradict" not in verdict(f"{SCORED}<answer>1</answer>").flags
     found = verdict(f"{SCORED}<answer>2</answer>", "2")
     assert (found.outcome, found.flags) == ("correct", ("sums_contradict",))
-    equal = SCORED.replace("20", "26")
-    assert verdict(f"{equal}<answer>2</answer>", "2").flags == ()
     short = "1: image 9, step 9, answer 1 = 19\n2: image 9, step 9, answer 9 = 27\n"
     assert verdict(f"{short}<answer>2</answer>", "2").flags == ()
     assert verdict(f"{short}<answer>1</answer>", "1").flags == ("sums_contradict",)
     assert verdict("Image 1: 7+8 = 15\nImage 2: 9+9 = 18\n<answer>Image 1 is better</answer>").flags == (
         "sums_contradict",
     )
+
+
+@pytest.mark.parametrize(
+    ("scores", "flags"),
+    [
+        (SCORED, ()),
+        ("1: object 9, form 8 = 17\n2: object 8, form 9 = 17\n", ("sums_equal",)),
+        ("1: object 9, form 8 = 18\n2: object 8, form 1 = 9\n", ("sums_wrong",)),
+        ("1: object 9, form 8 = 18\n2: object 9, form 9 = 18\n", ("sums_equal", "sums_wrong")),
+        ("1: a red circle 9. answer yes for no 1 = 10\n2: no image 1. answer no for no 1 = 2\n", ()),
+        ("1: accuracy 9, names 2 dogs; reasoning 8, follows; clarity 9 = 26\n2: 9/10; 8/10. total: 17\n", ()),
+        ("1: clear, = 9\n2: wrong = 3\n", ()),
+        ("1: 9\n2: 3\n", ()),
+    ],
+)
+def test_sums_that_decide_nothing_or_do_not_add_up_are_flagged(scores: str, flags: tuple[str, ...]) -> None:
+    assert verdict(f"{scores}<answer>1</answer>").flags == flags
 
 
 @pytest.mark.parametrize("answers", [["3"], ["first"], ["1", "2"], []])

@@ -50,7 +50,7 @@ JUDGE_TABLES: dict[str, dict[str, Any]] = {
     "fallback": {"questions": 0},
     "rft": {"per_question": 1, "direct_items": 2},
     "grpo": {"groups": "mixed"},
-    "stages": {"rounds": ["rft", "grpo"]},
+    "stages": {"rounds": ["rft", "grpo"], "questions": [8, 4], "samples": [2, 6]},
 }
 KINDS = {
     "answers": Kind(Script(skill_of=skill_of), lambda judge: {"gate": SHRINKING}),

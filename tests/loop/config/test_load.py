@@ -51,6 +51,8 @@ def test_every_shipped_recipe_loads(recipe: str) -> None:
         (MINIMAL + '[fallback]\nquestions = 3\n[sampling]\nstyle = "direct"\n', "sampling.style"),
         (MINIMAL + '[stages]\nrounds = ["rft", "sft"]\n', "stage 'sft' is unknown"),
         (MINIMAL + '[stages]\nrounds = ["rft", "grpo"]\n', "grpo.groups = 'none'"),
+        (MINIMAL + '[stages]\nrounds = ["rft", "rft"]\nsamples = [1]\n', "samples needs one number per entry"),
+        (MINIMAL + "[stages]\nquestions = [9]\n", "questions needs one number per entry of rounds (0), not 1"),
         (MINIMAL + '[stages]\nrounds = ["rft+dpo"]\n[pairs]\nper_question = 0\n', "makes no pairs"),
         (MINIMAL + '[pairs]\nrule = "judged"\n', "judge_run"),
         (MINIMAL + '[pairs]\njudge_run = "runs/judge"\n', "rule = 'judged'"),
@@ -77,6 +79,15 @@ def test_rounds_take_their_stages_by_turns() -> None:
     assert StagesConfig().of_round(3) is None
     turns = StagesConfig(rounds=["rft", "grpo", "rft+dpo"])
     assert [turns.of_round(number) for number in (1, 2, 3, 4)] == [("rft",), ("grpo",), ("rft", "dpo"), ("rft",)]
+
+
+def test_rounds_ask_and_sample_by_their_turn(tmp_path: Path) -> None:
+    turns = '[grpo]\ngroups = "mixed"\n[stages]\nrounds = ["rft", "grpo"]\n'
+    both = load_config(write(tmp_path, MINIMAL + turns + "questions = [800, 50]\nsamples = [1, 8]\n"), [])
+    asked = [(both.questions_of(number), both.samples_of(number)) for number in (1, 2, 3)]
+    assert asked == [(800, 1), (50, 8), (800, 1)]
+    other = load_config(write(tmp_path, MINIMAL + turns), ["sampling.samples=3"])
+    assert [(other.questions_of(number), other.samples_of(number)) for number in (1, 2)] == [(1000, 3), (1000, 3)]
 
 
 def test_unknown_configuration_lists_the_known_ones() -> None:
