@@ -19,26 +19,32 @@ from store import open_store
 from store.gate import best_policy
 
 CONFIG = "easy_vqa_judge"
-LONG = "long_cold_start"
+LONG, TAUGHT = "long_cold_start", "all_traces_at_once"
 STYLES = ("cot", "direct")
 TASKS = ("answer", "reasons", "generation")
-DIRECT = ("sampling.style=direct", 'gate.guard=["cot"]', "grpo.rewards={answer = 1.0}")
+SFT = ('stages.rounds=["rft"]', "stages.questions=[4000]", "stages.samples=[2]")
+GRPO = ('stages.rounds=["grpo"]', "stages.questions=[1000]", "stages.samples=[8]")
 ARMS: dict[str, tuple[str, ...]] = {
     "unifiedreward_think": (),
-    "sft_alone": ('stages.rounds=["rft"]',),
+    "no_fallback": ("fallback.questions=0",),
+    "sft_alone": SFT,
     "dpo_for_grpo": ('stages.rounds=["rft", "dpo"]', "pairs.per_question=2", "update.learning_rate=5e-5"),
-    "grpo_alone": ('stages.rounds=["grpo"]',),
-    "no_chains": (*DIRECT, 'stages.rounds=["grpo"]'),
+    "grpo_alone": GRPO,
+    "no_chains": (
+        *GRPO,
+        *("fallback.questions=0", "sampling.style=direct", 'gate.guard=["cot"]', "grpo.rewards={answer = 1.0}"),
+    ),
 }
 """What an arm changes. `long_cold_start` trains the cold start alone for as long as `unifiedreward_think` of the same
-seed took in all, evaluation and gate apart."""
+seed took in all, evaluation and gate apart. `all_traces_at_once` does so on as many questions to the teacher as that
+run asked in all its rounds."""
 
 
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--demo", type=Path, default=Path("runs/demo"), help="the finished run that judges begin from")
-    parser.add_argument("--arms", nargs="+", choices=[*ARMS, LONG], default=["unifiedreward_think"])
+    parser.add_argument("--arms", nargs="+", choices=[*ARMS, LONG, TAUGHT], default=["unifiedreward_think"])
     parser.add_argument("--runs", nargs="+", default=["one_thread:0-2"], metavar="NUMERICS:SEED[-SEED]",
                         help=" ".join(NUMERICS))  # fmt: skip
     parser.add_argument("--out", type=Path, default=Path("runs/judges"), help="where the runs are kept")
@@ -49,7 +55,7 @@ def main() -> None:
     results = Results(options.json)
 
     def make(run: Run) -> None:
-        changes = _long(results, run) if run.arm == LONG else ARMS[run.arm]
+        changes = ARMS[run.arm] if run.arm in ARMS else _cold_start_alone(results, run)
         begun = (f"policy.model={options.demo.resolve()}/policies/current", f"questions.path={options.demo.resolve()}")
         run_program(run, CONFIG, options.out / run.key, [*begun, *changes, *options.overrides])
         results.add(run, read(options.out / run.key, run))
@@ -58,13 +64,18 @@ def main() -> None:
     print_tables([results.found[run.key] for run in wanted])
 
 
-def _long(results: Results, run: Run) -> list[str]:
-    """The cold start's epochs stretched to the time of the whole recipe of this seed."""
+def _cold_start_alone(results: Results, run: Run) -> list[str]:
+    """A cold start that is trained for as long as the whole recipe of this seed, then a round without training."""
     beside = results.found.get(Run("unifiedreward_think", run.numerics, run.seed).key)
     if beside is None:
-        raise SystemExit(f"{LONG} is as long as unifiedreward_think of the same seed: make that first")
+        raise SystemExit(f"{run.arm} is as long as unifiedreward_think of the same seed: make that first")
     epochs = beside["cold_start_epochs"] * beside["seconds_of_work"] / beside["rounds"][0]["seconds"]["update"]
-    return [f"cold_start.epochs={epochs:.0f}", "run.rounds=1", 'stages.rounds=["grpo"]', "sampling.questions=1"]
+    asked = [row["teacher_asked"] or 0 for row in beside["rounds"]]
+    share = sum(asked) / asked[0] if run.arm == TAUGHT else 1.0
+    return [
+        *(f"cold_start.rationales={asked[0] * share:.0f}", f"cold_start.epochs={epochs / share:.2f}", "run.rounds=1"),
+        *('stages.rounds=["grpo"]', "stages.questions=[1]", "stages.samples=[8]", "fallback.questions=0"),
+    ]
 
 
 def read(run_dir: Path, run: Run) -> dict[str, Any]:
@@ -77,7 +88,8 @@ def read(run_dir: Path, run: Run) -> dict[str, Any]:
         "numerics": run.numerics,
         "seed": run.seed,
         "rounds": [
-            {key: row[key] for key in ("stages", "decision", "accuracy", "pass_rate", "seconds")} for row in rows
+            {key: row[key] for key in ("stages", "decision", "accuracy", "pass_rate", "teacher_asked", "seconds")}
+            for row in rows
         ],
         "served": served,
         "cold_start_epochs": store.value("SELECT json_extract(recipe, '$.sft.epochs') FROM training WHERE round = 0"),

@@ -4,6 +4,7 @@ UnifiedReward-Think (arXiv 2505.03318) ends in `<answer>Image 1 is better</answe
 candidates. Only the content of the tag counts as verdict, and there must be exactly one tag.
 """
 
+import math
 import re
 from collections.abc import Sequence
 
@@ -16,11 +17,11 @@ VERDICT = re.compile(
 )
 SUM = re.compile(
     r"^\W{0,4}(?:(?:candidate|image|answer|response|video)\s*)?([12])\s*[:.)]([^\n]*)"
-    r"(?:=|\b(?:total|sum)\b\s*:?)\s*(\d{1,4})",
+    r"(?:=|\b(?:total|sum)\b\s*:?)\s*(\d{1,4}(?:\.\d+)?)",
     re.MULTILINE,
 )
-POINTS = re.compile(r"(?<!\d)(\d{1,2})(?:\s*/\s*10)?\s*(?=[,;.+)]|$)")
-"""Points end a clause: "accuracy 9, names 2 dogs; clarity 8" has 9 and 8."""
+POINTS = re.compile(r"(?<![\d.])(\d{1,2}(?:\.\d+)?)(?:\s*/\s*10)?\s*(?=[,;.+)]|$)")
+"""Points end a clause: "accuracy 9, names 2 dogs; clarity 8.5" has 9 and 8.5."""
 WORDS = {"first": "1", "second": "2"}
 
 
@@ -45,12 +46,12 @@ def read_preference(text: str, *, needs_marker: bool) -> Found | None:
     return _found(text, start + len(OPEN), end)
 
 
-def read_sums(text: str) -> dict[str, int]:
+def read_sums(text: str) -> dict[str, float]:
     """The sum of scores of each candidate ("1", "2") that has one.
 
     A line that begins with a candidate ends in its sum; the last such line counts.
     """
-    return {candidate: int(total) for candidate, _, total in SUM.findall(text.lower())}
+    return {candidate: float(total) for candidate, _, total in SUM.findall(text.lower())}
 
 
 def flag_sums(text: str, verdict: str | None) -> tuple[str, ...]:
@@ -66,14 +67,14 @@ def flag_sums(text: str, verdict: str | None) -> tuple[str, ...]:
         flags.append("sums_equal")
     elif verdict != ("1" if sums["1"] > sums["2"] else "2"):
         flags.append("sums_contradict")
-    if any(_does_not_add_up(said, int(total)) for _, said, total in SUM.findall(text.lower())):
+    if any(_does_not_add_up(said, float(total)) for _, said, total in SUM.findall(text.lower())):
         flags.append("sums_wrong")
     return tuple(flags)
 
 
-def _does_not_add_up(said: str, total: int) -> bool:
-    points = [int(each) for each in POINTS.findall(said.rstrip())]
-    return len(points) > 1 and sum(points) != total
+def _does_not_add_up(said: str, total: float) -> bool:
+    points = [float(each) for each in POINTS.findall(said.rstrip())]
+    return len(points) > 1 and not math.isclose(sum(points), total)
 
 
 def check_preference(answers: Sequence[str]) -> None:

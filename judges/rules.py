@@ -93,7 +93,7 @@ RULES: dict[str, Rule] = {
         Rule("llm", "1", llm, same=_same_fold),
         Rule(
             "preference",
-            "1",
+            "2",
             preference,
             as_written=True,
             same=str.__eq__,

@@ -41,7 +41,7 @@ class Attempt:
     tokens: int
     policy: int | None
     flags: tuple[str, ...] = ()
-    sums: tuple[int, int] | None = None
+    sums: tuple[float, float] | None = None
     sample: int | None = None
     logprob: float | None = None
     faithful: bool | None = None

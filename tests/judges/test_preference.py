@@ -85,6 +85,7 @@ def test_contradicting_sums_are_flagged_without_another_outcome() -> None:
         ("1: object 9, form 8 = 18\n2: object 9, form 9 = 18\n", ("sums_equal", "sums_wrong")),
         ("1: a red circle 9. answer yes for no 1 = 10\n2: no image 1. answer no for no 1 = 2\n", ()),
         ("1: accuracy 9, names 2 dogs; reasoning 8, follows; clarity 9 = 26\n2: 9/10; 8/10. total: 17\n", ()),
+        ("1: object 9, form 8.5 = 17.5\n2: object 8.0, form 9 = 17\n", ()),
         ("1: clear, = 9\n2: wrong = 3\n", ()),
         ("1: 9\n2: 3\n", ()),
     ],
