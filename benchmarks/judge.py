@@ -28,7 +28,7 @@ ARMS: dict[str, tuple[str, ...]] = {
     "unifiedreward_think": (),
     "no_fallback": ("fallback.questions=0",),
     "sft_alone": SFT,
-    "dpo_for_grpo": ('stages.rounds=["rft", "dpo"]', "pairs.per_question=2", "update.learning_rate=5e-5"),
+    "dpo_for_grpo": ('stages.rounds=["rft", "rft", "dpo"]', "pairs.per_question=2", "update.learning_rate=5e-5"),
     "grpo_alone": GRPO,
     "no_chains": (
         *GRPO,
@@ -55,7 +55,7 @@ def main() -> None:
     results = Results(options.json)
 
     def make(run: Run) -> None:
-        changes = ARMS[run.arm] if run.arm in ARMS else _cold_start_alone(results, run)
+        changes = ARMS[run.arm] if run.arm in ARMS else cold_start_alone(results, run)
         begun = (f"policy.model={options.demo.resolve()}/policies/current", f"questions.path={options.demo.resolve()}")
         run_program(run, CONFIG, options.out / run.key, [*begun, *changes, *options.overrides])
         results.add(run, read(options.out / run.key, run))
@@ -64,7 +64,7 @@ def main() -> None:
     print_tables([results.found[run.key] for run in wanted])
 
 
-def _cold_start_alone(results: Results, run: Run) -> list[str]:
+def cold_start_alone(results: Results, run: Run) -> list[str]:
     """A cold start that is trained for as long as the whole recipe of this seed, then a round without training."""
     beside = results.found.get(Run("unifiedreward_think", run.numerics, run.seed).key)
     if beside is None:

@@ -20,8 +20,10 @@ SUM = re.compile(
     r"(?:=|\b(?:total|sum)\b\s*:?)\s*(\d{1,4}(?:\.\d+)?)",
     re.MULTILINE,
 )
-POINTS = re.compile(r"(?<![\d.])(\d{1,2}(?:\.\d+)?)(?:\s*/\s*10)?\s*(?=[,;.+)]|$)")
-"""Points end a clause: "accuracy 9, names 2 dogs; clarity 8.5" has 9 and 8.5."""
+CLAUSE_END = re.compile(r"[,;+:]|\.(?!\d)")
+OUT_OF_TEN = re.compile(r"(?:/|\s+out\s+of\s+)\s*10\b")
+POINTS = re.compile(r"\D*?(\d{1,2}(?:\.\d+)?)")
+MOST_POINTS = 10
 WORDS = {"first": "1", "second": "2"}
 
 
@@ -73,8 +75,17 @@ def flag_sums(text: str, verdict: str | None) -> tuple[str, ...]:
 
 
 def _does_not_add_up(said: str, total: float) -> bool:
-    points = [float(each) for each in POINTS.findall(said.rstrip())]
-    return len(points) > 1 and not math.isclose(sum(points), total)
+    """Whether the points of a candidate's line can be read, and their sum is another one.
+
+    They can if each clause with a number has one number alone, of at most 10, and ends in it. A line with any other
+    number ("names 2 dogs") is not judged.
+    """
+    clauses = CLAUSE_END.split(OUT_OF_TEN.sub("", said.replace("*", "")))
+    read = [POINTS.fullmatch(each.strip()) for each in clauses if re.search(r"\d", each)]
+    points = [float(match[1]) for match in read if match is not None]
+    if len(points) < len(read) or len(points) < 2 or max(points) > MOST_POINTS:
+        return False
+    return not math.isclose(sum(points), total)
 
 
 def check_preference(answers: Sequence[str]) -> None:

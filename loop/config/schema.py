@@ -229,10 +229,11 @@ class Config(ConfigTable):
             raise ValueError("fallback.use = 'pair' makes no pairs with pairs.per_question = 0; take 'sft'")
         if self.fallback.questions and self.sampling.style != "cot":
             raise ValueError("fallback.questions > 0 needs sampling.style = 'cot': the teacher writes chains")
+        key = "stages.samples" if self.stages.samples else "sampling.samples"
         samples = max(self.stages.samples, default=self.sampling.samples)
         if self.fallback.questions and self.fallback.min_samples > samples * (1 + self.fallback.earlier_rounds):
             raise ValueError(
-                f"fallback.min_samples = {self.fallback.min_samples} is never reached with sampling.samples ="
+                f"fallback.min_samples = {self.fallback.min_samples} is never reached with {key} ="
                 f" {samples} and fallback.earlier_rounds = {self.fallback.earlier_rounds}"
             )
         if self.teacher.enabled and self.teacher.base_url == EMBEDDED:

@@ -49,7 +49,9 @@ def _distil(store: Store, round_: Round) -> Progress:
 
 
 def _sample(store: Store, round_: Round) -> Progress:
-    each, questions = _configured(store, "sampling", "samples"), _questions_of_round(store, round_)
+    turns = _configured(store, "stages", "samples")
+    each = turns[(round_.number - 1) % len(turns)] if turns else _configured(store, "sampling", "samples")
+    questions = _questions_of_round(store, round_)
     speed = _speed(store, "FROM sample WHERE round = ?1", round_.number)
     return Progress(_samples(store, round_), None if each is None else questions * each, None, *speed)
 

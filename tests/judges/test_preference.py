@@ -90,8 +90,27 @@ def test_contradicting_sums_are_flagged_without_another_outcome() -> None:
         ("1: 9\n2: 3\n", ()),
     ],
 )
-def test_sums_that_decide_nothing_or_do_not_add_up_are_flagged(scores: str, flags: tuple[str, ...]) -> None:
+def test_sums_that_decide_nothing_or_are_wrong_are_flagged(scores: str, flags: tuple[str, ...]) -> None:
     assert verdict(f"{scores}<answer>1</answer>").flags == flags
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "accuracy 9, steps 9 because x; reasoning 8 = 26",
+        "accuracy 9, steps 8: clear, style 9 = 26",
+        "accuracy **9**, reasoning **8**, clarity 7, depth 6 = 30",
+        "accuracy 9 and reasoning 8 and clarity 9, brevity 5 = 31",
+        "9 out of 10, 8 out of 10, total 17",
+        "accuracy 9/20, reasoning 8/20, total 17",
+        "says the answer is 12. accuracy 9, reasoning 8 = 17",
+        "Semantic 8 (matches all 3). Aesthetic 7 = 15",
+        "accuracy 9 (2+2=4 is right), reasoning 8 = 17",
+        "accuracy 9, names the right color; reasoning 8, follows; clarity 9 = 26",
+    ],
+)
+def test_points_in_natural_texts_are_not_called_wrong(line: str) -> None:
+    assert "sums_wrong" not in verdict(f"1: {line}\n2: accuracy 1, reasoning 1 = 2\n<answer>1</answer>").flags
 
 
 @pytest.mark.parametrize("answers", [["3"], ["first"], ["1", "2"], []])

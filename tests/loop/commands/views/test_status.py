@@ -104,6 +104,15 @@ def test_an_open_phase_shows_progress_and_time_left(run_dir: Path) -> None:
     assert "not judged yet" in shown
 
 
+def test_sampling_progress_counts_the_samples_of_its_turn(run_dir: Path) -> None:
+    change(
+        run_dir,
+        "UPDATE round SET phase = 'sample' WHERE number = 2",
+        """UPDATE run SET configuration = json_set(configuration, '$.stages', json('{"samples": [2, 5]}'))""",
+    )
+    assert state_of(run_dir, 4)["total"] == 8 * 5
+
+
 GATE_QUESTIONS = """UPDATE question SET split = 'gate'
     WHERE id IN (SELECT id FROM question WHERE split = 'train' LIMIT 4)"""
 ANSWERS = """INSERT INTO evaluation (policy, split, style, question, text, tokens, finish_reason, judge, judge_version,
