@@ -65,7 +65,7 @@ def main() -> None:
 
 
 def cold_start_alone(results: Results, run: Run) -> list[str]:
-    """A cold start that is trained for as long as the whole recipe of this seed, then a round without training."""
+    """A cold start that is trained for as long as the whole recipe of this seed, then a round of one question."""
     beside = results.found.get(Run("unifiedreward_think", run.numerics, run.seed).key)
     if beside is None:
         raise SystemExit(f"{run.arm} is as long as unifiedreward_think of the same seed: make that first")

@@ -53,13 +53,13 @@ def read_sums(text: str) -> dict[str, float]:
 
     A line that begins with a candidate ends in its sum; the last such line counts.
     """
-    return {candidate: float(total) for candidate, _, total in SUM.findall(text.lower())}
+    return {candidate: total for candidate, _, total in _scored_lines(text)}
 
 
 def flag_sums(text: str, verdict: str | None) -> tuple[str, ...]:
-    """What speaks against the scores, of `sums_contradict`, `sums_equal` and `sums_wrong`.
+    """Flags of the scores: `sums_contradict`, `sums_equal`, `sums_wrong`.
 
-    Nothing if there is no verdict, or a candidate has no sum.
+    None if there is no verdict, or a candidate has no sum.
     """
     sums = read_sums(text)
     if verdict is None or len(sums) < 2:
@@ -69,9 +69,14 @@ def flag_sums(text: str, verdict: str | None) -> tuple[str, ...]:
         flags.append("sums_equal")
     elif verdict != ("1" if sums["1"] > sums["2"] else "2"):
         flags.append("sums_contradict")
-    if any(_does_not_add_up(said, float(total)) for _, said, total in SUM.findall(text.lower())):
+    if any(_does_not_add_up(said, total) for _, said, total in _scored_lines(text)):
         flags.append("sums_wrong")
     return tuple(flags)
+
+
+def _scored_lines(text: str) -> list[tuple[str, str, float]]:
+    """(candidate, what is said of it, sum) of each line that has a sum."""
+    return [(candidate, said, float(total)) for candidate, said, total in SUM.findall(text.lower())]
 
 
 def _does_not_add_up(said: str, total: float) -> bool:

@@ -13,7 +13,8 @@ MADE = Path(__file__).parents[1] / "benchmarks" / "results" / "judge.json"
 
 @pytest.mark.parametrize("arm", ARMS)
 def test_an_arm_changes_what_the_configuration_has(arm: str) -> None:
-    load_config(CONFIG, list(ARMS[arm]))
+    changed = load_config(CONFIG, list(ARMS[arm])) != load_config(CONFIG, [])
+    assert changed == bool(ARMS[arm])
 
 
 @pytest.mark.parametrize(("arm", "asked"), [(LONG, 256), (TAUGHT, 2215)])
